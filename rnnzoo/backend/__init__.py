@@ -1,0 +1,42 @@
+"""All that differs between TensorFlow and JAX; everything else in rnnzoo is `keras.ops`.
+
+Both modules define the same names: `scan` (a loop over time), `custom_gradient` (a function
+with a hand-written gradient), `repeat` and `when` (control flow that carries the training
+state), `carry_variable` (a weight that holds the state of all lanes), `compile_call` (a
+model made callable in one compiled call), `gpu_available`, and `WindowedTraining` (the
+`train_step` that runs window by window).
+"""
+
+import keras
+
+_NAME = keras.backend.backend()
+
+if _NAME == "tensorflow":
+    from rnnzoo.backend import tensorflow as _implementation
+elif _NAME == "jax":
+    from rnnzoo.backend import jax as _implementation
+else:
+    raise ImportError(
+        "rnnzoo runs on the Keras backends 'tensorflow' and 'jax'; "
+        f"received KERAS_BACKEND={_NAME!r}. Set KERAS_BACKEND=tensorflow before Python starts."
+    )
+
+scan = _implementation.scan
+custom_gradient = _implementation.custom_gradient
+repeat = _implementation.repeat
+when = _implementation.when
+carry_variable = _implementation.carry_variable
+compile_call = _implementation.compile_call
+gpu_available = _implementation.gpu_available
+WindowedTraining = _implementation.WindowedTraining
+
+__all__ = [
+    "WindowedTraining",
+    "carry_variable",
+    "compile_call",
+    "custom_gradient",
+    "gpu_available",
+    "repeat",
+    "scan",
+    "when",
+]

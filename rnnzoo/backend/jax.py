@@ -1,0 +1,98 @@
+"""JAX: time and window loops as `lax.scan` and `lax.fori_loop`, carry as plain variables."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import keras
+
+
+def gpu_available() -> bool:
+    """Whether a function traced now may run on a GPU."""
+    return jax.default_backend() == "gpu"
+
+
+def scan(
+    step: Callable, carry: tuple, xs: Sequence, widths: Sequence[int], reverse: bool = False
+) -> tuple[tuple, tuple]:
+    """The last carry and the stacked outputs of `step` over the leading (time) axis of `xs`.
+
+    Args:
+        step: `(carry, x) -> (carry, ys)`, with `x` one step of each of `xs`.
+        carry: tuple of `(batch, width)` arrays.
+        xs: `(time, batch, ...)` arrays. Zero steps are allowed.
+        widths: the last dimension of each of `ys`; JAX sees them by itself.
+        reverse: run from the last step to the first; `ys` stay in the order of time.
+    """
+    del widths
+    return jax.lax.scan(step, tuple(carry), list(xs), reverse=reverse)
+
+
+def custom_gradient(forward: Callable, backward: Callable, args: tuple) -> Any:
+    """`forward(*args)[0]`, differentiated by `backward`.
+
+    Args:
+        forward: `(*args) -> (outputs, residuals)`.
+        backward: `(residuals, output gradients) -> gradients of args`, None where there is none.
+        args: arrays or None.
+    """
+    call = jax.custom_vjp(lambda *args: forward(*args)[0])
+    call.defvjp(forward, lambda residuals, upstream: tuple(backward(residuals, upstream)))
+    return call(*args)
+
+
+def repeat(lower: Any, upper: Any, body: Callable, state: tuple) -> tuple:
+    """`state` after `body(i, state)` for i from `lower` to `upper - 1`, in one compiled loop."""
+    return jax.lax.fori_loop(lower, upper, body, state)
+
+
+def when(condition: bool, branch: Callable, state: tuple) -> tuple:
+    """`branch(state)` where `condition` holds, else `state`. Lengths are static on JAX."""
+    return branch(state) if condition else state
+
+
+def carry_variable(shape: tuple, dtype: str, name: str) -> keras.Variable:
+    """A float weight of zeros that holds the state of all lanes."""
+    return keras.Variable(
+        "zeros", shape=shape, dtype=dtype, trainable=False, autocast=False, name=name
+    )
+
+
+def compile_call(model: keras.Model) -> Callable:
+    """`inputs -> model(inputs, training=False)` as one compiled function.
+
+    The weights are read at each call, so later training is seen.
+    """
+
+    @jax.jit
+    def call(trainable: list, fixed: list, inputs: dict) -> dict:
+        return model.stateless_call(trainable, fixed, inputs, training=False)[0]
+
+    def run(inputs: dict) -> dict:
+        trainable = [v.value for v in model.trainable_variables]
+        return call(trainable, [v.value for v in model.non_trainable_variables], inputs)
+
+    return run
+
+
+class WindowedTraining:
+    """`train_step` of the shell on JAX."""
+
+    def train_step(self, state: tuple, data: Any) -> tuple[dict, tuple]:
+        if self.truncation is None:
+            return super().train_step(state, data)
+        parent = super()
+
+        def step(state: tuple, data: tuple) -> tuple:
+            return tuple(parent.train_step(state, data)[1])
+
+        def forward(state: tuple, x: dict) -> tuple:
+            trainable, fixed, optimizer, metrics = state
+            _, fixed = self.stateless_call(trainable, fixed, x, training=True)
+            return trainable, fixed, optimizer, metrics
+
+        state = self.truncation.run(self, step, forward, tuple(state), data)
+        mapping = list(zip(self.metrics_variables, state[3]))
+        with keras.StatelessScope(state_mapping=mapping):
+            logs = self.get_metrics_result()
+        return logs, state

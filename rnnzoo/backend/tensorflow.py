@@ -1,0 +1,157 @@
+"""TensorFlow: time and window loops as `tf.while_loop`, carry as per-replica variables."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+_INT = tf.int32
+
+
+def gpu_available() -> bool:
+    """Whether a graph traced now may run on a GPU."""
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
+def scan(
+    step: Callable, carry: tuple, xs: Sequence, widths: Sequence[int], reverse: bool = False
+) -> tuple[tuple, tuple]:
+    """The last carry and the stacked outputs of `step` over the leading (time) axis of `xs`.
+
+    Args:
+        step: `(carry, x) -> (carry, ys)`, with `x` one step of each of `xs`.
+        carry: tuple of `(batch, width)` tensors.
+        xs: `(time, batch, ...)` tensors. Zero steps are allowed.
+        widths: the last dimension of each of `ys`, which are `(batch, width)` in carry's dtype.
+        reverse: run from the last step to the first; `ys` stay in the order of time.
+
+    `keras.ops.scan` will not do: on TensorFlow it wants outputs shaped like the carry.
+    Lists are raw ops because `tf.TensorArray` cannot stack zero steps of unknown batch.
+    """
+    time, batch = tf.shape(xs[0])[0], tf.shape(carry[0])[0]
+    dtype = carry[0].dtype
+    lists = [tf.raw_ops.TensorListFromTensor(tensor=x, element_shape=tf.shape(x)[1:]) for x in xs]
+    shapes = [tf.stack([batch, width]) for width in widths]
+    outputs = tuple(
+        tf.raw_ops.TensorListReserve(element_shape=shape, num_elements=time, element_dtype=dtype)
+        for shape in shapes
+    )
+
+    def read(handle: tf.Tensor, x: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+        item = tf.raw_ops.TensorListGetItem(
+            input_handle=handle, index=index, element_shape=tf.shape(x)[1:], element_dtype=x.dtype
+        )
+        return tf.ensure_shape(item, x.shape[1:])
+
+    def body(i: tf.Tensor, carry: tuple, outputs: tuple) -> tuple:
+        index = time - 1 - i if reverse else i
+        x = [read(handle, x, index) for handle, x in zip(lists, xs)]
+        new_carry, ys = step(carry, x)
+        new_carry = tuple(tf.ensure_shape(n, c.shape) for n, c in zip(new_carry, carry))
+        outputs = tuple(
+            tf.raw_ops.TensorListSetItem(input_handle=handle, index=index, item=y)
+            for handle, y in zip(outputs, ys)
+        )
+        return i + 1, new_carry, outputs
+
+    _, carry, outputs = tf.while_loop(
+        lambda i, *_: i < time, body, (tf.constant(0, _INT), tuple(carry), outputs)
+    )
+    stacked = []
+    for handle, shape, width in zip(outputs, shapes, widths):
+        ys = tf.raw_ops.TensorListStack(
+            input_handle=handle, element_shape=shape, element_dtype=dtype
+        )
+        stacked.append(tf.ensure_shape(ys, (xs[0].shape[0], carry[0].shape[0], width)))
+    return carry, tuple(stacked)
+
+
+def custom_gradient(forward: Callable, backward: Callable, args: tuple) -> Any:
+    """`forward(*args)[0]`, differentiated by `backward`.
+
+    Args:
+        forward: `(*args) -> (outputs, residuals)`.
+        backward: `(residuals, output gradients) -> gradients of args`, None where there is none.
+        args: tensors or None.
+    """
+    present = [a for a in args if a is not None]
+
+    @tf.custom_gradient
+    def call(*tensors):
+        queue = iter(tensors)
+        outputs, residuals = forward(*(None if a is None else next(queue) for a in args))
+
+        def gradient(*upstream):
+            gradients = backward(residuals, upstream)
+            return [g for g, a in zip(gradients, args) if a is not None]
+
+        return outputs, gradient
+
+    return call(*present)
+
+
+def repeat(lower: Any, upper: Any, body: Callable, state: tuple) -> tuple:
+    """`state` after `body(i, state)` for i from `lower` to `upper - 1`, in one compiled loop."""
+
+    def turn(i: tf.Tensor) -> tuple:
+        body(i, state)
+        return (i + 1,)
+
+    tf.while_loop(lambda i: i < upper, turn, (tf.convert_to_tensor(lower, _INT),))
+    return state
+
+
+def when(condition: Any, branch: Callable, state: tuple) -> tuple:
+    """`branch(state)` where `condition` holds, else `state`."""
+    if isinstance(condition, bool):
+        return branch(state) if condition else state
+
+    def run() -> tf.Tensor:
+        branch(state)
+        return tf.constant(0)
+
+    tf.cond(condition, run, lambda: tf.constant(0))
+    return state
+
+
+def carry_variable(shape: tuple, dtype: str, name: str) -> keras.Variable:
+    """A float weight of zeros which every replica keeps to itself, for its own lanes."""
+    return keras.Variable(
+        "zeros",
+        shape=shape,
+        dtype=dtype,
+        trainable=False,
+        autocast=False,
+        name=name,
+        synchronization="on_read",
+        aggregation="only_first_replica",
+    )
+
+
+def compile_call(model: keras.Model) -> Callable:
+    """`inputs -> model(inputs, training=False)` as one compiled function.
+
+    The weights are read at each call, so later training is seen.
+    """
+    return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+
+
+class WindowedTraining:
+    """`train_step` and `test_step` of the shell on TensorFlow."""
+
+    def train_step(self, data: Any) -> dict:
+        if self.truncation is None:
+            return super().train_step(data)
+        parent = super()
+
+        def step(state: tuple, data: tuple) -> tuple:
+            parent.train_step(data)
+            return state
+
+        def forward(state: tuple, x: dict) -> tuple:
+            self(x, training=True)
+            return state
+
+        self.truncation.run(self, step, forward, (), data)
+        return self.get_metrics_result()

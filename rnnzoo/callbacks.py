@@ -1,0 +1,100 @@
+"""Callbacks that decide how a model is trained on sequences."""
+
+from typing import Any
+
+import keras
+
+from rnnzoo import _checks
+from rnnzoo.model import RecurrentModel
+from rnnzoo.windows import truncation
+
+
+class _SequenceCallback(keras.callbacks.Callback):
+    """A callback that the shell asks for its settings before any data are read."""
+
+    def set_model(self, model: keras.Model) -> None:
+        if not isinstance(model, RecurrentModel):
+            raise ValueError(
+                f"{type(self).__name__} must be used with a model of rnnzoo (one_to_one, "
+                f"many_to_one); received {type(model).__name__}"
+            )
+        super().set_model(model)
+
+
+class TruncatedBPTT(_SequenceCallback):
+    """A callback that trains by truncated back-propagation through time.
+
+    Every `stride` steps the loss of the newest `stride` outputs is propagated back through at
+    most `window` steps, and the optimizer takes one step (Williams & Peng, 1990; Sutskever,
+    2013). All windows of a batch run in one compiled loop. The last window is trained too
+    when it is short.
+
+    * one-to-one: targets `(batch, time, ...)` are cut with the inputs. With `stride < window`
+      the overlap is run again: more context for each output, `window / stride` times the work.
+      Windows do not reach back into the batch before.
+    * many-to-one: the last `window` valid steps of each row are trained; those before run
+      forward only.
+
+    A batch without `reset` is a set of whole sequences. A batch with it goes on from the batch
+    before (see `rnnzoo.data`). A window of at least all steps is full back-propagation.
+
+    Dropout masks are drawn anew for every window (with `stride < window`, for each of the two
+    parts in which a window is run).
+
+    Args:
+        window: steps to propagate back through, an integer of at least 1.
+        stride: steps between updates, 1 to `window`; `window` by default.
+
+    Raises:
+        ValueError: window or stride out of range; a model that is not of rnnzoo.
+
+    Example:
+
+    >>> import numpy as np, rnnzoo
+    >>> model = rnnzoo.one_to_one(features=1, units=4, outputs=1)
+    >>> model.compile("adam", "mse")
+    >>> x = np.zeros((2, 100, 1), "float32")
+    >>> history = model.fit(x, x, verbose=0, callbacks=[rnnzoo.TruncatedBPTT(window=25)])
+    >>> int(model.optimizer.iterations)     # one update for each window
+    4
+    """
+
+    def __init__(self, window: int, stride: int | None = None):
+        super().__init__()
+        self.truncation = truncation(window, stride)
+
+    def configure(self, model: RecurrentModel) -> None:
+        model.truncation = self.truncation
+
+
+class ResetStates(_SequenceCallback):
+    """A callback for batches that you cut yourself: state is carried, and reset where you say.
+
+    Each row of a batch goes on where the same row of the batch before stopped. The state is
+    reset at the start of every epoch, and after every `every` batches. Holds for training,
+    for validation data, and for `evaluate` and `predict` to which it is given. Batches must
+    not be shuffled, and `fit` does not.
+
+    Args:
+        every: number of batches in a sequence, at least 1, or "epoch": one sequence per epoch.
+
+    Raises:
+        ValueError: another value of `every`; batches that bring their own `reset`.
+
+    Example: sequences of 60 steps, cut into 3 windows of 20.
+
+    >>> import numpy as np, rnnzoo
+    >>> model = rnnzoo.one_to_one(features=1, units=4, outputs=1)
+    >>> model.compile("adam", "mse")
+    >>> x = np.zeros((4, 60, 1), "float32")
+    >>> windows = np.concatenate(np.split(x, 3, axis=1))     # rows of batch 0, 1, 2
+    >>> history = model.fit(windows, windows, batch_size=4, verbose=0,
+    ...                     callbacks=[rnnzoo.ResetStates(every=3)])
+    """
+
+    def __init__(self, every: int | str):
+        super().__init__()
+        self.every: Any = every if every == "epoch" else _checks.positive_integer("every", every)
+
+    def configure(self, model: RecurrentModel) -> None:
+        model.reset_every = self.every

@@ -1,0 +1,82 @@
+"""`Carry`: the state of all lanes, kept from batch to batch as weights of the shell."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from rnnzoo import backend
+from rnnzoo.layers.recurrent import State
+
+
+class Carry(keras.layers.Layer):
+    """The state of every lane between two batches; one variable per state.
+
+    The variables are made when the first batch shows how many lanes there are, and made anew
+    for another number. They are saved with the model.
+
+    Args:
+        widths: size of each state by name.
+        dtypes: dtype of each state by name.
+        name: name of the layer.
+    """
+
+    def __init__(self, widths: dict[str, int], dtypes: dict[str, str], name: str):
+        super().__init__(name=name, trainable=False)
+        self.widths, self.dtypes = dict(widths), dict(dtypes)
+        self.slots = {}
+        self.lanes = 0
+        self.built = True
+
+    def prepare(self, lanes: int, initial: State) -> bool:
+        """Make variables for `lanes` rows where there are others; True where that happened."""
+        if lanes == self.lanes:
+            return False
+        for variable in self.slots.values():
+            self._untrack_variable(variable)
+        self.lanes = lanes
+        self.slots = {
+            key: backend.carry_variable((lanes, width), self.dtypes[key], f"{self.name}_{key}")
+            for key, width in self.widths.items()
+        }
+        self.assign(initial)
+        return True
+
+    def assign(self, state: State) -> None:
+        """Set all lanes to `state`."""
+        for key, variable in self.slots.items():
+            variable.assign(state[key])
+
+    def read(self, rows: Any) -> State:
+        """The state of the first `rows` lanes."""
+        if isinstance(rows, int) and rows == self.lanes:
+            return {key: ops.convert_to_tensor(v) for key, v in self.slots.items()}
+        return {key: v[:rows] for key, v in self.slots.items()}
+
+    def write(self, state: State, rows: Any) -> None:
+        """Set the first `rows` lanes to `state`; the others stay as they are."""
+        for key, variable in self.slots.items():
+            value = state[key]
+            if not (isinstance(rows, int) and rows == self.lanes):
+                value = ops.concatenate([value, variable[rows:]], axis=0)
+                value = ops.reshape(value, variable.shape)
+            variable.assign(value)
+
+    def copy(self) -> dict[str, np.ndarray]:
+        """The state of all lanes, as arrays of their own."""
+        if not self.slots:
+            return {key: np.zeros((0, w), self.dtypes[key]) for key, w in self.widths.items()}
+        return {key: np.array(ops.convert_to_numpy(v)) for key, v in self.slots.items()}
+
+    def save_own_variables(self, store: Any) -> None:
+        for key, variable in self.slots.items():
+            store[key] = np.array(variable)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Take the state saved by `save_own_variables`, whatever its number of lanes."""
+        state = {key: np.array(store[key]) for key in self.widths if key in store.keys()}
+        if len(state) == len(self.widths):
+            lanes = len(next(iter(state.values())))
+            if not self.prepare(lanes, state):
+                self.assign(state)

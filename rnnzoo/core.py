@@ -1,0 +1,123 @@
+"""The functional core of `one_to_one` and `many_to_one`: inputs, stack, output layer."""
+
+from typing import Any
+
+import keras
+
+from rnnzoo import _checks
+from rnnzoo.layers.stack import check_cell, check_units, recurrent_stack
+
+
+def build_core(
+    *,
+    many_to_one: bool,
+    features: int | None,
+    vocabulary: int | None,
+    units: Any,
+    outputs: int | None,
+    cell: Any,
+    embedding: int | None,
+    dropout: float,
+    recurrent_dropout: float,
+    residual: bool,
+    layer_norm: bool,
+    tied: bool,
+    learned_initial_state: bool,
+    activation: Any,
+) -> keras.Model:
+    """A Functional model `{"inputs", "reset", states} -> {"outputs", states}`.
+
+    `many_to_one` adds the input `mask` and reads the last layer's final hidden state, which
+    padding holds, so that the output is that of the last valid step. Arguments are those of
+    `rnnzoo.one_to_one`; all are checked before any layer is built.
+    """
+    sizes, layer_class = check_units(units), check_cell(cell)
+    dropout = _checks.fraction("dropout", dropout)
+    recurrent_dropout = _checks.fraction("recurrent_dropout", recurrent_dropout)
+    _check_inputs(features, vocabulary, embedding, tied)
+    if outputs is not None:
+        outputs = _checks.positive_integer("outputs", outputs)
+    if tied:
+        _check_tied(sizes, vocabulary, outputs, embedding or sizes[0])
+    activation = keras.activations.get(activation)
+
+    x, sequence, table = _inputs(features, vocabulary, embedding or sizes[0], tied)
+    reset = keras.Input((None,), dtype="bool", name="reset")
+    mask = keras.Input((None,), dtype="bool", name="mask") if many_to_one else None
+    hidden, state_inputs, states = recurrent_stack(
+        sequence,
+        reset,
+        mask,
+        cell=layer_class,
+        units=sizes,
+        residual=residual,
+        layer_norm=layer_norm and not many_to_one,
+        residual_last=not many_to_one,
+        dropout=dropout,
+        recurrent_dropout=recurrent_dropout,
+        learned_initial_state=learned_initial_state,
+    )
+    if many_to_one:
+        hidden = states[f"h_{len(sizes) - 1}"]
+        if layer_norm:
+            hidden = keras.layers.LayerNormalization(name="norm_outputs")(hidden)
+    y = _outputs(hidden, outputs, dropout, table, activation)
+    inputs = {"inputs": x, "reset": reset, **state_inputs}
+    if many_to_one:
+        inputs["mask"] = mask
+    return keras.Model(inputs, {"outputs": y, **states}, name="core")
+
+
+def _check_inputs(features: Any, vocabulary: Any, embedding: Any, tied: bool) -> None:
+    if (features is None) == (vocabulary is None):
+        raise ValueError(
+            "exactly one of features (real-valued inputs) and vocabulary (tokens) must be given; "
+            f"received features={features!r}, vocabulary={vocabulary!r}"
+        )
+    if features is not None:
+        _checks.positive_integer("features", features)
+        if embedding is not None or tied:
+            raise ValueError(
+                "embedding and tied are for tokens and need vocabulary; "
+                f"received features={features}, embedding={embedding!r}, tied={tied!r}"
+            )
+        return
+    _checks.positive_integer("vocabulary", vocabulary)
+    if embedding is not None:
+        _checks.positive_integer("embedding", embedding)
+
+
+def _check_tied(sizes: list[int], vocabulary: int, outputs: Any, embedding: int) -> None:
+    if outputs != vocabulary or embedding != sizes[-1]:
+        raise ValueError(
+            "tied=True uses the embedding as output weights, so outputs must equal vocabulary "
+            "and embedding must equal the last of units; received "
+            f"outputs={outputs}, vocabulary={vocabulary}, embedding={embedding}, units={sizes}"
+        )
+
+
+def _inputs(features: Any, vocabulary: Any, embedding: int, tied: bool) -> tuple[Any, Any, Any]:
+    """The input, what the stack reads, and the embedding layer where there is one."""
+    if vocabulary is None:
+        x = keras.Input((None, features), name="inputs")
+        return x, x, None
+    x = keras.Input((None,), dtype="int32", name="inputs")
+    layer = keras.layers.ReversibleEmbedding if tied else keras.layers.Embedding
+    table = layer(vocabulary, embedding, name="embedding")
+    return x, table(x), table if tied else None
+
+
+def _outputs(hidden: Any, outputs: int | None, dropout: float, table: Any, activation: Any) -> Any:
+    if outputs is None:
+        return keras.layers.Identity(name="outputs")(hidden)
+    if dropout:
+        shape = (None, 1, None) if len(hidden.shape) == 3 else None
+        hidden = keras.layers.Dropout(dropout, noise_shape=shape, name="dropout")(hidden)
+    if table is not None:
+        y = table(hidden, reverse=True)
+    else:
+        y = keras.layers.Dense(outputs, name="output_layer")(hidden)
+    # Losses want full precision, whatever the layers compute in.
+    half = y.dtype in ("float16", "bfloat16")
+    dtype = "float32" if half else y.dtype
+    return keras.layers.Activation(activation, dtype=dtype, name="outputs")(y)

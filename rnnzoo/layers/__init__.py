@@ -1,0 +1,7 @@
+"""Recurrent layers with explicit state and reset."""
+
+from rnnzoo.layers.gru import GRU
+from rnnzoo.layers.lstm import LSTM
+from rnnzoo.layers.simple_rnn import SimpleRNN
+
+__all__ = ["GRU", "LSTM", "SimpleRNN"]

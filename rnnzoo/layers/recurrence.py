@@ -1,0 +1,168 @@
+"""The loop over time that all recurrent layers share: reset, mask and hand-written gradient.
+
+A cell is a class of three static functions over one step, in its own module:
+
+* `forward(projected, state, weights, drop) -> (new_state, kept)`
+* `backward(kept, state, new_state, gradient, weights, drop)
+  -> (d_projected, d_recurrent, d_state)`
+* `weight_gradients(kept, hidden, d_recurrent) -> one gradient per weight`
+
+and of `kept_widths(units)` and `recurrent_width(units)`: the sizes of what `forward` keeps for
+`backward`, and of `d_recurrent`, the gradient of the recurrent product (0 where it is
+`d_projected` itself). Resets, masks and the order of steps are dealt with here, once.
+
+Why by hand: automatic differentiation forms the gradient of the recurrent weights inside the
+loop, one small product a step. Here the loop only keeps `d_recurrent`; the gradient is then
+one product over all steps and rows, `hidden.T @ d_recurrent`.
+"""
+
+from typing import Any
+
+from keras import ops
+
+from rnnzoo import backend
+
+Tensor = Any
+
+
+def dot(x: Tensor, weight: Tensor, dtype: str) -> Tensor:
+    """`x @ weight` computed in the dtype of `weight`, returned in `dtype`."""
+    return ops.cast(ops.matmul(ops.cast(x, weight.dtype), weight), dtype)
+
+
+def sequence_product(x: Tensor, d: Tensor, dtype: str) -> Tensor:
+    """Sum over time and batch of the outer products of `x` and `d`, in one matrix product."""
+    x = ops.reshape(x, (-1, x.shape[-1]))
+    d = ops.reshape(d, (-1, d.shape[-1]))
+    return ops.cast(ops.matmul(ops.transpose(x), d), dtype)
+
+
+def recurrence(
+    cell: type,
+    projected: Tensor,
+    weights: tuple[Tensor, ...],
+    state: tuple[Tensor, ...],
+    initial: tuple[Tensor, ...] | None = None,
+    reset: Tensor | None = None,
+    mask: Tensor | None = None,
+    drop: Tensor | None = None,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The hidden states of all steps and the last state.
+
+    Args:
+        cell: the cell class (see the module's text).
+        projected: `(time, batch, gates * units)`, inputs times kernel plus bias.
+        weights: the recurrent weights of the cell.
+        state: tuple of `(batch, units)`, the state before the first step; the first is `h`.
+        initial: tuple of `(batch, units)`, the state that a reset restores; None for zeros.
+        reset: `(time, batch, 1)` bool, True where a step must see nothing of what came before.
+        mask: `(time, batch, 1)` bool, False where a step is padding, which holds the state.
+        drop: `(batch, units)` factors on the hidden state where it meets the recurrent
+            weights (recurrent dropout, the same at every step; Gal & Ghahramani, 2016).
+
+    Returns:
+        `(time, batch, units)` hidden states and a tuple of `(batch, units)`.
+    """
+    args = (projected, *weights, *state, *(initial or (None,) * len(state)), reset, mask, drop)
+    loop = _Loop(cell, len(weights), len(state))
+    hidden, *last = backend.custom_gradient(loop.forward, loop.backward, args)
+    return hidden, tuple(last)
+
+
+class _Loop:
+    """Forward and backward pass over all steps, as `backend.custom_gradient` wants them."""
+
+    def __init__(self, cell: type, weights: int, states: int):
+        self.cell, self.weights, self.states = cell, weights, states
+
+    def unpack(self, args: tuple) -> tuple:
+        w, s = self.weights, self.states
+        projected, weights, state = args[0], args[1 : 1 + w], args[1 + w : 1 + w + s]
+        initial, (reset, mask, drop) = args[1 + w + s : -3], args[-3:]
+        return projected, weights, state, initial, reset, mask, drop
+
+    def forward(self, *args: Tensor) -> tuple:
+        projected, weights, state, initial, reset, mask, drop = self.unpack(args)
+        flags = [f for f in (reset, mask) if f is not None]
+        units = state[0].shape[-1]
+
+        def step(state: tuple, x: list) -> tuple:
+            z, *rest = x
+            restart, valid = _flags(reset, mask, rest)
+            used = tuple(_restart(restart, s, i) for s, i in zip(state, initial))
+            new, kept = self.cell.forward(z, used, weights, drop)
+            new = tuple(_select(valid, n, u) for n, u in zip(new, used))
+            return new, (*new, *kept)
+
+        widths = [units] * self.states + self.cell.kept_widths(units)
+        last, ys = backend.scan(step, state, [projected, *flags], widths)
+        states, kept = ys[: self.states], ys[self.states :]
+        return (states[0], *last), (args, states, kept)
+
+    def backward(self, residuals: tuple, gradients: tuple) -> list:
+        args, states, kept = residuals
+        projected, weights, state, initial, reset, mask, drop = self.unpack(args)
+        flags = [f for f in (reset, mask) if f is not None]
+        used = self.states_before(states, state, initial, reset)
+        learned = initial[0] is not None
+        units, n = state[0].shape[-1], self.states
+
+        def step(carry: tuple, x: list) -> tuple:
+            d_state, d_initial = carry[:n], carry[n:]
+            d_hidden, now, before, keep = x[0], x[1 : 1 + n], x[1 + n : 1 + 2 * n], x[1 + 2 * n :]
+            restart, valid = _flags(reset, mask, keep[len(kept) :])
+            d_state = (d_state[0] + d_hidden, *d_state[1:])
+            d_new = tuple(_select(valid, d, None) for d in d_state)
+            d_z, d_recurrent, d_used = self.cell.backward(
+                keep[: len(kept)], before, now, d_new, weights, drop
+            )
+            if valid is not None:
+                d_used = tuple(ops.where(valid, u, d) for u, d in zip(d_used, d_state))
+            if learned and restart is not None:
+                d_initial = tuple(
+                    i + ops.where(restart, d, ops.zeros_like(d)) for i, d in zip(d_initial, d_used)
+                )
+            d_used = tuple(_restart(restart, d, None) for d in d_used)
+            ys = (d_z,) if d_recurrent is None else (d_z, d_recurrent)
+            return (*d_used, *d_initial), ys
+
+        carry = tuple(gradients[1:])
+        if learned:
+            carry += tuple(ops.zeros_like(s) for s in state)
+        width = self.cell.recurrent_width(units)
+        widths = [projected.shape[-1]] + ([width] if width else [])
+        xs = [gradients[0], *states, *used, *kept, *flags]
+        carry, ys = backend.scan(step, carry, xs, widths, reverse=True)
+        d_initial = carry[n:] if learned else (None,) * n
+        hidden = used[0] if drop is None else used[0] * drop
+        d_weights = self.cell.weight_gradients(kept, hidden, ys[-1])
+        d_weights = [ops.cast(d, w.dtype) for d, w in zip(d_weights, weights)]
+        return [ys[0], *d_weights, *carry[:n], *d_initial, None, None, None]
+
+    def states_before(self, states: tuple, state: tuple, initial: tuple, reset: Any) -> tuple:
+        """What each step saw: the state of the step before it, or the initial one at a reset."""
+        before = (
+            ops.concatenate([first[None], all_steps], axis=0)[:-1]
+            for first, all_steps in zip(state, states)
+        )
+        return tuple(_restart(reset, b, i) for b, i in zip(before, initial))
+
+
+def _flags(reset: Any, mask: Any, given: list) -> tuple:
+    """One step's reset and mask out of `given`, with None for what the loop has not."""
+    queue = iter(given)
+    return tuple(None if flag is None else next(queue) for flag in (reset, mask))
+
+
+def _restart(restart: Any, state: Tensor, initial: Any) -> Tensor:
+    """`state`, or `initial` (None: zero) where `restart`. A select: 0 * inf would not be 0."""
+    if restart is None:
+        return state
+    return ops.where(restart, ops.zeros_like(state) if initial is None else initial, state)
+
+
+def _select(valid: Any, new: Tensor, held: Any) -> Tensor:
+    """`new` where `valid`, else `held` (None: zero)."""
+    if valid is None:
+        return new
+    return ops.where(valid, new, ops.zeros_like(new) if held is None else held)

@@ -1,0 +1,205 @@
+"""Perplexity and bits per symbol, exact over a whole evaluation."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from rnnzoo._checks import shown
+
+# Smallest normal float32: a probability that underflowed to 0 counts as this one.
+_TINY = 1.1754944e-38
+
+
+class _MeanNats(keras.metrics.Metric):
+    """Weighted mean of the negative log-likelihood of integer targets, in nats.
+
+    Sums of nats and of weights over all updates, in float32 with the rounding error of each
+    addition carried along (Kahan 1965), so that millions of updates lose nothing.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        from_logits: bool = True,
+        ignore_class: int | None = None,
+        dtype: Any = None,
+    ):
+        if not isinstance(from_logits, bool):
+            raise ValueError(
+                f"from_logits must be True or False; received from_logits={shown(from_logits)}"
+            )
+        if ignore_class is not None and (
+            isinstance(ignore_class, bool) or not isinstance(ignore_class, int)
+        ):
+            raise ValueError(
+                "ignore_class must be an integer or None; "
+                f"received ignore_class={shown(ignore_class)}"
+            )
+        super().__init__(name=name, dtype=dtype)
+        self.from_logits = from_logits
+        self.ignore_class = ignore_class
+        self._direction = "down"
+        self.nats = self._sum("nats")
+        self.nats_error = self._sum("nats_error")
+        self.weight = self._sum("weight")
+        self.weight_error = self._sum("weight_error")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Adds a batch.
+
+        Args:
+            y_true: integer targets, `(batch,)` or `(batch, time)`; a last axis of 1 is allowed.
+            y_pred: logits or probabilities, `(*targets, classes)`.
+            sample_weight: None or weights of the targets' shape or its first axes.
+
+        Raises:
+            ValueError: targets or weights of another shape.
+        """
+        mask = getattr(y_pred, "_keras_mask", None)
+        y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float32")
+        y_true = self._labels(ops.cast(ops.convert_to_tensor(y_true), "int32"), y_pred)
+        weight = _weights(sample_weight, y_true)
+        if mask is not None:
+            weight = weight * _weights(mask, y_true)
+        if self.ignore_class is not None:
+            ignored = ops.equal(y_true, self.ignore_class)
+            weight = ops.where(ignored, 0.0, weight)
+            y_true = ops.where(ignored, 0, y_true)
+        chosen = ops.squeeze(
+            ops.take_along_axis(y_pred, ops.expand_dims(y_true, -1), axis=-1), axis=-1
+        )
+        if self.from_logits:
+            nats = ops.logsumexp(y_pred, axis=-1) - chosen
+        else:
+            nats = -ops.log(ops.maximum(chosen, _TINY))
+        # A step that does not count must not count even where its nats are NaN.
+        nats = ops.where(ops.equal(weight, 0.0), 0.0, nats * weight)
+        _add(self.nats, self.nats_error, ops.sum(nats))
+        _add(self.weight, self.weight_error, ops.sum(weight))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make this metric again."""
+        config = super().get_config()
+        return {**config, "from_logits": self.from_logits, "ignore_class": self.ignore_class}
+
+    def _sum(self, name: str):
+        return self.add_variable((), "zeros", dtype="float32", name=name)
+
+    def _mean(self):
+        return ops.divide_no_nan(self.nats - self.nats_error, self.weight - self.weight_error)
+
+    def _labels(self, y_true, y_pred):
+        rank = len(y_pred.shape)
+        if len(y_true.shape) == rank and rank > 1 and y_true.shape[-1] == 1:
+            y_true = ops.squeeze(y_true, axis=-1)
+        given = tuple(y_true.shape)
+        allowed = tuple(y_pred.shape)[:-1]
+        fits = all(a is None or b is None or a == b for a, b in zip(given, allowed))
+        if len(given) != rank - 1 or not fits:
+            raise ValueError(
+                f"{type(self).__name__} must have integer targets of shape {allowed} for "
+                f"predictions of shape {tuple(y_pred.shape)}; received shape {given}"
+            )
+        return y_true
+
+
+@keras.saving.register_keras_serializable(package="rnnzoo")
+class Perplexity(_MeanNats):
+    """exp of the mean negative log-likelihood per step, over all steps since the last reset.
+
+    It is the ratio of two sums, taken to the exponent at the end, so it depends neither on
+    the cutting into batches and windows nor on padding of weight 0. Give it to
+    `compile(weighted_metrics=[...])` where batches carry `sample_weight`. Before any step has
+    counted it is 1.
+
+    Args:
+        name: name of the metric.
+        from_logits: whether predictions are logits (else probabilities that sum to 1).
+        ignore_class: steps with this target do not count, as with weight 0.
+        dtype: dtype of the metric; sums are float32 in any case.
+
+    Example:
+
+    >>> import numpy as np
+    >>> metric = Perplexity(from_logits=False)
+    >>> metric.update_state(np.array([0, 1]), np.array([[0.5, 0.5], [0.875, 0.125]]))
+    >>> round(float(metric.result()), 4)  # 1 / sqrt(0.5 * 0.125)
+    4.0
+    """
+
+    def __init__(
+        self,
+        name: str = "perplexity",
+        from_logits: bool = True,
+        ignore_class: int | None = None,
+        dtype: Any = None,
+    ):
+        super().__init__(name, from_logits, ignore_class, dtype)
+
+    def result(self):
+        """The perplexity, a float32 scalar."""
+        return ops.exp(self._mean())
+
+
+@keras.saving.register_keras_serializable(package="rnnzoo")
+class BitsPerSymbol(_MeanNats):
+    """Mean negative log-likelihood per step in bits; bits per character for characters.
+
+    It is `log2` of `Perplexity`, exact in the same way. Before any step has counted it is 0.
+
+    Args:
+        name: name of the metric.
+        from_logits: whether predictions are logits (else probabilities that sum to 1).
+        ignore_class: steps with this target do not count, as with weight 0.
+        dtype: dtype of the metric; sums are float32 in any case.
+
+    Example:
+
+    >>> import numpy as np
+    >>> metric = BitsPerSymbol()
+    >>> metric.update_state(np.array([[2, 0]]), np.zeros((1, 2, 4)))
+    >>> round(float(metric.result()), 4)
+    2.0
+    """
+
+    def __init__(
+        self,
+        name: str = "bits_per_symbol",
+        from_logits: bool = True,
+        ignore_class: int | None = None,
+        dtype: Any = None,
+    ):
+        super().__init__(name, from_logits, ignore_class, dtype)
+
+    def result(self):
+        """The bits per symbol, a float32 scalar."""
+        return self._mean() / math.log(2.0)
+
+
+def _add(total, error, value) -> None:
+    """Kahan's sum: `error` is what `total` has too much."""
+    value = value - error
+    new = total + value
+    error.assign((new - total) - value)
+    total.assign(new)
+
+
+def _weights(given, y_true):
+    """Weights of the shape of `y_true`, from None or from its first axes."""
+    if given is None:
+        return ops.ones_like(y_true, dtype="float32")
+    given = ops.cast(ops.convert_to_tensor(given), "float32")
+    shape, rank = tuple(given.shape), len(y_true.shape)
+    if len(shape) == rank + 1 and shape[-1] == 1:
+        given = ops.squeeze(given, axis=-1)
+    pairs = zip(given.shape, y_true.shape)
+    if len(given.shape) > rank or not all(a in (None, 1, b) or b is None for a, b in pairs):
+        raise ValueError(
+            f"sample_weight must have the shape of the targets, {tuple(y_true.shape)}, or of "
+            f"their first axes; received shape {shape}"
+        )
+    for _ in range(rank - len(given.shape)):
+        given = ops.expand_dims(given, -1)
+    return ops.broadcast_to(given, ops.shape(y_true))

@@ -1,0 +1,234 @@
+"""`fit`, `evaluate` and `predict` of the shell: streams are read in order, carries made ready."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from rnnzoo import backend, inputs
+from rnnzoo.carry import Carry
+from rnnzoo.feeding import Feed, batches_of, feed
+from rnnzoo.windows import Cut, Truncation
+
+
+class SequenceTraining(backend.WindowedTraining, keras.Model):
+    """A Keras model whose training methods know about lanes, windows and resets.
+
+    A subclass has `core`, `form`, `initial_state`, and the carries `training_carry` and
+    `evaluation_carry`.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.truncation: Truncation | None = None
+        self.reset_every: int | str | None = None
+        self._cut: Cut | None = None
+        self._only_shapes = False
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool | None = None,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """The history of training, as `keras.Model.fit`.
+
+        `shuffle` is True by default for whole sequences, and never for batches that carry
+        state.
+
+        Raises:
+            ValueError: a batch that does not fit the model or the carry; shuffled streams.
+        """
+        with self._configured(callbacks):
+            data = self._feed(x, y, sample_weight, batch_size, kwargs.get("steps_per_epoch"))
+            if data.streaming and (shuffle or validation_split):
+                raise ValueError(
+                    "batches that carry state follow one another and must not be shuffled or "
+                    f"split; received shuffle={shuffle}, validation_split={validation_split}. "
+                    "Shuffle documents before packing; pass validation_data."
+                )
+            if data.streaming or self.truncation is not None:
+                self._prepare(self.training_carry, data.lanes)
+            if validation_data is not None:
+                size = kwargs.get("validation_batch_size") or batch_size
+                steps = kwargs.get("validation_steps")
+                validation_data = self._validation(validation_data, size, steps)
+            if self.truncation is not None:
+                # The loop over windows must find all metrics and optimizer slots made.
+                self._symbolic_build(data_batch=data.first)
+            return super().fit(
+                data.x,
+                y,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=not data.streaming if shuffle is None else shuffle,
+                class_weight=class_weight,
+                sample_weight=sample_weight,
+                **kwargs,
+            )
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Loss and metrics, as `keras.Model.evaluate`, from the initial state on."""
+        options = {"verbose": verbose, "steps": steps, "callbacks": callbacks, **kwargs}
+        if kwargs.get("_use_cached_eval_dataset"):  # the validation of `fit`, prepared there
+            self._restart(self.evaluation_carry)
+            return super().evaluate(
+                x, y, batch_size=batch_size, sample_weight=sample_weight, **options
+            )
+        with self._configured(callbacks):
+            data = self._feed_evaluation(x, y, sample_weight, batch_size, steps)
+            return super().evaluate(
+                data.x, y, batch_size=batch_size, sample_weight=sample_weight, **options
+            )
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> np.ndarray:
+        """Outputs as `keras.Model.predict`, from the initial state on.
+
+        One-to-one outputs of batches that carry state are joined along time, lane by lane:
+        `(lanes, all steps, outputs)`.
+        """
+        with self._configured(callbacks):
+            data = self._feed_evaluation(x, None, None, batch_size, steps)
+            if data.streaming and self.form == "one_to_one":
+                return self._predict_stream(data, verbose, steps, callbacks)
+            return super().predict(
+                data.x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks
+            )
+
+    def train_on_batch(self, x: Any, y: Any = None, **kwargs: Any) -> Any:
+        """Metrics of one update on one batch, as `keras.Model.train_on_batch`."""
+        self._prepare_batch(self.training_carry, x)
+        return super().train_on_batch(x, y, **kwargs)
+
+    def test_on_batch(self, x: Any, y: Any = None, **kwargs: Any) -> Any:
+        """Metrics of one batch, as `keras.Model.test_on_batch`."""
+        self._prepare_batch(self.evaluation_carry, x)
+        return super().test_on_batch(x, y, **kwargs)
+
+    def predict_on_batch(self, x: Any) -> np.ndarray:
+        """Outputs of one batch, as `keras.Model.predict_on_batch`."""
+        self._prepare_batch(self.evaluation_carry, x)
+        return super().predict_on_batch(x)
+
+    @contextlib.contextmanager
+    def cutting(self, cut: Cut | None) -> Iterator[None]:
+        """Inside, `call` runs its batch as the window `cut`."""
+        before, self._cut = self._cut, cut
+        try:
+            yield
+        finally:
+            self._cut = before
+
+    def _symbolic_build(self, **kwargs: Any) -> None:
+        # Keras builds metrics from an evaluation of the first training batch, which has other
+        # lanes than the evaluation carry.
+        self._only_shapes = True
+        try:
+            super()._symbolic_build(**kwargs)
+        finally:
+            self._only_shapes = False
+
+    def _feed(self, x: Any, y: Any, weight: Any, batch_size: Any, steps: Any) -> Feed:
+        def check(x: Any, lanes: int | None) -> None:
+            inputs.check_batch(self.core, x, lanes)
+
+        return feed(x, y, weight, batch_size, self.reset_every, check, steps)
+
+    def _feed_evaluation(self, x: Any, y: Any, weight: Any, batch_size: Any, steps: Any) -> Feed:
+        data = self._feed(x, y, weight, batch_size, steps)
+        if data.streaming:
+            self._prepare(self.evaluation_carry, data.lanes)
+        self._restart(self.evaluation_carry)
+        return data
+
+    def _validation(self, given: Any, batch_size: Any, steps: Any) -> Any:
+        if not isinstance(given, (tuple, list)):
+            return self._feed_evaluation(given, None, None, batch_size, steps).x
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(given))
+        return self._feed_evaluation(x, y, weight, batch_size, steps).x, y, weight
+
+    def _predict_stream(self, data: Feed, verbose: Any, steps: Any, callbacks: Any) -> np.ndarray:
+        total = steps or data.batches
+        callbacks = keras.callbacks.CallbackList(
+            inputs.callback_list(callbacks),
+            add_progbar=verbose != 0,
+            verbose=1 if verbose == "auto" else verbose,
+            epochs=1,
+            steps=total,
+            model=self,
+        )
+        callbacks.on_predict_begin()
+        outputs = []
+        for index, x in enumerate(batches_of(data, steps)):
+            callbacks.on_predict_batch_begin(index)
+            outputs.append(super().predict_on_batch(x))
+            callbacks.on_predict_batch_end(index, {"outputs": outputs[-1]})
+        callbacks.on_predict_end()
+        return np.concatenate(outputs, axis=1)
+
+    def _prepare(self, carry: Carry, lanes: int) -> None:
+        if carry.prepare(lanes, self.initial_state(lanes)):
+            # Compiled functions hold the variables of the old carry.
+            self.train_function = self.test_function = self.predict_function = None
+
+    def _prepare_batch(self, carry: Carry, x: Any) -> None:
+        inputs.check_batch(self.core, x, carry.lanes if _streams(x) and carry.lanes else None)
+        if _streams(x) and not carry.lanes:
+            self._prepare(carry, inputs.rows_of(x))
+
+    def _restart(self, carry: Carry) -> None:
+        if carry.lanes:
+            carry.assign(self.initial_state(carry.lanes))
+
+    @contextlib.contextmanager
+    def _configured(self, callbacks: Any) -> Iterator[None]:
+        """Inside, the model is set as its callbacks want it; afterwards as it was before."""
+        before = self.truncation, self.reset_every
+        for callback in inputs.callback_list(callbacks):
+            if hasattr(callback, "configure"):
+                callback.configure(self)
+        changed = self.truncation is not before[0]
+        if changed:
+            self.train_function = None
+        try:
+            yield
+        finally:
+            self.truncation, self.reset_every = before
+            if changed:
+                self.train_function = None
+
+
+def _streams(x: Any) -> bool:
+    return isinstance(x, dict) and "reset" in x

@@ -1,0 +1,201 @@
+"""Truncated back-propagation through time: one batch cut into windows, one update each.
+
+The plan of `Truncation` for one-to-one, over T steps with `window` w and `stride` s, has
+ceil(T / s) updates. Update u owns the outputs of steps u*s to (u+1)*s - 1, the last one what is
+left; it runs from step max(0, (u+1)*s - w) on, and hands on the state in front of the first
+step of update u + 1. So the first ceil(w / s) - 1 updates grow, all others but the last are
+alike and run in one compiled loop, and the last may be short (Williams & Peng, 1990).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from rnnzoo import _checks, backend
+from rnnzoo.layers.recurrent import State, Tensor
+
+
+class Cut(NamedTuple):
+    """How a window is run: `advance` steps to the state handed on, `newest` outputs trained."""
+
+    newest: int | Tensor
+    advance: int | Tensor | None  # None: the whole window
+
+
+def run_core(core: keras.Model, batch: dict, state: State, cut: Cut | None, training: bool):
+    """The outputs of one window and the state to hand on, `(outputs, state)`."""
+    if cut is None or cut.advance is None:
+        outputs = dict(core({**batch, **state}, training=training))
+        y, handed_on = outputs.pop("outputs"), outputs
+    else:
+        parts = [{key: v[:, : cut.advance] for key, v in batch.items()}]
+        parts += [{key: v[:, cut.advance :] for key, v in batch.items()}]
+        first, handed_on = run_core(core, parts[0], state, None, training)
+        rest, _ = run_core(core, parts[1], handed_on, None, training)
+        y = ops.concatenate([first, rest], axis=1)
+    if cut is not None:
+        y = y[:, ops.shape(y)[1] - cut.newest :]
+    return y, handed_on
+
+
+def align_right(batch: dict) -> dict:
+    """`batch` with each row's padding moved from its end to its front.
+
+    The last window must hold the last valid steps of every row: there is the gradient.
+    """
+    mask = ops.cast(batch["mask"], "bool")
+    steps = ops.shape(mask)[1]
+    place = ops.arange(1, steps + 1, dtype="int32")[None]
+    length = ops.max(ops.where(mask, place, 0), axis=1, keepdims=True)
+    source = ops.mod(place - 1 + length, ops.maximum(steps, 1))
+
+    def move(value: Tensor) -> Tensor:
+        index = ops.reshape(source, (*ops.shape(source), *[1] * (len(value.shape) - 2)))
+        return ops.take_along_axis(value, index, axis=1)
+
+    return {key: move(value) for key, value in batch.items()}
+
+
+class Truncation:
+    """Runs a training step window by window.
+
+    Args:
+        window: steps to propagate back through, at least 1.
+        stride: steps between updates, 1 to `window`.
+    """
+
+    def __init__(self, window: int, stride: int):
+        self.window, self.stride = window, stride
+
+    def run(self, model: Any, step: Callable, forward: Callable, state: Any, data: Any) -> Any:
+        """The training state after all windows of one batch.
+
+        Args:
+            model: the shell.
+            step: `(state, data) -> state`, one update on one window.
+            forward: `(state, x) -> state`, one window run forward without gradient.
+            state: what `step` carries along (a tuple; empty on TensorFlow).
+            data: the batch, `(x, y, sample_weight)` or shorter.
+        """
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        x = model.standardize(x)
+        if "reset" not in x:
+            x["reset"] = model.first_step(x["inputs"])
+        if model.form == "many_to_one":
+            return self._last_window(step, forward, state, align_right(x), y, weight)
+        plan = _Plan(model, step, x, y, weight)
+        steps = ops.shape(x["inputs"])[1]
+        run = self._whole_windows if self.stride == self.window else self._overlapping
+        return run(plan, state, steps)
+
+    def _whole_windows(self, plan: "_Plan", state: Any, steps: Any) -> Any:
+        window = self.window
+        full = steps // window
+
+        def body(u: Any, state: Any) -> Any:
+            return plan.update(state, u * window, window, None)
+
+        def loop(state: Any) -> Any:
+            return backend.repeat(0, full, body, state)
+
+        def short(state: Any) -> Any:
+            return plan.update(state, full * window, steps - full * window, None)
+
+        state = backend.when(full > 0, loop, state)
+        return backend.when(steps - full * window > 0, short, state)
+
+    def _overlapping(self, plan: "_Plan", state: Any, steps: Any) -> Any:
+        window, stride = self.window, self.stride
+        last = (steps + stride - 1) // stride - 1
+        growing = (window - 1) // stride
+
+        def start(u: int) -> int:
+            return max(0, (u + 1) * stride - window)
+
+        for u in range(growing):
+            cut = Cut(stride, start(u + 1) - start(u))
+            length = (u + 1) * stride - start(u)
+            state = backend.when(
+                u < last,
+                lambda state, u=u, n=length, c=cut: plan.update(state, start(u), n, c),
+                state,
+            )
+
+        def body(u: Any, state: Any) -> Any:
+            first = (u + 1) * stride - window
+            return plan.update(state, first, window, Cut(stride, stride))
+
+        def loop(state: Any) -> Any:
+            return backend.repeat(growing, last, body, state)
+
+        state = backend.when(last > growing, loop, state)
+        first = ops.maximum((last + 1) * stride - window, 0) if not isinstance(last, int) else None
+        first = start(last) if first is None else first
+        return plan.update(state, first, steps - first, Cut(steps - last * stride, None))
+
+    def _last_window(
+        self, step: Callable, forward: Callable, state: Any, x: dict, y: Any, weight: Any
+    ) -> Any:
+        """Many-to-one: the steps before the last window run forward only."""
+        window, steps = self.window, ops.shape(x["inputs"])[1]
+        head = max(steps - window, 0) if isinstance(steps, int) else ops.maximum(steps - window, 0)
+        chunks = head // window
+        rest = head - chunks * window
+
+        def first(state: Any) -> Any:
+            return forward(state, _cut(x, 0, rest))
+
+        def body(i: Any, state: Any) -> Any:
+            return forward(state, _cut(x, rest + i * window, window))
+
+        def loop(state: Any) -> Any:
+            return backend.repeat(0, chunks, body, state)
+
+        state = backend.when(rest > 0, first, state)
+        state = backend.when(chunks > 0, loop, state)
+        return step(state, (_cut(x, head, steps - head), y, weight))
+
+
+class _Plan:
+    """One batch, of which `update` trains one window."""
+
+    def __init__(self, model: Any, step: Callable, x: dict, y: Any, weight: Any):
+        self.model, self.step, self.x, self.y, self.weight = model, step, x, y, weight
+
+    def update(self, state: Any, start: Any, length: Any, cut: Cut | None) -> Any:
+        newest = length if cut is None else cut.newest
+        first = start + length - newest
+        y = _cut(self.y, first, newest)
+        weight = self.weight
+        if weight is not None:
+            weight = keras.tree.map_structure(
+                lambda w: _cut(w, first, newest) if len(w.shape) > 1 else w, weight
+            )
+        with self.model.cutting(cut):
+            return self.step(state, (_cut(self.x, start, length), y, weight))
+
+
+def _cut(values: Any, start: Any, length: Any) -> Any:
+    """Steps `start` to `start + length - 1` of every tensor in `values`."""
+
+    def cut(value: Tensor) -> Tensor:
+        shape = ops.shape(value)
+        begin = (0, start, *[0] * (len(shape) - 2))
+        return ops.slice(value, begin, (shape[0], length, *shape[2:]))
+
+    return keras.tree.map_structure(cut, values)
+
+
+def truncation(window: Any, stride: Any = None) -> Truncation:
+    """A checked `Truncation`; ValueError for a window or stride out of range."""
+    window = _checks.positive_integer("window", window)
+    stride = window if stride is None else _checks.positive_integer("stride", stride)
+    if stride > window:
+        raise ValueError(
+            "stride (steps between updates) must be at most window (steps back-propagated "
+            f"through), or steps between windows would be trained on nothing; "
+            f"received window={window}, stride={stride}"
+        )
+    return Truncation(window, stride)
