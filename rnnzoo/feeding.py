@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from rnnzoo import _checks
-from rnnzoo.inputs import rows_of
+from rnnzoo.checked import CheckedAdapter, CheckedDataset, mark, starts_sequence
+from rnnzoo.inputs import as_arrays, check_rows, rows_of
 
 
 class Feed(NamedTuple):
@@ -64,26 +66,7 @@ def feed(
         return _feed_tensorflow(x, every, check)
     if hasattr(x, "__next__") or not (hasattr(x, "shape") or isinstance(x, (dict, list, tuple))):
         return _feed_iterable(x, every, check, steps)
-    return _feed_arrays(x, y, sample_weight, batch_size or 32, every, check)
-
-
-def starts_sequence(index: int, every: int | str) -> bool:
-    """Whether batch `index` of an epoch begins a sequence."""
-    return index == 0 if every == "epoch" else index % every == 0
-
-
-def mark(batch: Any, starts: Any) -> Any:
-    """`batch` with a `reset` mask that is `starts` at each row's first step."""
-    x, *rest = batch if isinstance(batch, tuple) else (batch,)
-    x = dict(x) if isinstance(x, dict) else {"inputs": x}
-    if "reset" in x:
-        raise ValueError(
-            "ResetStates marks the resets itself, so batches must come without a 'reset' mask; "
-            f"received a batch with {sorted(x)}. Leave ResetStates out, or the mask."
-        )
-    reset = np.zeros(x["inputs"].shape[:2], "bool")
-    reset[:, :1] = starts
-    return ({**x, "reset": reset}, *rest)
+    return _feed_arrays(x, y, sample_weight, batch_size, every, check)
 
 
 def _is_stream(batch: Any) -> bool:
@@ -100,45 +83,21 @@ def _first_of(first: Any, every: Any, check: Callable) -> tuple[tuple, int, bool
     return first, rows_of(first[0]), streaming
 
 
-class CheckedDataset(keras.utils.PyDataset):
-    """A `PyDataset` whose batches are marked and checked as they are read."""
-
-    def __init__(self, inner: Any, every: Any, check: Callable, lanes: int | None):
-        super().__init__(
-            workers=inner.workers,
-            use_multiprocessing=inner.use_multiprocessing,
-            max_queue_size=inner.max_queue_size,
-        )
-        self.inner, self.every, self.check, self.lanes = inner, every, check, lanes
-
-    @property
-    def num_batches(self) -> int | None:
-        return self.inner.num_batches
-
-    def __getitem__(self, index: int) -> tuple:
-        batch = self.inner[index]
-        batch = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
-        self.check(batch[0], self.lanes)
-        if self.every is not None:
-            batch = mark(batch, starts_sequence(index, self.every))
-        return batch
-
-    def on_epoch_begin(self) -> None:
-        self.inner.on_epoch_begin()
-
-    def on_epoch_end(self) -> None:
-        self.inner.on_epoch_end()
-
-
 def _feed_dataset(x: Any, every: Any, check: Callable) -> Feed:
     if x.num_batches == 0:
         raise ValueError("the dataset must have at least one batch; received one of length 0")
     first, lanes, streaming = _first_of(x[0], every, check)
-    data = CheckedDataset(x, every, check, lanes if streaming else None)
+    kind = CheckedAdapter if isinstance(x, DataAdapter) and every is None else CheckedDataset
+    data = kind(x, every, check, lanes if streaming else None)
     return Feed(data, first, lanes, streaming, x.num_batches)
 
 
 def _feed_iterable(x: Any, every: Any, check: Callable, steps: int | None) -> Feed:
+    if not hasattr(x, "__iter__"):
+        raise ValueError(
+            "the data must be an array, a dict of arrays, or an iterable of batches; "
+            f"received {_checks.shown(x)}"
+        )
     iterator = iter(x)
     start = next(iterator, None)
     if start is None:
@@ -202,13 +161,12 @@ def _feed_tensorflow(x: Any, every: Any, check: Callable) -> Feed:
 
 
 def _feed_arrays(
-    x: Any, y: Any, sample_weight: Any, batch_size: int, every: Any, check: Callable
+    x: Any, y: Any, sample_weight: Any, batch_size: int | None, every: Any, check: Callable
 ) -> Feed:
-    batch_size = _checks.positive_integer("batch_size", batch_size)
+    batch_size = _checks.positive_integer("batch_size", 32 if batch_size is None else batch_size)
     check(x, None)
-    rows = rows_of(x)
-    if rows == 0:
-        raise ValueError("the data must have at least one row; received arrays of 0 rows")
+    x, rows = as_arrays(x), rows_of(x)
+    check_rows(rows, y=y, sample_weight=sample_weight)
     lanes = min(batch_size, rows)
     streaming = every is not None or _is_stream((x,))
     if every is not None:

@@ -23,7 +23,28 @@ def callback_list(callbacks: Any) -> list:
 
 def rows_of(x: Any) -> int:
     """The number of rows of an array or of a dict of arrays."""
-    return int(keras.tree.flatten(x)[0].shape[0])
+    return int((x["inputs"] if isinstance(x, dict) else x).shape[0])
+
+
+def as_arrays(x: Any) -> Any:
+    """`x`, with lists in its dict turned into arrays."""
+    if not isinstance(x, dict):
+        return x
+    return {key: v if hasattr(v, "shape") else np.asarray(v) for key, v in x.items()}
+
+
+def check_rows(rows: int, **others: Any) -> None:
+    """ValueError where there is no row, or where `others` have another number than `rows`."""
+    if rows == 0:
+        raise ValueError("the data must have at least one row; received arrays of 0 rows")
+    for name, values in others.items():
+        for value in keras.tree.flatten(values):
+            given = np.shape(value)[:1]
+            if value is not None and given != (rows,):
+                raise ValueError(
+                    f"{name} must have one row for each of the {rows} rows of the inputs; "
+                    f"received {given[0] if given else 'a scalar'}"
+                )
 
 
 def _as_dict(x: Any, masked: bool) -> dict[str, Any]:
@@ -82,8 +103,8 @@ def check_batch(core: keras.Model, x: Any, lanes: int | None) -> None:
             _check_flags(key, values[key], (rows, steps))
     if "lengths" in values:
         _check_lengths(np.asarray(values["lengths"]), rows, steps)
-    if _is_token_input(spec) and isinstance(array, np.ndarray):
-        check_ids(array, vocabulary_of(core))
+    if _is_token_input(spec):
+        check_ids(np.asarray(array), vocabulary_of(core))
 
 
 def _is_token_input(spec: Any) -> bool:
@@ -112,8 +133,11 @@ def _check_array(array: Any, spec: Any) -> None:
         )
     if shape[1] == 0:
         raise ValueError(f"inputs must have at least one step; received shape {shape}")
-    if tokens and "int" not in keras.backend.standardize_dtype(array.dtype):
-        raise ValueError(f"token ids must be integers; received dtype {array.dtype}")
+    dtype = str(getattr(array.dtype, "name", array.dtype))
+    if tokens and "int" not in dtype:
+        raise ValueError(f"token ids must be integers; received dtype {dtype}")
+    if not any(kind in dtype for kind in ("float", "int", "bool")):
+        raise ValueError(f"features must be real numbers; received dtype {dtype}")
 
 
 def check_ids(ids: np.ndarray, vocabulary: int) -> None:
@@ -167,10 +191,12 @@ def of_step(core: keras.Model, x: Any, state: State, reset: Any) -> dict[str, An
         raise ValueError(f"state must be a dict with the names {names}; received {got}")
     for key in names:
         wanted = (rows, core.input[key].shape[-1])
-        if tuple(state[key].shape) != wanted:
+        given = tuple(state[key].shape) if hasattr(state[key], "shape") else None
+        if given != wanted:
+            got = type(state[key]).__name__ if given is None else f"shape {given}"
             raise ValueError(
-                f"state {key!r} must have shape (batch, units) = {wanted}, the batch being that "
-                f"of the inputs; received shape {tuple(state[key].shape)}"
+                f"state {key!r} must be an array of shape (batch, units) = {wanted}, the batch "
+                f"being that of the inputs; received {got}"
             )
     if reset is None:
         reset = np.zeros((rows, steps), "bool")

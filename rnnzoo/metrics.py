@@ -67,13 +67,12 @@ class _MeanNats(keras.metrics.Metric):
             ignored = ops.equal(y_true, self.ignore_class)
             weight = ops.where(ignored, 0.0, weight)
             y_true = ops.where(ignored, 0, y_true)
-        chosen = ops.squeeze(
-            ops.take_along_axis(y_pred, ops.expand_dims(y_true, -1), axis=-1), axis=-1
-        )
         if self.from_logits:
-            nats = ops.logsumexp(y_pred, axis=-1) - chosen
-        else:
-            nats = -ops.log(ops.maximum(chosen, _TINY))
+            y_pred = ops.log_softmax(y_pred, axis=-1)
+        nats = -ops.take_along_axis(y_pred, ops.expand_dims(y_true, -1), axis=-1)
+        nats = ops.squeeze(nats, axis=-1)
+        if not self.from_logits:
+            nats = -ops.log(ops.maximum(-nats, _TINY))
         # A step that does not count must not count even where its nats are NaN.
         nats = ops.where(ops.equal(weight, 0.0), 0.0, nats * weight)
         _add(self.nats, self.nats_error, ops.sum(nats))

@@ -1,5 +1,7 @@
 """`RecurrentModel`: the stateful shell around a functional core."""
 
+import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -57,19 +59,20 @@ class RecurrentModel(SequenceTraining):
 
     def call(self, inputs: Any, training: bool = False) -> Tensor:
         batch = self.standardize(inputs)
+        if "reset" not in batch or self._only_shapes:
+            return self.run_whole(batch, training)
         rows = ops.shape(batch["inputs"])[0]
-        carries = "reset" in batch and not self._only_shapes
         carry = self.training_carry if training else self.evaluation_carry
-        if carries:
-            self._check_rows(rows, carry, training)
-            state = carry.read(rows)
-        else:
-            batch.setdefault("reset", self.first_step(batch["inputs"]))
-            state = self.initial_state(rows)
-        outputs, state = run_core(self.core, batch, state, self._cut, training)
-        if carries:
-            carry.write(state, rows)
+        self._check_rows(rows, carry, training)
+        outputs, state = run_core(self.core, batch, carry.read(rows), self._cut, training)
+        carry.write(state, rows)
         return outputs
+
+    def run_whole(self, batch: dict[str, Tensor], training: bool) -> Tensor:
+        """The outputs for a standardized batch of whole sequences."""
+        batch = {"reset": self.first_step(batch["inputs"]), **batch}
+        state = self.initial_state(ops.shape(batch["inputs"])[0])
+        return run_core(self.core, batch, state, None, training)[0]
 
     def standardize(self, x: Any) -> dict[str, Tensor]:
         """The inputs of the core but for the states: `inputs`, `reset` if given, `mask`."""
@@ -128,6 +131,12 @@ class RecurrentModel(SequenceTraining):
         for key, values in state.items():
             values[rows] = ops.convert_to_numpy(fresh[key])[rows]
         carry.assign(state)
+
+    def export(self, filepath: str | os.PathLike, overwrite: bool = False) -> pathlib.Path:
+        """The path of the SavedModel written; see `rnnzoo.export`."""
+        from rnnzoo.export import export  # which needs this module
+
+        return export(self, filepath, overwrite=overwrite)
 
     def summary(self, **kwargs: Any) -> None:
         """Prints the layers of the core, as `keras.Model.summary`."""

@@ -58,12 +58,12 @@ class SequenceTraining(backend.WindowedTraining, keras.Model):
                     f"split; received shuffle={shuffle}, validation_split={validation_split}. "
                     "Shuffle documents before packing; pass validation_data."
                 )
-            if data.streaming or self.truncation is not None:
-                self._prepare(self.training_carry, data.lanes)
             if validation_data is not None:
                 size = kwargs.get("validation_batch_size") or batch_size
                 steps = kwargs.get("validation_steps")
                 validation_data = self._validation(validation_data, size, steps)
+            if data.streaming or self.truncation is not None:
+                self._prepare(self.training_carry, data.lanes)
             if self.truncation is not None:
                 # The loop over windows must find all metrics and optimizer slots made.
                 self._symbolic_build(data_batch=data.first)

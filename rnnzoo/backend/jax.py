@@ -6,6 +6,10 @@ from typing import Any
 import jax
 import keras
 
+# What a training state is made of, in Keras's order.
+_KINDS = ("trainable_variables", "non_trainable_variables")
+_KINDS += ("optimizer_variables", "metrics_variables")
+
 
 def gpu_available() -> bool:
     """Whether a function traced now may run on a GPU."""
@@ -76,7 +80,30 @@ def compile_call(model: keras.Model) -> Callable:
 
 
 class WindowedTraining:
-    """`train_step` of the shell on JAX."""
+    """`train_step` of the shell on JAX, and passes over the data that may fail.
+
+    Keras takes the values out of the variables for the time of a pass. Where its first step
+    fails, and where `evaluate` or `predict` fails, it would not put them back.
+    """
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self.jax_state_sync()
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().predict(*args, **kwargs)
+        finally:
+            self.jax_state_sync()
+
+    def _get_jax_state(self, purge_model_variables: bool = False, **wanted: bool) -> tuple:
+        state = super()._get_jax_state(purge_model_variables=purge_model_variables, **wanted)
+        if purge_model_variables:
+            kinds = (kind for kind in _KINDS if wanted.get(kind))
+            self._jax_state = dict(zip(kinds, state))
+        return state
 
     def train_step(self, state: tuple, data: Any) -> tuple[dict, tuple]:
         if self.truncation is None:

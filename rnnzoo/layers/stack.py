@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 
 from rnnzoo import _checks
 from rnnzoo.layers.gru import GRU
@@ -96,6 +97,12 @@ def recurrent_stack(
 
 def initial_state(core: keras.Model, batch_size: Any) -> State:
     """The state that starts a sequence in every recurrent layer of `core`."""
+    whole = isinstance(batch_size, (int, np.integer)) and not isinstance(batch_size, bool)
+    if not keras.ops.is_tensor(batch_size) and not (whole and batch_size >= 0):
+        raise ValueError(
+            "batch_size must be an integer of at least 0; "
+            f"received batch_size={_checks.shown(batch_size)}"
+        )
     state = {}
     layers = [layer for layer in core.layers if isinstance(layer, RecurrentLayer)]
     for index, layer in enumerate(layers):

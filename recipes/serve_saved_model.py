@@ -1,0 +1,45 @@
+"""Write text from an export of char_lm.py, with TensorFlow alone: no Keras model, no rnnzoo.
+
+The export holds no state. `initial_state` gives one, `step` takes it and gives the next one
+back, so one loaded model can write many texts at a time.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf
+
+parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+parser.add_argument("path", type=Path, help="the export, such as saved_models/char_lm/1")
+parser.add_argument("--prompt", default="\n", help="text to go on from")
+parser.add_argument("--temperature", type=float, default=0.7)
+parser.add_argument("--characters", type=int, default=400)
+parser.add_argument("--seed", type=int, default=2)
+args = parser.parse_args()
+
+vocabulary = args.path / "assets.extra" / "vocabulary.json"
+if not vocabulary.exists():
+    parser.error(f"path must be an export of char_lm.py; received {args.path}")
+characters = json.loads(vocabulary.read_text(encoding="utf-8"))["tokens"]
+ids = {character: i for i, character in enumerate(characters)}
+if not args.prompt or set(args.prompt) - set(ids):
+    parser.error(f"--prompt must be made of {''.join(characters)!r}; received {args.prompt!r}")
+
+served = tf.saved_model.load(str(args.path))
+step = served.signatures["step"]
+state = served.signatures["initial_state"](like=tf.zeros([1], tf.int32))
+tf.random.set_seed(args.seed)
+
+print("\n--- written by the SavedModel, through its signature `step` ---")
+inputs = tf.constant([[ids[character] for character in args.prompt]])
+for _ in range(args.characters):
+    answer = step(inputs=inputs, reset=tf.zeros(inputs.shape, tf.bool), **state)
+    state = {name: answer[f"{name}_out"] for name in state}
+    inputs = tf.random.categorical(answer["outputs"][:, -1] / args.temperature, 1, tf.int32)
+    print(characters[int(inputs[0, 0])], end="", flush=True)
+print(f"\n--- modules of this process: rnnzoo {'rnnzoo' in sys.modules}, tensorflow True ---")

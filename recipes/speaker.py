@@ -1,0 +1,65 @@
+"""Tell which of nine men speaks: many-to-one on sequences of 7 to 29 steps.
+
+Sequences differ in length. `rnnzoo.data.bucket` puts like lengths into a batch, pads them and
+says by a mask which steps are real; the model's answer is that of the last real step.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+
+import rnnzoo
+from rnnzoo.data.files import read_csv, read_text
+
+HERE = Path(__file__).resolve().parent
+TRAIN_COUNTS = [30] * 9
+TEST_COUNTS = [31, 35, 88, 44, 29, 24, 40, 50, 29]
+
+
+def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """The parser and the options."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add(
+        "--data",
+        type=Path,
+        help="a CSV with the columns sequence, step, label, features...; every fourth sequence "
+        "of each label is kept for the test (default: Japanese Vowels, with its own test set)",
+    )
+    add("--seeds", type=int, default=3, help="number of models, each from another seed")
+    add("--epochs", type=int, default=60)
+    add("--units", type=int, default=100)
+    add("--cell", choices=["lstm", "gru", "simple_rnn"], default="lstm")
+    add("--dropout", type=float, default=0.4)
+    add("--rate", type=float, default=4e-3, help="highest learning rate")
+    add("--batch", type=int, default=16, help="sequences in a batch")
+    return parser, parser.parse_args()
+
+
+def vowels(name: str, counts: list[int]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Utterances `(steps, 12)` and speakers; a blank line ends an utterance."""
+    blocks = read_text(HERE / "data" / "japanese-vowels" / name).strip().split("\n\n")
+    sequences = [np.array([line.split() for line in b.split("\n")], "float32") for b in blocks]
+    return sequences, np.repeat(np.arange(9), counts)
+
+
+def own(path: Path) -> tuple[list, np.ndarray, list, np.ndarray, list[str]]:
+    """Training and test sequences and labels of a CSV, and the labels' names."""
+    table = read_csv(path, label=True)
+    names, labels = np.unique(table.labels, return_inverse=True)
+    if len(names) < 2 or np.bincount(labels).min() < 4:
+        raise ValueError(
+            f"{path} must have two labels or more, and four sequences or more of each; "
+            f"received {dict(zip(names.tolist(), np.bincount(labels).tolist()))}"
+        )
+    test = np.zeros(len(labels), bool)
+    for label in range(len(names)):
+        test[np.flatnonzero(labels == label)[3::4]] = True
+    parts = [([table.sequences[i] for i in np.flatnonzero(k)], labels[k]) for k in (~test, test)]
+    return (*parts[0], *parts[1], names.tolist())

@@ -1,0 +1,8 @@
+"""Batches of sequences that know where each sequence begins, and vocabularies for text."""
+
+from rnnzoo.data.buckets import bucket
+from rnnzoo.data.packing import pack
+from rnnzoo.data.streams import stream
+from rnnzoo.data.text import Vocabulary
+
+__all__ = ["Vocabulary", "bucket", "pack", "stream"]

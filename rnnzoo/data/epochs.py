@@ -1,0 +1,136 @@
+"""Data sets whose batches depend on the batch's index and the epoch, and on nothing else."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+
+from rnnzoo._checks import shown
+
+
+def seed_or_random(seed: int | None) -> int:
+    """`seed`, or one drawn from NumPy's global generator (`keras.utils.set_random_seed`)."""
+    if seed is None:
+        return int(np.random.randint(2**31))
+    return _not_negative("seed", seed)
+
+
+class EpochDataset(keras.utils.PyDataset, DataAdapter):
+    """A `keras.utils.PyDataset` that counts its epochs and is its own Keras data adapter.
+
+    Keras's adapter of a `PyDataset` shuffles the batches, as `fit` does by default, takes the
+    shape of all batches from the first two (so that others fail on TensorFlow), and lets an
+    epoch's end change the order of a pass under way. As its own adapter the data set does
+    not; `fit(shuffle=..., class_weight=...)` do nothing here: weights come with the batches.
+
+    `on_epoch_end` moves on to the next epoch, but not where Keras calls it for another reason:
+    `EpochIterator.reset` does so before the first epoch, on JAX after a look at one batch. It
+    asks for `num_batches` just before, and no batch is read between. So in callbacks use
+    `len(ds)`; and in a loop of your own set `ds.epoch = n` at each epoch's start. An epoch that
+    was broken off is served again by the next `fit`.
+
+    A subclass defines `_batch(index, epoch)`, and sets `_count` (batches of an epoch, the same
+    in all: Keras asks once per `fit`), `_steps` (steps of a batch, None where they differ) and
+    `_per_step` (whether targets and weights are per step).
+
+    Attributes:
+        batch_size: rows of a batch.
+        seed: the seed of the order.
+    """
+
+    _count: int
+    _steps: int | None
+    _per_step: bool
+
+    def __init__(self, batch_size: int, seed: int = 0):
+        super().__init__()
+        self.seed = seed
+        self._rows = batch_size
+        self._epoch = 0
+        self._begun = False
+        self._asked = False
+
+    def __len__(self) -> int:
+        """Batches of an epoch, the same in all epochs."""
+        return self._count
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch."""
+        return self._rows
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of an epoch, for Keras; use `len`."""
+        self._asked = True
+        return len(self)
+
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch that is served, from 0; set it to resume a run."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        self._epoch = _not_negative("epoch", value)
+        self._begun = False
+
+    def on_epoch_begin(self) -> None:
+        """Notes that an epoch has begun."""
+        self._begun = True
+        self._asked = False
+
+    def on_epoch_end(self) -> None:
+        """Moves on to the next epoch, if one has begun and been served."""
+        self._epoch += self._begun and not self._asked
+        self._begun = False
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        """Batch `index` of the present epoch; reading it again gives the same batch."""
+        count = len(self)
+        if not -count <= index < count:
+            raise IndexError(f"index must be in [0, {count}); received index={index}")
+        return self._batch(index % count, self._epoch)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        """All batches of the epoch at which the iteration starts.
+
+        The epoch is fixed at the first batch, so a change in the middle cannot mix two orders.
+        """
+        epoch = self._epoch
+        for index in range(len(self)):
+            self._asked = False
+            yield self._batch(index, epoch)
+
+    def get_numpy_iterator(self) -> Iterator[tuple[Any, ...]]:
+        """The batches of an epoch, for Keras."""
+        return iter(self)
+
+    def get_jax_iterator(self) -> Iterator[tuple[Any, ...]]:
+        """The batches of an epoch, for Keras on JAX."""
+        return iter(self)
+
+    def get_tf_dataset(self) -> Any:
+        """The batches of an epoch as a `tf.data.Dataset`, for Keras on TensorFlow."""
+        import tensorflow as tf
+
+        def with_time(array: np.ndarray) -> tf.TensorSpec:
+            return tf.TensorSpec((None, self._steps, *array.shape[2:]), array.dtype)
+
+        def without_time(array: np.ndarray) -> tf.TensorSpec:
+            return tf.TensorSpec((None, *array.shape[1:]), array.dtype)
+
+        x, *others = self._batch(0, self._epoch)
+        other = with_time if self._per_step else without_time
+        signature = ({name: with_time(part) for name, part in x.items()}, *map(other, others))
+        batches = tf.data.Dataset.from_generator(self.__iter__, output_signature=signature)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(len(self)))
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _not_negative(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise ValueError(f"{name} must be an integer of at least 0; received {name}={shown(value)}")
+    return int(value)

@@ -1,0 +1,140 @@
+"""Batches of lanes: row i of a batch goes on where row i of the batch before ended."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rnnzoo._checks import positive_integer
+from rnnzoo.data.epochs import EpochDataset
+from rnnzoo.data.reading import Reader
+
+
+class Lane(NamedTuple):
+    """The pieces of sequences that one lane holds, in order; arrays of one length.
+
+    Attributes:
+        sequence: the index of the sequence.
+        offset: the step of the sequence at which the piece begins.
+        begin: the step of the lane at which the piece begins.
+        steps: the length of the piece.
+    """
+
+    sequence: np.ndarray
+    offset: np.ndarray
+    begin: np.ndarray
+    steps: np.ndarray
+
+    def between(self, low: int, high: int) -> Iterator[tuple[int, int, int, int]]:
+        """`(sequence, offset, begin, steps)` of the pieces that meet steps `low` to `high`."""
+        first = np.searchsorted(self.begin + self.steps, low, side="right")
+        last = np.searchsorted(self.begin, high, side="left")
+        for k in range(first, last):
+            yield tuple(int(field[k]) for field in self)
+
+
+class LaneDataset(EpochDataset):
+    """Batches that carry state: what `rnnzoo.data.stream` and `rnnzoo.data.pack` return.
+
+    Attributes:
+        lanes: rows of a batch.
+        window: steps of a window.
+        windows_per_batch: windows of a batch.
+        steps: steps of a lane over all batches, padding included.
+        epoch: the epoch that is served; set it to resume.
+        seed: the seed of the order.
+    """
+
+    _per_step = True
+
+    def __init__(
+        self,
+        arrays: list[np.ndarray],
+        targets: list[np.ndarray] | None,
+        readers: tuple[Reader, Reader],
+        plan: Callable[[int], list[Lane]],
+        *,
+        lanes: int,
+        steps: int,
+        window: int,
+        windows_per_batch: int,
+        seed: int = 0,
+        name: str = "sequences[{}]",
+    ):
+        super().__init__(lanes, seed)
+        self.lanes = lanes
+        self.window = window
+        self.windows_per_batch = positive_integer("windows_per_batch", windows_per_batch)
+        self.steps = steps
+        self._arrays = arrays
+        self._targets = targets
+        self._readers = readers
+        self._name = name
+        self._plan = plan
+        self._planned: tuple[int, list[Lane]] | None = None
+        self._batch_steps = self.window * self.windows_per_batch
+        self._count = -(-steps // self._batch_steps)
+        whole = self._count == 1 or steps % self._batch_steps == 0
+        self._steps = min(steps, self._batch_steps) if whole else None
+
+    def _lanes_of(self, epoch: int) -> list[Lane]:
+        planned = self._planned
+        if planned is None or planned[0] != epoch:
+            planned = self._planned = (epoch, self._plan(epoch))
+        return planned[1]
+
+    def _batch(self, index: int, epoch: int) -> tuple[Any, ...]:
+        low = index * self._batch_steps
+        high = min(low + self._batch_steps, self.steps)
+        shape = (self.lanes, high - low)
+        inputs, y = (np.zeros(shape + r.shape, r.dtype) for r in self._readers)
+        reset = np.zeros(shape, bool)
+        weight = np.zeros(shape, np.float32)
+        for lane, pieces in enumerate(self._lanes_of(epoch)):
+            for sequence, offset, begin, steps in pieces.between(low, high):
+                start, stop = max(begin, low), min(begin + steps, high)
+                row = (lane, slice(start - low, stop - low))
+                first = offset + start - begin
+                inputs[row], y[row] = self._read(sequence, first, first + stop - start, lane)
+                weight[row] = 1.0
+                if begin >= low:
+                    reset[lane, begin - low] = True
+        return {"inputs": inputs, "reset": reset}, y, weight
+
+    def _read(self, sequence: int, low: int, high: int, lane: int) -> tuple[np.ndarray, np.ndarray]:
+        reader, target_reader = self._readers
+        place = f"{self._name.format(sequence)} (lane {lane})"
+        if self._targets is None:
+            values = reader.read(self._arrays[sequence], low, high + 1, place)
+            return values[:-1], values[1:]
+        inputs = reader.read(self._arrays[sequence], low, high, place)
+        place = f"targets[{sequence}] (lane {lane})"
+        return inputs, target_reader.read(self._targets[sequence], low, high, place)
+
+
+def same_lanes(lanes: list[Lane], epoch: int) -> list[Lane]:
+    """The plan of a data set that is not shuffled: `lanes` in every epoch."""
+    return lanes
+
+
+def check_lanes(batch_size: int, limit: int, of: str) -> int:
+    """`batch_size` as int; ValueError unless it lies in 1 to `limit`, the number `of` things."""
+    batch_size = positive_integer("batch_size", batch_size)
+    if batch_size > limit:
+        raise ValueError(
+            f"batch_size must be at most the number of {of}, {limit}; "
+            f"received batch_size={batch_size} (take fewer lanes or more data)"
+        )
+    return batch_size
+
+
+def check_window(window: int, longest: int, batch_size: int) -> int:
+    """`window` as int; ValueError unless it lies in 1 to the longest lane's steps."""
+    window = positive_integer("window", window)
+    if window > longest:
+        raise ValueError(
+            f"window must be at most the steps of the longest lane, {longest} with "
+            f"batch_size={batch_size}; received window={window} "
+            "(take a smaller window or fewer lanes)"
+        )
+    return window

@@ -1,0 +1,192 @@
+"""Many sequences of different length, packed into lanes that are refilled as they get free."""
+
+import heapq
+from collections.abc import Iterable
+from functools import partial
+
+import numpy as np
+
+from rnnzoo._checks import positive_integer
+from rnnzoo.data.epochs import seed_or_random
+from rnnzoo.data.lanes import Lane, LaneDataset, check_lanes, check_window, same_lanes
+from rnnzoo.data.reading import Reader, as_sequences, as_targets
+
+_SORTED_PARTS = (0.0, 0.125, 0.25, 0.5, 1.0)
+
+
+def pack(
+    sequences: Iterable,
+    batch_size: int,
+    window: int,
+    *,
+    targets: Iterable | None = None,
+    align: bool = False,
+    shuffle: bool = False,
+    seed: int | None = None,
+    windows_per_batch: int = 1,
+    vocabulary: int | None = None,
+    check_finite: bool = False,
+) -> LaneDataset:
+    """Whole sequences packed one after the other into lanes: a `keras.utils.PyDataset`.
+
+    Each sequence goes whole into the lane that gets free first. Batches are those of
+    `rnnzoo.data.stream`, `({"inputs", "reset"}, y, sample_weight)`, with `reset` True at the
+    first step of each sequence, and the same advice: metrics into `weighted_metrics`, loss
+    with `reduction="mean_with_sample_weight"`.
+
+    Padding (zeros, weight 0) stands only at the end of lanes, or with `align=True` also after
+    each sequence up to the next window. It has no `reset` of its own: with weight 0 it teaches
+    nothing, the next sequence's `reset` cuts off what it did to the state, and a mark would
+    only put a reset in the middle of an aligned window.
+
+    With `shuffle=True` every epoch has its own order, made from `seed` and the epoch's number:
+    which sequences share a lane, their order in it, and the order of lanes. Windows are never
+    shuffled. Learning-rate schedules and Keras itself need the same number of windows and
+    batches in every epoch, while sequences in random order fill the lanes unevenly. So the
+    last sequences of the random order are placed longest first, which levels the lanes; how
+    many (none, 1/8, 1/4, half, all) is the least that gives the number of windows that all
+    sequences placed longest first need. The last batch is then padded to whole windows.
+
+    Args:
+        sequences: arrays, lists or memmap views, `(n,)` integer tokens or `(n, features)`
+            numbers; any iterable (it is read into a list).
+        batch_size: number of lanes, at most the number of sequences.
+        window: steps of a window, at most the steps of the longest lane.
+        targets: None: the next step of the same sequence, so that a sequence of n steps gives
+            n - 1 inputs; or for each sequence an array of as many targets, `(n, ...)`.
+        align: whether each sequence starts at the first step of a window.
+        shuffle: whether each epoch has another order of sequences.
+        seed: an integer; None draws one from NumPy's global generator. It is kept as `.seed`.
+        windows_per_batch: windows in a batch, for `rnnzoo.TruncatedBPTT`.
+        vocabulary: when given, tokens must lie in `[0, vocabulary)`.
+        check_finite: whether NaN and infinity are errors.
+
+    Returns:
+        A data set with `len()`, `lanes`, `window`, `epoch` (set it to resume a run), `seed`;
+        `fit` cannot shuffle its batches.
+
+    Raises:
+        ValueError: on arguments that break these rules; the text names sequence and step.
+
+    Example:
+
+    >>> import numpy as np
+    >>> songs = [np.array([1, 2, 3, 4]), np.array([5, 6, 7]), np.array([8, 9])]
+    >>> batches = pack(songs, batch_size=2, window=3)
+    >>> x, y, weight = batches[0]
+    >>> x["inputs"]
+    array([[1, 2, 3],
+           [5, 6, 8]], dtype=int32)
+    >>> x["reset"][1], y[1]
+    (array([ True, False,  True]), array([6, 7, 9], dtype=int32))
+    """
+    arrays = as_sequences(sequences)
+    reader = Reader.of_steps(arrays[0], vocabulary, check_finite)
+    if targets is None:
+        steps, target_reader = _steps_with_next(arrays), reader
+    else:
+        targets, target_reader = _checked_targets(targets, arrays, reader.check_finite)
+        steps = np.array([len(array) for array in arrays])
+    batch_size = check_lanes(batch_size, len(arrays), of="sequences, as a lane holds whole ones")
+    grain = positive_integer("window", window) if align else 1
+    costs = (-(-steps // grain) * grain).tolist()
+    seed = seed_or_random(seed) if shuffle else None
+    plan, window, longest = _plans(costs, steps, batch_size, window, seed)
+    for i, array in enumerate(arrays):
+        reader.check(array, f"sequences[{i}]")
+    for i, array in enumerate(targets or []):
+        target_reader.check(array, f"targets[{i}]")
+    return LaneDataset(
+        arrays,
+        targets,
+        (reader, target_reader),
+        plan,
+        lanes=batch_size,
+        steps=longest,
+        window=window,
+        windows_per_batch=windows_per_batch,
+        seed=seed or 0,
+    )
+
+
+def _steps_with_next(arrays: list[np.ndarray]) -> np.ndarray:
+    """Steps of each sequence that have a next one; ValueError where there is none."""
+    steps = np.array([len(array) for array in arrays]) - 1
+    short = np.flatnonzero(steps < 1)
+    if len(short):
+        raise ValueError(
+            "every sequence must have at least 2 steps, as each step's target is the next "
+            f"one; received {len(short)} shorter, the first is sequences[{short[0]}] "
+            "(leave them out or give targets)"
+        )
+    return steps
+
+
+def _checked_targets(
+    targets: Iterable, arrays: list[np.ndarray], check_finite: bool
+) -> tuple[list[np.ndarray], Reader]:
+    targets = list(targets)
+    if len(targets) != len(arrays):
+        raise ValueError(
+            f"targets must have one array for each of the {len(arrays)} sequences; "
+            f"received {len(targets)}"
+        )
+    targets = [
+        as_targets(one, f"targets[{i}]", len(arrays[i]), of=f"step of sequences[{i}]")
+        for i, one in enumerate(targets)
+    ]
+    readers = [Reader.of_targets(one, check_finite) for one in targets]
+    for i, one in enumerate(readers):
+        if one != readers[0]:
+            raise ValueError(
+                "all targets must have the same shape per step and be all integers or none; "
+                f"received {readers[0].dtype} {readers[0].shape} for targets[0] and "
+                f"{one.dtype} {one.shape} for targets[{i}]"
+            )
+    return targets, readers[0]
+
+
+def _plans(costs, steps, batch_size, window, seed):
+    """The plan of each epoch, the window checked, and the steps of a lane; seed None: as given."""
+    order = range(len(costs))
+    if seed is not None:
+        order = sorted(order, key=costs.__getitem__, reverse=True)
+    rows, longest = _refill(order, costs, batch_size)
+    window = check_window(window, longest, batch_size)
+    if seed is None:
+        return partial(same_lanes, [_lane(row, costs, steps) for row in rows]), window, longest
+    windows = -(-longest // window)
+    plan = partial(_shuffled, costs, steps, batch_size, window, windows, seed)
+    return plan, window, windows * window
+
+
+def _refill(order, costs: list[int], batch_size: int) -> tuple[list[list[int]], int]:
+    """Sequences of each lane when the next always goes to the lane that is free first."""
+    rows: list[list[int]] = [[] for _ in range(batch_size)]
+    loads = [(0, lane) for lane in range(batch_size)]
+    for i in order:
+        load, lane = loads[0]
+        rows[lane].append(i)
+        heapq.heapreplace(loads, (load + costs[i], lane))
+    return rows, max(load for load, _ in loads)
+
+
+def _lane(row: list[int], costs: list[int], steps: np.ndarray) -> Lane:
+    ends = np.cumsum([costs[i] for i in row])
+    begin = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    return Lane(np.array(row), np.zeros(len(row), np.int64), begin, steps[row])
+
+
+def _shuffled(costs, steps, batch_size, window, windows, seed, epoch) -> list[Lane]:
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(costs)).tolist()
+    for part in _SORTED_PARTS:
+        cut = len(order) - round(part * len(order))
+        level = sorted(order[cut:], key=costs.__getitem__, reverse=True)
+        rows, longest = _refill(order[:cut] + level, costs, batch_size)
+        if -(-longest // window) == windows:
+            break
+    # The levelling put short sequences last in their lanes; a lane's order does not change
+    # its length, so it can be shuffled now.
+    rows = [random.permutation(row).tolist() for row in rows]
+    return [_lane(rows[i], costs, steps) for i in random.permutation(batch_size)]

@@ -1,0 +1,249 @@
+"""Vocabularies: text to token ids and back, by characters or by words."""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from rnnzoo._checks import one_of, positive_integer, shown
+
+UNKNOWN = "[UNK]"
+
+_LEVELS = ("character", "word")
+_WORDS = re.compile(r"\n|\S+")
+_CHARACTER = re.compile(r".", re.DOTALL)
+_UNFIT = re.compile(r"[\0\ud800-\udfff]")
+_FORMAT = "rnnzoo vocabulary 1"
+
+
+class Vocabulary:
+    """Tokens and their ids: `encode` text to ids, `decode` ids to text.
+
+    With level "character" every character is a token, and decoding gives back the text.
+    With level "word" tokens are the runs of characters other than white space, and each
+    newline; decoding puts one space between words.
+
+    The table is a `keras.layers.StringLookup` (see `lookup`), which needs TensorFlow on every
+    backend; it is made at the first `encode`.
+
+    Args:
+        tokens: the tokens in the order of their ids, without the unknown one.
+        level: "character" or "word".
+        unknown: whether id 0 is the token "[UNK]", which stands for all others. Without it,
+            text that holds another token is an error.
+
+    Raises:
+        ValueError: no token, tokens that come twice, are empty, or are no tokens of the level.
+
+    Example:
+
+    >>> vocabulary = Vocabulary.from_text("abracadabra")
+    >>> vocabulary.tokens
+    ('a', 'b', 'r', 'c', 'd')
+    >>> vocabulary.encode("bad")
+    array([1, 0, 4], dtype=int32)
+    >>> vocabulary.decode([1, 0, 4])
+    'bad'
+    """
+
+    def __init__(self, tokens: Iterable[str], level: str = "character", unknown: bool = False):
+        self.level = one_of("level", level, _LEVELS)
+        self.unknown = bool(unknown)
+        tokens = list(tokens)
+        for i, token in enumerate(tokens):
+            _check_token(token, i, level)
+        if len(set(tokens)) < len(tokens):
+            twice = Counter(tokens).most_common(1)[0][0]
+            raise ValueError(f"tokens must all differ; received {twice!r} more than once")
+        if unknown and UNKNOWN in tokens:
+            raise ValueError(
+                f"with unknown=True, tokens must not hold {UNKNOWN!r}, which is id 0; "
+                f"received it as token {tokens.index(UNKNOWN)}"
+            )
+        self.tokens = (UNKNOWN, *tokens) if unknown else tuple(tokens)
+        if not self.tokens:
+            raise ValueError("tokens must hold at least one token; received none")
+
+    @classmethod
+    def from_text(
+        cls,
+        text: str,
+        level: str = "character",
+        max_size: int | None = None,
+        unknown: bool = False,
+    ) -> "Vocabulary":
+        """The vocabulary of a text, the most frequent token first, ties in sorted order.
+
+        Args:
+            text: the text.
+            level: "character" or "word".
+            max_size: the most tokens to keep, the unknown one included; rarer ones become
+                unknown, so it needs `unknown=True` where the text has more. None: all.
+            unknown: whether id 0 stands for all tokens that are not in the vocabulary.
+
+        Raises:
+            ValueError: an empty text, or more tokens than `max_size` without `unknown`.
+        """
+        one_of("level", level, _LEVELS)
+        counts = Counter() if not isinstance(text, str) else Counter(_split(text, level))
+        if not counts:
+            raise ValueError(
+                f"text must be a str with at least one {level}; received {shown(text)}"
+            )
+        if unknown:
+            counts.pop(UNKNOWN, None)
+        tokens = sorted(counts, key=lambda token: (-counts[token], token))
+        if max_size is not None:
+            room = positive_integer("max_size", max_size) - bool(unknown)
+            if len(tokens) > room and not unknown:
+                raise ValueError(
+                    f"without unknown=True, max_size must be at least the {len(tokens)} "
+                    f"different tokens of the text; received max_size={max_size}"
+                )
+            tokens = tokens[:room]
+        return cls(tokens, level, unknown)
+
+    def __len__(self) -> int:
+        """Number of ids, the unknown token's included."""
+        return len(self.tokens)
+
+    def __repr__(self) -> str:
+        """A short description."""
+        return f"<Vocabulary of {len(self)} tokens, level={self.level!r}, unknown={self.unknown}>"
+
+    @cached_property
+    def lookup(self) -> keras.layers.StringLookup:
+        """The `keras.layers.StringLookup` layer that turns tokens into ids.
+
+        Raises:
+            ImportError: TensorFlow is not installed.
+        """
+        try:
+            return keras.layers.StringLookup(
+                vocabulary=list(self.tokens[self.unknown :]),
+                num_oov_indices=int(self.unknown),
+                oov_token=UNKNOWN if self.unknown else "",
+            )
+        except ImportError as error:
+            raise ImportError(
+                "Vocabulary.encode must have TensorFlow, which keras.layers.StringLookup needs "
+                "on every backend; received no such package (pip install tensorflow-cpu)"
+            ) from error
+
+    def encode(self, text: str) -> np.ndarray:
+        """The token ids of a text, `(tokens,)` int32.
+
+        Raises:
+            ValueError: a token that is not in the vocabulary, which has no unknown token.
+        """
+        if not isinstance(text, str):
+            raise ValueError(f"text must be a str; received {shown(text)}")
+        if not text:
+            return np.zeros(0, np.int32)
+        return self._characters(text) if self.level == "character" else self._words(text)
+
+    def decode(self, ids: Iterable[int] | np.ndarray) -> str:
+        """The text of token ids `(tokens,)`; the unknown token reads "[UNK]".
+
+        Raises:
+            ValueError: another rank, ids that are no integers or out of range.
+        """
+        ids = np.asarray(ids if hasattr(ids, "__len__") else list(ids))
+        if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+            raise ValueError(
+                f"ids must be integers of shape (tokens,); received {ids.dtype} {ids.shape}"
+            )
+        wrong = np.flatnonzero((ids < 0) | (ids >= len(self)))
+        if len(wrong):
+            raise ValueError(
+                f"ids must lie in [0, {len(self)}); received {ids[wrong[0]]} at position {wrong[0]}"
+            )
+        tokens = [self.tokens[i] for i in ids.tolist()]
+        if self.level == "character":
+            return "".join(tokens)
+        return " ".join(tokens).replace(" \n", "\n").replace("\n ", "\n")
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the vocabulary as JSON; the file is whole or not there."""
+        path = Path(path)
+        content = {"format": _FORMAT, "level": self.level, "unknown": self.unknown}
+        content["tokens"] = self.tokens[self.unknown :]
+        aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        try:
+            aside.write_text(json.dumps(content, indent=0) + "\n", encoding="utf-8")
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Vocabulary":
+        """The vocabulary that `save` wrote.
+
+        Raises:
+            ValueError: a file that `save` did not write, or a damaged one.
+        """
+        written = Path(path).read_bytes()
+        try:
+            content = json.loads(written)
+            if content["format"] != _FORMAT or not isinstance(content["tokens"], list):
+                raise ValueError(f"format {shown(content['format'])}")
+            return cls(content["tokens"], content["level"], content["unknown"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                "a vocabulary file must be JSON as Vocabulary.save writes it; "
+                f"received {str(path)!r} ({type(error).__name__}: {error})"
+            ) from error
+
+    def _ids(self, tokens: list[str], place: Callable[[str], int]) -> np.ndarray:
+        """Ids of different tokens; `place` tells where in the text a token first stands."""
+        known = set(self.tokens)
+        unseen = [token for token in tokens if token not in known]
+        if unseen and not self.unknown:
+            position, token = min((place(token), token) for token in unseen)
+            raise ValueError(
+                f"text must hold only the {len(self)} tokens of the vocabulary; "
+                f"received {token!r} at position {position} "
+                "(Vocabulary.from_text(..., unknown=True) takes any text)"
+            )
+        # Half a surrogate pair cannot be handed to TensorFlow, not even to be unknown.
+        names = [token if token in known else UNKNOWN for token in tokens]
+        return np.asarray(self.lookup(names), dtype=np.int32)
+
+    def _characters(self, text: str) -> np.ndarray:
+        # One look-up for each different character; the text itself goes through an array.
+        codes = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32)
+        distinct = np.flatnonzero(np.bincount(codes))
+        table = np.zeros(int(distinct[-1]) + 1, np.int32)
+        table[distinct] = self._ids([chr(code) for code in distinct], text.index)
+        return table[codes]
+
+    def _words(self, text: str) -> np.ndarray:
+        words = _WORDS.findall(text)
+        tokens = list(dict.fromkeys(words))
+        ids = self._ids(tokens, partial(_word_place, text)) if tokens else np.zeros(0)
+        table = dict(zip(tokens, ids.tolist()))
+        return np.array([table[word] for word in words], np.int32)
+
+
+def _split(text: str, level: str) -> Iterable[str]:
+    return text if level == "character" else _WORDS.findall(text)
+
+
+def _word_place(text: str, token: str) -> int:
+    return next(found.start() for found in _WORDS.finditer(text) if found.group() == token)
+
+
+def _check_token(token: Any, index: int, level: str) -> None:
+    pattern = _WORDS if level == "word" else _CHARACTER
+    if not isinstance(token, str) or not pattern.fullmatch(token) or _UNFIT.search(token):
+        raise ValueError(
+            f"a token must be {'a word or a newline' if level == 'word' else 'one character'}, "
+            f"without NUL or half a surrogate pair; received {shown(token)} as token {index}"
+        )

@@ -1,0 +1,317 @@
+"""Recurrent layers: against NumPy, against the stock layers, against themselves in pieces."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import ops
+from reference import (
+    CELL_IDS,
+    CELLS,
+    close,
+    gradients,
+    on_jax,
+    random_state,
+    run,
+)
+
+import rnnzoo
+
+every_cell = pytest.mark.parametrize("name, options", CELLS, ids=CELL_IDS)
+
+
+def make(name, options, units, features, **more):
+    layer = getattr(rnnzoo.layers, name)(units, bias_initializer="normal", **options, **more)
+    layer.build((None, None, features))
+    return layer
+
+
+def numpy_weights(layer):
+    return [np.asarray(w, "float64") for w in layer.get_weights()[:3]]
+
+
+@st.composite
+def cases(draw):
+    """A seed and sizes: (rng, batch, steps, features, units)."""
+    seed = draw(st.integers(0, 2**16))
+    sizes = [draw(st.integers(1, top)) for top in (4, 9, 3, 5)]
+    return (np.random.default_rng(seed), *sizes)
+
+
+@every_cell
+@given(case=cases())
+def test_equals_numpy_with_resets_and_masks(name, options, case):
+    rng, batch, steps, features, units = case
+    layer = make(name, options, units, features)
+    x = rng.normal(size=(batch, steps, features)).astype("float32")
+    reset, mask = rng.random((2, batch, steps)) < 0.3
+    state = random_state(rng, layer, batch)
+    outputs, last = layer(x, state, reset=reset, mask=mask)
+    expected, expected_last = run(
+        name, options, numpy_weights(layer), x.astype("float64"), state.values(), reset, mask
+    )
+    close(outputs, np.stack(expected, axis=1))
+    for got, wanted in zip(last.values(), expected_last):
+        close(got, wanted)
+
+
+@every_cell
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-5), ("float64", 1e-10)])
+def test_gradient_by_hand_equals_plain_differentiation(name, options, dtype, tolerance):
+    """Inputs, weights, state, learned initial state; resets, mask and recurrent dropout."""
+    from rnnzoo.layers.recurrence import recurrence
+
+    if dtype == "float64" and on_jax():
+        pytest.skip("keras.ops.tanh and others compute in float32 on JAX, whatever the input")
+    rng = np.random.default_rng(3)
+    batch, steps, units = 3, 7, 4
+    layer = make(name, options, units, 2)
+    n = len(layer.state_names)
+    x = rng.normal(size=(batch, steps, 2)).astype(dtype)
+    reset, mask = rng.random((2, batch, steps)) < 0.4
+    drop = (rng.random((batch, units)) * 2).astype(dtype)
+    weights = [w.astype(dtype) for w in layer.get_weights()]
+    states = [rng.normal(size=(batch, units)).astype(dtype) for _ in range(2 * n)]
+    out = rng.normal(size=(batch, steps, units)).astype(dtype)
+    last = rng.normal(size=(n, batch, units)).astype(dtype)
+
+    def weighed(hidden, state):
+        return sum([ops.sum(hidden * out)] + [ops.sum(s * w) for s, w in zip(state, last)])
+
+    def plain(x, kernel, recurrent, bias, *states):
+        hidden, state = run(
+            name, options, (kernel, recurrent, bias), x, states[:n], reset, mask, states[n:], drop
+        )
+        return weighed(ops.stack(hidden, axis=1), state)
+
+    def by_hand(x, kernel, recurrent, bias, *states):
+        after = name == "GRU" and options.get("reset_after", True)
+        projected = ops.matmul(ops.transpose(x, (1, 0, 2)), kernel) + (bias[0] if after else bias)
+        flags = [ops.transpose(ops.convert_to_tensor(f))[..., None] for f in (reset, mask)]
+        used = (recurrent, bias[1]) if after else (recurrent,)
+        hidden, state = recurrence(
+            layer.recurrent_cell(),
+            projected,
+            used,
+            tuple(states[:n]),
+            tuple(states[n:]),
+            *flags,
+            ops.convert_to_tensor(drop),
+        )
+        return weighed(ops.transpose(hidden, (1, 0, 2)), state)
+
+    arrays = [x, *weights, *states]
+    found, wanted = gradients(by_hand, arrays), gradients(plain, arrays)
+    assert all(np.abs(g).max() > 0 for g in wanted)
+    for got, expected in zip(found, wanted):
+        assert got.dtype == dtype
+        close(got, expected, tolerance)
+
+
+@every_cell
+def test_equals_the_stock_layer_in_outputs_and_gradients(name, options):
+    rng = np.random.default_rng(0)
+    ours = make(name, options, 6, 3)
+    stock = getattr(keras.layers, name)(6, return_sequences=True, return_state=True, **options)
+    stock.build((None, None, 3))
+    stock.set_weights(ours.get_weights())
+    assert [w.name for w in stock.weights] == [w.name for w in ours.weights]
+    x = rng.normal(size=(4, 11, 3)).astype("float32")
+    state = random_state(rng, ours, 4)
+    weigh = rng.normal(size=(4, 11, 6)).astype("float32")
+
+    def total(layer, call):
+        def function(x, *rest):
+            weights, state = rest[:3], rest[3:]
+            fixed = [v.value for v in layer.non_trainable_variables]
+            outputs, last = call(layer, weights, fixed, x, state)
+            return ops.sum(outputs * weigh) + sum(ops.sum(s * s) for s in last)
+
+        return gradients(function, [x, *layer.get_weights()[:3], *state.values()])
+
+    def call_ours(layer, weights, fixed, x, state):
+        named = dict(zip(layer.state_names, state))
+        outputs, last = layer.stateless_call(weights, fixed, x, named)[0]
+        return outputs, last.values()
+
+    def call_stock(layer, weights, fixed, x, state):
+        outputs, *last = layer.stateless_call(weights, fixed, x, initial_state=list(state))[0]
+        return outputs, last
+
+    values = [ops.convert_to_tensor(s) for s in state.values()]
+    outputs, last = ours(x, state)
+    expected, *expected_last = stock(x, initial_state=values)
+    close(outputs, expected)
+    for got, wanted in zip(last.values(), expected_last):
+        close(got, wanted)
+    for got, wanted in zip(total(ours, call_ours), total(stock, call_stock)):
+        close(got, wanted)
+
+
+@every_cell
+def test_weights_move_to_the_stock_layer_and_back(name, options):
+    ours, stock = make(name, options, 4, 3), getattr(keras.layers, name)(4, **options)
+    stock.build((None, None, 3))
+    ours.set_weights(stock.get_weights())
+    x = np.ones((2, 5, 3), "float32")
+    outputs, _ = ours(x, ours.initial_state(2))
+    close(outputs[:, -1], stock(x))
+
+
+@every_cell
+@given(case=cases(), cuts=st.lists(st.integers(0, 9), max_size=3))
+def test_any_cutting_gives_the_same_outputs(name, options, case, cuts):
+    rng, batch, steps, features, units = case
+    layer = make(name, options, units, features, learned_initial_state=True)
+    x = rng.normal(size=(batch, steps, features)).astype("float32")
+    reset = rng.random((batch, steps)) < 0.2
+    state = random_state(rng, layer, batch)
+    whole, last = layer(x, state, reset=reset)
+    edges = [0, *sorted(min(c, steps) for c in cuts), steps]  # pieces of no step included
+    pieces = []
+    for a, b in zip(edges, edges[1:]):
+        outputs, state = layer(x[:, a:b], state, reset=reset[:, a:b])
+        assert outputs.shape == (batch, b - a, units)
+        pieces.append(ops.convert_to_numpy(outputs))
+    close(np.concatenate(pieces, axis=1), whole)
+    for key in last:
+        close(state[key], last[key])
+
+
+@every_cell
+@given(lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4), seed=st.integers(0, 999))
+def test_packed_equals_separate_in_outputs_and_gradients(name, options, lengths, seed):
+    rng = np.random.default_rng(seed)
+    layer = make(name, options, 3, 2)
+    sequences = [rng.normal(size=(1, n, 2)).astype("float32") for n in lengths]
+    weigh = [rng.normal(size=(1, n, 3)).astype("float32") for n in lengths]
+    packed = np.concatenate(sequences, axis=1)
+    reset = np.zeros(packed.shape[:2], bool)
+    reset[0, np.cumsum([0, *lengths[:-1]])] = True
+    junk = {key: np.full((1, 3), 9.0, "float32") for key in layer.state_names}
+    outputs, _ = layer(packed, junk, reset=reset)
+    alone = [layer(s, layer.initial_state(1))[0] for s in sequences]
+    close(outputs, np.concatenate([ops.convert_to_numpy(a) for a in alone], axis=1))
+
+    def loss(sequence, state, reset, weigh):
+        def function(*weights):
+            y = layer.stateless_call(
+                weights,
+                [v.value for v in layer.non_trainable_variables],
+                sequence,
+                state,
+                reset=reset,
+            )[0][0]
+            return ops.sum(y * weigh)
+
+        return gradients(function, layer.get_weights()[:3])
+
+    together = loss(packed, junk, reset, np.concatenate(weigh, axis=1))
+    each = [loss(s, layer.initial_state(1), None, w) for s, w in zip(sequences, weigh)]
+    for got, parts in zip(together, zip(*each)):
+        close(got, sum(parts), 2e-5)
+
+
+@every_cell
+def test_rows_are_independent(name, options):
+    rng = np.random.default_rng(1)
+    layer = make(name, options, 4, 3)
+    x = rng.normal(size=(3, 6, 3)).astype("float32")
+    reset = np.zeros((3, 6), bool)
+    state = random_state(rng, layer, 3)
+    before, last = layer(x, state, reset=reset)
+    x[1] += 1.0
+    reset[1, 2] = True
+    state = {key: np.where([[False], [True], [False]], 5.0, v) for key, v in state.items()}
+    after, changed = layer(x, state, reset=reset)
+    for row in (0, 2):
+        np.testing.assert_array_equal(before[row], after[row])
+        for key in last:
+            np.testing.assert_array_equal(last[key][row], changed[key][row])
+    assert np.abs(ops.convert_to_numpy(before[1] - after[1])).max() > 0.01
+
+
+@every_cell
+def test_nothing_passes_a_reset_not_even_nan(name, options):
+    layer = make(name, options, 4, 3)
+    x = np.random.default_rng(2).normal(size=(2, 6, 3)).astype("float32")
+    state = {key: np.full((2, 4), np.nan, "float32") for key in layer.state_names}
+    clean, _ = layer(x[:, 3:], layer.initial_state(2))
+    x[:, :3] = np.inf
+    reset = np.zeros((2, 6), bool)
+    reset[:, 3] = True
+    outputs, last = layer(x, state, reset=reset)
+    close(outputs[:, 3:], clean)
+    assert all(np.isfinite(ops.convert_to_numpy(v)).all() for v in last.values())
+
+
+@every_cell
+def test_no_step_returns_no_output_and_the_same_state(name, options):
+    layer = make(name, options, 4, 3)
+    state = random_state(np.random.default_rng(0), layer, 2)
+    outputs, last = layer(np.zeros((2, 0, 3), "float32"), state, reset=np.zeros((2, 0), bool))
+    assert tuple(outputs.shape) == (2, 0, 4)
+    for key in state:
+        np.testing.assert_array_equal(last[key], state[key])
+
+
+@every_cell
+def test_a_reset_restores_the_learned_initial_state(name, options):
+    layer = make(name, options, 4, 3, learned_initial_state=True)
+    rng = np.random.default_rng(5)
+    layer.set_weights([rng.normal(size=w.shape) for w in layer.get_weights()])
+    x = rng.normal(size=(2, 5, 3)).astype("float32")
+    fresh, _ = layer(x[:, 2:], layer.initial_state(2))
+    reset = np.zeros((2, 5), bool)
+    reset[:, 2] = True
+    outputs, _ = layer(x, random_state(rng, layer, 2), reset=reset)
+    close(outputs[:, 2:], fresh)
+    zero, _ = layer(x[:, 2:], {k: np.zeros((2, 4), "float32") for k in layer.state_names})
+    assert np.abs(ops.convert_to_numpy(fresh - zero)).max() > 0.01
+
+
+def test_dropout_is_one_mask_for_all_steps_of_a_call():
+    layer = rnnzoo.layers.SimpleRNN(64, dropout=0.5, recurrent_initializer="zeros", seed=1)
+    x = np.ones((3, 8, 10), "float32")
+    outputs, _ = layer(x, layer.initial_state(3), training=True)
+    outputs = ops.convert_to_numpy(outputs)
+    np.testing.assert_allclose(outputs, np.repeat(outputs[:, :1], 8, axis=1), atol=1e-6)
+    assert np.abs(outputs[0] - outputs[1]).max() > 0.01  # rows have masks of their own
+    again = ops.convert_to_numpy(layer(x, layer.initial_state(3), training=True)[0])
+    assert np.abs(again - outputs).max() > 0.01  # and every call a new one
+    a, b = (layer(x, layer.initial_state(3))[0] for _ in range(2))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_recurrent_dropout_drops_the_same_units_at_every_step():
+    layer = rnnzoo.layers.SimpleRNN(
+        6, recurrent_dropout=0.5, kernel_initializer="zeros", recurrent_initializer="identity"
+    )
+    state = {"h": np.full((4, 6), 0.1, "float32")}
+    outputs = ops.convert_to_numpy(layer(np.ones((4, 3, 1), "float32"), state, training=True)[0])
+    kept = outputs > 0
+    assert 0 < kept.mean() < 1
+    np.testing.assert_array_equal(kept[:, :1], kept[:, 1:2])
+    np.testing.assert_array_equal(kept[:, :1], kept[:, 2:])
+
+
+def test_the_state_stays_in_float32_under_a_mixed_policy():
+    layer = rnnzoo.layers.LSTM(4, dtype="mixed_bfloat16")
+    state = layer.initial_state(2)
+    outputs, last = layer(np.ones((2, 3, 3), "float32"), state)
+    assert keras.backend.standardize_dtype(outputs.dtype) == "bfloat16"
+    assert {keras.backend.standardize_dtype(v.dtype) for v in last.values()} == {"float32"}
+
+
+@every_cell
+def test_configuration_makes_the_same_layer_again(name, options):
+    layer = make(name, options, 4, 3, dropout=0.1, learned_initial_state=True, seed=3)
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    again.build((None, None, 3))
+    again.set_weights(layer.get_weights())
+    x = np.ones((1, 4, 3), "float32")
+    np.testing.assert_array_equal(
+        layer(x, layer.initial_state(1))[0], again(x, again.initial_state(1))[0]
+    )
