@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 import rnnzoo
+from rnnzoo.curves import learning_curve
 from rnnzoo.data.files import read_csv, read_text
 
 HERE = Path(__file__).resolve().parent
@@ -63,3 +64,62 @@ def own(path: Path) -> tuple[list, np.ndarray, list, np.ndarray, list[str]]:
         test[np.flatnonzero(labels == label)[3::4]] = True
     parts = [([table.sequences[i] for i in np.flatnonzero(k)], labels[k]) for k in (~test, test)]
     return (*parts[0], *parts[1], names.tolist())
+
+
+parser, args = arguments()
+if args.data is None:
+    names = [f"speaker {i}" for i in range(1, 10)]
+    x_train, y_train = vowels("ae.train.gz", TRAIN_COUNTS)
+    x_test, y_test = vowels("ae.test.gz", TEST_COUNTS)
+else:
+    try:
+        x_train, y_train, x_test, y_test, names = own(args.data)
+    except (OSError, ValueError) as error:
+        parser.error(f"--data: {error}")
+
+# Every feature gets mean 0 and deviation 1, by the training data.
+steps = np.concatenate(x_train)
+mean, deviation = steps.mean(axis=0), steps.std(axis=0) + 1e-6
+x_train, x_test = ([(x - mean) / deviation for x in part] for part in (x_train, x_test))
+test = rnnzoo.data.bucket(x_test, y_test, batch_size=64, pad_to_multiple_of=16)
+
+histories, accuracies = [], []
+begin = time.time()
+for seed in range(args.seeds):
+    keras.utils.set_random_seed(seed)
+    train = rnnzoo.data.bucket(
+        x_train, y_train, batch_size=args.batch, shuffle=True, seed=seed, pad_to_multiple_of=16
+    )
+    model = rnnzoo.many_to_one(
+        features=len(mean),
+        units=args.units,
+        outputs=len(names),
+        cell=args.cell,
+        dropout=args.dropout,
+    )
+    updates = args.epochs * len(train)
+    rise = updates // 5
+    rate = keras.optimizers.schedules.CosineDecay(
+        args.rate / 25, updates - rise, warmup_target=args.rate, warmup_steps=rise
+    )
+    model.compile(
+        keras.optimizers.Adam(rate, global_clipnorm=1.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    print(f"\nseed {seed}")
+    histories.append(model.fit(train, epochs=args.epochs).history)
+    accuracies.append(model.evaluate(test, verbose=0, return_dict=True)["accuracy"])
+minutes = (time.time() - begin) / 60
+
+curves = {f"seed {seed}": history["loss"] for seed, history in enumerate(histories)}
+picture = learning_curve(curves, HERE / "output" / "speaker.png", ylabel="nats per sequence")
+print(f"\nlearning curves    {picture}")
+print(
+    f"training           {minutes:.1f} minutes, {args.seeds} models of "
+    f"{model.count_params():,} parameters"
+)
+print(f"data               {len(x_train)} sequences to train, {len(x_test)} to test")
+for seed, accuracy in enumerate(accuracies):
+    print(f"test, seed {seed}       {100 * accuracy:.2f} % right")
+print(f"test, mean         {100 * np.mean(accuracies):.2f} % right")

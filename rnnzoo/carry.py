@@ -14,16 +14,20 @@ class Carry(keras.layers.Layer):
     """The state of every lane between two batches; one variable per state.
 
     The variables are made when the first batch shows how many lanes there are, and made anew
-    for another number. They are saved with the model.
+    for another number.
 
     Args:
         widths: size of each state by name.
         dtypes: dtype of each state by name.
         name: name of the layer.
+        saved: whether the state is saved with the model.
     """
 
-    def __init__(self, widths: dict[str, int], dtypes: dict[str, str], name: str):
+    def __init__(
+        self, widths: dict[str, int], dtypes: dict[str, str], name: str, saved: bool = True
+    ):
         super().__init__(name=name, trainable=False)
+        self.saved = saved
         self.widths, self.dtypes = dict(widths), dict(dtypes)
         self.slots = {}
         self.lanes = 0
@@ -70,7 +74,7 @@ class Carry(keras.layers.Layer):
         return {key: np.array(ops.convert_to_numpy(v)) for key, v in self.slots.items()}
 
     def save_own_variables(self, store: Any) -> None:
-        for key, variable in self.slots.items():
+        for key, variable in self.slots.items() if self.saved else ():
             store[key] = np.array(variable)
 
     def load_own_variables(self, store: Any) -> None:

@@ -34,11 +34,7 @@ def build_core(
     sizes, layer_class = check_units(units), check_cell(cell)
     dropout = _checks.fraction("dropout", dropout)
     recurrent_dropout = _checks.fraction("recurrent_dropout", recurrent_dropout)
-    _check_inputs(features, vocabulary, embedding, tied)
-    if outputs is not None:
-        outputs = _checks.positive_integer("outputs", outputs)
-    if tied:
-        _check_tied(sizes, vocabulary, outputs, embedding or sizes[0])
+    _check_sizes(features, vocabulary, embedding, outputs, tied, sizes)
     activation = keras.activations.get(activation)
 
     x, sequence, table = _inputs(features, vocabulary, embedding or sizes[0], tied)
@@ -57,15 +53,22 @@ def build_core(
         recurrent_dropout=recurrent_dropout,
         learned_initial_state=learned_initial_state,
     )
-    if many_to_one:
-        hidden = states[f"h_{len(sizes) - 1}"]
-        if layer_norm:
-            hidden = keras.layers.LayerNormalization(name="norm_outputs")(hidden)
-    y = _outputs(hidden, outputs, dropout, table, activation)
     inputs = {"inputs": x, "reset": reset, **state_inputs}
     if many_to_one:
         inputs["mask"] = mask
+        hidden = _final(states[f"h_{len(sizes) - 1}"], layer_norm)
+    y = _outputs(hidden, outputs, dropout, table, activation)
     return keras.Model(inputs, {"outputs": y, **states}, name="core")
+
+
+def _check_sizes(
+    features: Any, vocabulary: Any, embedding: Any, outputs: Any, tied: bool, sizes: list[int]
+) -> None:
+    _check_inputs(features, vocabulary, embedding, tied)
+    if outputs is not None:
+        _checks.positive_integer("outputs", outputs)
+    if tied:
+        _check_tied(sizes, vocabulary, outputs, embedding or sizes[0])
 
 
 def _check_inputs(features: Any, vocabulary: Any, embedding: Any, tied: bool) -> None:
@@ -105,6 +108,13 @@ def _inputs(features: Any, vocabulary: Any, embedding: int, tied: bool) -> tuple
     layer = keras.layers.ReversibleEmbedding if tied else keras.layers.Embedding
     table = layer(vocabulary, embedding, name="embedding")
     return x, table(x), table if tied else None
+
+
+def _final(hidden: Any, layer_norm: bool) -> Any:
+    """The last layer's final state, normalised where its outputs would be."""
+    if not layer_norm:
+        return hidden
+    return keras.layers.LayerNormalization(name="norm_outputs")(hidden)
 
 
 def _outputs(hidden: Any, outputs: int | None, dropout: float, table: Any, activation: Any) -> Any:

@@ -48,7 +48,8 @@ class RecurrentModel(SequenceTraining):
         widths = {key: value.shape[-1] for key, value in states.items()}
         dtypes = {key: value.dtype for key, value in states.items()}
         self.training_carry = Carry(widths, dtypes, name="training_carry")
-        self.evaluation_carry = Carry(widths, dtypes, name="evaluation_carry")
+        # Every evaluation starts afresh, so there is nothing to keep.
+        self.evaluation_carry = Carry(widths, dtypes, name="evaluation_carry", saved=False)
         self._compiled_core: Callable | None = None
         self.built = True
 

@@ -29,6 +29,8 @@ def run_core(core: keras.Model, batch: dict, state: State, cut: Cut | None, trai
     if cut is None or cut.advance is None:
         outputs = dict(core({**batch, **state}, training=training))
         y, handed_on = outputs.pop("outputs"), outputs
+    elif isinstance(cut.advance, int) and cut.advance == 0:
+        y, handed_on = run_core(core, batch, state, None, training)[0], state
     else:
         parts = [{key: v[:, : cut.advance] for key, v in batch.items()}]
         parts += [{key: v[:, cut.advance :] for key, v in batch.items()}]
@@ -93,6 +95,7 @@ class Truncation:
     def _whole_windows(self, plan: "_Plan", state: Any, steps: Any) -> Any:
         window = self.window
         full = steps // window
+        rest = steps - full * window
 
         def body(u: Any, state: Any) -> Any:
             return plan.update(state, u * window, window, None)
@@ -101,10 +104,11 @@ class Truncation:
             return backend.repeat(0, full, body, state)
 
         def short(state: Any) -> Any:
-            return plan.update(state, full * window, steps - full * window, None)
+            length = _at_least_one(rest)
+            return plan.update(state, steps - length, length, None)
 
         state = backend.when(full > 0, loop, state)
-        return backend.when(steps - full * window > 0, short, state)
+        return backend.when(rest > 0, short, state)
 
     def _overlapping(self, plan: "_Plan", state: Any, steps: Any) -> Any:
         window, stride = self.window, self.stride
@@ -145,7 +149,7 @@ class Truncation:
         rest = head - chunks * window
 
         def first(state: Any) -> Any:
-            return forward(state, _cut(x, 0, rest))
+            return forward(state, _cut(x, 0, _at_least_one(rest)))
 
         def body(i: Any, state: Any) -> Any:
             return forward(state, _cut(x, rest + i * window, window))
@@ -177,15 +181,18 @@ class _Plan:
             return self.step(state, (_cut(self.x, start, length), y, weight))
 
 
+def _at_least_one(length: Any) -> Any:
+    # XLA also compiles the branch for no steps that never runs, and it cannot scan no steps.
+    return max(length, 1) if isinstance(length, int) else ops.maximum(length, 1)
+
+
 def _cut(values: Any, start: Any, length: Any) -> Any:
-    """Steps `start` to `start + length - 1` of every tensor in `values`."""
+    """Steps `start` to `start + length - 1` of every tensor in `values`.
 
-    def cut(value: Tensor) -> Tensor:
-        shape = ops.shape(value)
-        begin = (0, start, *[0] * (len(shape) - 2))
-        return ops.slice(value, begin, (shape[0], length, *shape[2:]))
-
-    return keras.tree.map_structure(cut, values)
+    By index, not by slice: XLA refuses a slice longer than the tensor even where it never runs.
+    """
+    steps = start + ops.arange(length, dtype="int32")
+    return keras.tree.map_structure(lambda value: ops.take(value, steps, axis=1), values)
 
 
 def truncation(window: Any, stride: Any = None) -> Truncation:

@@ -40,15 +40,15 @@ def gradients(function, arrays):
     return [tf.convert_to_tensor(g).numpy() for g in found]
 
 
-def _math(x):
-    if isinstance(x, np.ndarray):
+def _math(*arrays):
+    if all(isinstance(a, np.ndarray) for a in arrays):
         return np.tanh, lambda v: 1 / (1 + np.exp(-v)), np.where, np.matmul
     return ops.tanh, lambda v: 1 / (1 + ops.exp(-v)), ops.where, ops.matmul
 
 
 def cell_step(name, options, weights, x, state, drop=None):
     """The next state (a list, h first) of one cell, for weights as the stock layer orders them."""
-    tanh, sigmoid, _, matmul = _math(x)
+    tanh, sigmoid, _, matmul = _math(x, *weights, *state)
     kernel, recurrent, bias = weights
     units = recurrent.shape[0]
     h = state[0]
@@ -76,8 +76,8 @@ def cell_step(name, options, weights, x, state, drop=None):
 
 def run(name, options, weights, x, state, reset=None, mask=None, initial=None, drop=None):
     """Outputs of all steps (a list) and the last state, with a plain loop over steps."""
-    where = _math(x)[2]
     state, outputs = list(state), []
+    where = _math(x, *weights, *state)[2]
     initial = initial if initial is not None else [s * 0 for s in state]
     for t in range(x.shape[1]):
         if reset is not None:

@@ -3,7 +3,7 @@
 Both modules define the same names: `scan` (a loop over time), `custom_gradient` (a function
 with a hand-written gradient), `repeat` and `when` (control flow that carries the training
 state), `carry_variable` (a weight that holds the state of all lanes), `compile_call` (a
-model made callable in one compiled call), `gpu_available`, and `WindowedTraining` (the
+model made callable in one compiled call), `gpu_available`, `spread_over_devices`, and `WindowedTraining` (the
 `train_step` that runs window by window).
 """
 
@@ -21,6 +21,7 @@ else:
         f"received KERAS_BACKEND={_NAME!r}. Set KERAS_BACKEND=tensorflow before Python starts."
     )
 
+spread_over_devices = _implementation.spread_over_devices
 scan = _implementation.scan
 custom_gradient = _implementation.custom_gradient
 repeat = _implementation.repeat
@@ -38,5 +39,6 @@ __all__ = [
     "gpu_available",
     "repeat",
     "scan",
+    "spread_over_devices",
     "when",
 ]

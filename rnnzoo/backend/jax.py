@@ -16,6 +16,11 @@ def gpu_available() -> bool:
     return jax.default_backend() == "gpu"
 
 
+def spread_over_devices() -> bool:
+    """Whether a strategy forbids compiling a whole step; never on JAX."""
+    return False
+
+
 def scan(
     step: Callable, carry: tuple, xs: Sequence, widths: Sequence[int], reverse: bool = False
 ) -> tuple[tuple, tuple]:

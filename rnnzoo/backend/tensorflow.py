@@ -14,6 +14,11 @@ def gpu_available() -> bool:
     return bool(tf.config.list_logical_devices("GPU"))
 
 
+def spread_over_devices() -> bool:
+    """Whether a `tf.distribute` strategy is at work, whose graphs XLA cannot take whole."""
+    return tf.distribute.has_strategy()
+
+
 def scan(
     step: Callable, carry: tuple, xs: Sequence, widths: Sequence[int], reverse: bool = False
 ) -> tuple[tuple, tuple]:
