@@ -104,7 +104,6 @@ model.compile(
     keras.optimizers.Adam(rate, global_clipnorm=1.0),
     nats,
     weighted_metrics=[rnnzoo.metrics.Perplexity()],
-    jit_compile=True,  # On a CPU, Keras leaves XLA out unless told; it halves the time.
 )
 truncated = rnnzoo.TruncatedBPTT(args.window)
 begin = time.time()

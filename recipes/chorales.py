@@ -3,9 +3,8 @@
 Chorales are packed one after the other into lanes; `reset` marks where one begins, so that its
 first step sees nothing of the one before, and no step is padding but at the lanes' end.
 
-The figure is the published one (Boulanger-Lewandowski et al. 2012; Bai et al. 2018): the
-negative log-likelihood of step t + 1 given steps 1 to t, in nats, summed over the 88 pitches and
-averaged over all predicted steps.
+The figure is that of Bai et al. (2018): the negative log-likelihood of step t + 1 given steps 1
+to t, in nats, summed over the 88 pitches and averaged over all predicted steps.
 """
 
 import argparse
@@ -26,7 +25,7 @@ from rnnzoo.data.files import read_csv, read_text
 
 HERE = Path(__file__).resolve().parent
 JSB = HERE.parent.parent / "shared" / "data" / "jsb-chorales" / "jsb-chorales-quarter.json.gz"
-LOWEST, PITCHES = 21, 88
+LOWEST, PITCHES, RULE = 21, 88, "pitches must be integers from 21 to 108"
 
 
 def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -58,8 +57,7 @@ def piano_roll(sequence: list[list[int]], place: str) -> np.ndarray:
     for t, pitches in enumerate(sequence):
         for pitch in pitches:
             if pitch not in range(LOWEST, LOWEST + PITCHES):
-                rule = f"{place}, step {t}: pitches must be integers from 21 to 108"
-                raise ValueError(f"{rule}; received {pitch!r}")
+                raise ValueError(f"{place}, step {t}: {RULE}; received {pitch!r}")
             roll[t, int(pitch) - LOWEST] = 1.0
     return roll
 
@@ -101,9 +99,9 @@ class NatsPerStep(keras.losses.Loss):
 
 def packed(part: list[np.ndarray], lanes: int, window: int, **options) -> keras.utils.PyDataset:
     """Batches of the sequences of one part, however few they are."""
-    lanes = min(lanes, len(part))
-    window = min(window, (sum(map(len, part)) - len(part)) // max(lanes, 1))
-    return rnnzoo.data.pack(part, lanes, window, **options)
+    lanes = max(1, min(lanes, len(part)))
+    steps = (sum(map(len, part)) - len(part)) // lanes
+    return rnnzoo.data.pack(part, lanes, min(window, steps), **options)
 
 
 parser, args = arguments()
@@ -117,7 +115,6 @@ except (OSError, ValueError) as error:
 
 keras.utils.set_random_seed(args.seed)
 features = sequences[0][0].shape[1]
-
 model = rnnzoo.one_to_one(
     features=features,
     units=args.units,
@@ -136,9 +133,8 @@ model.compile(
     weighted_metrics=[keras.metrics.MeanMetricWrapper(nats_per_step, name="nats")],
     jit_compile=True,  # On a CPU, Keras leaves XLA out unless told; it halves the time.
 )
-best = keras.callbacks.EarlyStopping(
-    "val_nats", mode="min", patience=args.patience, restore_best_weights=True
-)
+patience = {"patience": args.patience, "restore_best_weights": True}
+best = keras.callbacks.EarlyStopping("val_nats", mode="min", **patience)
 begin = time.time()
 history = model.fit(train, validation_data=valid, epochs=args.epochs, callbacks=[best]).history
 minutes = (time.time() - begin) / 60

@@ -61,12 +61,24 @@ def feed(
         steps: batches in an epoch, for a generator that has no end of its own.
     """
     if isinstance(x, keras.utils.PyDataset):
-        return _feed_dataset(x, every, check)
+        data = _feed_dataset(x, every, check)
+        refuse_with_dataset(data, y=y, sample_weight=sample_weight)
+        return data
     if hasattr(x, "element_spec"):
         return _feed_tensorflow(x, every, check)
     if hasattr(x, "__next__") or not (hasattr(x, "shape") or isinstance(x, (dict, list, tuple))):
         return _feed_iterable(x, every, check, steps)
     return _feed_arrays(x, y, sample_weight, batch_size, every, check)
+
+
+def refuse_with_dataset(data: Feed, **given: Any) -> None:
+    """ValueError for what a data set gives in its batches and Keras would overlook beside it."""
+    given = [name for name, value in given.items() if value is not None]
+    if given and isinstance(data.x, CheckedDataset):
+        raise ValueError(
+            "a data set gives inputs, targets and sample weights in its batches, "
+            f"so {', '.join(given)} must be None; received a value for {', '.join(given)}"
+        )
 
 
 def _is_stream(batch: Any) -> bool:

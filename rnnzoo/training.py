@@ -9,7 +9,8 @@ import numpy as np
 
 from rnnzoo import backend, inputs
 from rnnzoo.carry import Carry
-from rnnzoo.feeding import Feed, batches_of, feed
+from rnnzoo.feeding import Feed, feed, refuse_with_dataset
+from rnnzoo.streaming import predict_stream
 from rnnzoo.windows import Cut, Truncation
 
 
@@ -72,6 +73,7 @@ class SequenceTraining(backend.WindowedTraining, keras.Model):
         """
         with self._configured(callbacks):
             data = self._feed(x, y, sample_weight, batch_size, kwargs.get("steps_per_epoch"))
+            refuse_with_dataset(data, class_weight=class_weight)
             if data.streaming and (shuffle or validation_split):
                 raise ValueError(
                     "batches that carry state follow one another and must not be shuffled or "
@@ -140,7 +142,8 @@ class SequenceTraining(backend.WindowedTraining, keras.Model):
         with self._configured(callbacks):
             data = self._feed_evaluation(x, None, None, batch_size, steps)
             if data.streaming and self.form == "one_to_one":
-                return self._predict_stream(data, verbose, steps, callbacks)
+                given = inputs.callback_list(callbacks)
+                return predict_stream(self, data, verbose, steps, given)
             return super().predict(
                 data.x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks
             )
@@ -198,25 +201,6 @@ class SequenceTraining(backend.WindowedTraining, keras.Model):
             return self._feed_evaluation(given, None, None, batch_size, steps).x
         x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(given))
         return self._feed_evaluation(x, y, weight, batch_size, steps).x, y, weight
-
-    def _predict_stream(self, data: Feed, verbose: Any, steps: Any, callbacks: Any) -> np.ndarray:
-        total = steps or data.batches
-        callbacks = keras.callbacks.CallbackList(
-            inputs.callback_list(callbacks),
-            add_progbar=verbose != 0,
-            verbose=1 if verbose == "auto" else verbose,
-            epochs=1,
-            steps=total,
-            model=self,
-        )
-        callbacks.on_predict_begin()
-        outputs = []
-        for index, x in enumerate(batches_of(data, steps)):
-            callbacks.on_predict_batch_begin(index)
-            outputs.append(super().predict_on_batch(x))
-            callbacks.on_predict_batch_end(index, {"outputs": outputs[-1]})
-        callbacks.on_predict_end()
-        return np.concatenate(outputs, axis=1)
 
     def _prepare(self, carry: Carry, lanes: int) -> None:
         if carry.prepare(lanes, self.initial_state(lanes)):

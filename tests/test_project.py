@@ -26,7 +26,7 @@ ORDER = [
     "layers.recurrent",
     "layers.lstm layers.gru layers.simple_rnn",
     "layers.stack layers",
-    "metrics",
+    "metrics curves",
     "data.epochs data.reading data.text data.files",
     "data.lanes data.buckets",
     "data.streams data.packing",

@@ -3,8 +3,8 @@
 Both modules define the same names: `scan` (a loop over time), `custom_gradient` (a function
 with a hand-written gradient), `repeat` and `when` (control flow that carries the training
 state), `carry_variable` (a weight that holds the state of all lanes), `compile_call` (a
-model made callable in one compiled call), `gpu_available`, `spread_over_devices`, and `WindowedTraining` (the
-`train_step` that runs window by window).
+model made callable in one compiled call), `gpu_available` and `spread_over_devices` (where the
+code will run), and `WindowedTraining` (the `train_step` that runs window by window).
 """
 
 import keras
