@@ -1,7 +1,5 @@
 """Callbacks that decide how a model is trained on sequences."""
 
-from typing import Any
-
 import keras
 
 from rnnzoo import _checks
@@ -94,7 +92,11 @@ class ResetStates(_SequenceCallback):
 
     def __init__(self, every: int | str):
         super().__init__()
-        self.every: Any = every if every == "epoch" else _checks.positive_integer("every", every)
+        if isinstance(every, str):
+            _checks.one_of("every, where it is a text,", every, ["epoch"])
+        else:
+            every = _checks.positive_integer("every", every)
+        self.every = every
 
     def configure(self, model: RecurrentModel) -> None:
         model.reset_every = self.every

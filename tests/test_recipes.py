@@ -2,8 +2,7 @@
 
 import gzip
 import json
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -25,73 +24,75 @@ def recipes(tmp_path):
     return tmp_path / "recipes"
 
 
-def run(folder, recipe, *options):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    return subprocess.run(
-        [sys.executable, folder / f"{recipe}.py", *map(str, options)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=folder.parent,
-        timeout=300,
-    )
+@pytest.fixture
+def run(recipes, monkeypatch, capfd):
+    """`run(recipe, *options)`: exit status, standard output and error of a recipe.
 
+    In this process, since importing TensorFlow takes longer than most of these runs.
+    """
 
-def fails(folder, recipe, *options):
-    """What a run says that ends on a bad option."""
-    result = run(folder, recipe, *options)
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
-    return result.stderr
+    def run(recipe, *options):
+        path = str(recipes / f"{recipe}.py")
+        monkeypatch.setattr(sys, "argv", [path, *map(str, options)])
+        status = 0
+        try:
+            runpy.run_path(path, run_name="__main__")
+        except SystemExit as end:
+            status = end.code
+        return status, *capfd.readouterr()
+
+    return run
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_recipes_are_short_and_tell_their_options(recipes, recipe):
+def test_recipes_are_short_and_tell_their_options(recipes, run, recipe):
     assert len((recipes / f"{recipe}.py").read_text().splitlines()) < 150
-    result = run(recipes, recipe, "--help")
-    assert result.returncode == 0, result.stderr
-    assert "usage:" in result.stdout
-    assert recipe == "serve_saved_model" or "--data" in result.stdout
+    status, out, _ = run(recipe, "--help")
+    assert status == 0
+    assert "usage:" in out
+    assert recipe == "serve_saved_model" or "--data" in out
 
 
-def test_char_lm_trains_writes_exports_and_serves(recipes):
+def test_char_lm_trains_writes_exports_and_serves(recipes, run):
     text = recipes / "own.txt"
     text.write_text("the cat sat on the mat, the dog on the log.\n" * 60, encoding="utf-8")
     options = ("--units", 8, "--embedding", 4, "--epochs", 2, "--lanes", 4, "--window", 16)
-    result = run(recipes, "char_lm", "--data", text, *options, "--characters", 20, "--name", "own")
-    assert result.returncode == 0, result.stderr
-    assert "nats per character" in result.stdout.splitlines()[-3]
-    assert "written by the SavedModel" in result.stdout
-    assert "rnnzoo False, tensorflow True" in result.stdout
+    status, out, _ = run("char_lm", "--data", text, *options, "--characters", 20, "--name", "own")
+    assert status == 0
+    assert "nats per character" in out.splitlines()[-3]
+    assert "written by the SavedModel" in out
+    assert "rnnzoo False, tensorflow True" in out
     export = recipes.parent / "saved_models" / "own" / "1"
     assert (export / "saved_model.pb").exists()
     assert (recipes / "output" / "own.png").stat().st_size > 1000
-    again = run(recipes, "serve_saved_model", export, "--characters", 5, "--prompt", "the ")
-    assert again.returncode == 0, again.stderr
-    assert "must be made of" in fails(recipes, "serve_saved_model", export, "--prompt", "THE")
+    status, _, error = run("serve_saved_model", export, "--prompt", "THE")
+    assert status == 2
+    assert "--prompt must be made of" in error
 
 
-def test_char_lm_bad_data(recipes):
+def test_char_lm_bad_data(recipes, run):
     bad = recipes / "bad.txt"
     bad.write_bytes(b"first line\nsecond \xff line\n")
-    said = fails(recipes, "char_lm", "--data", bad)
-    assert "line 2, column 8: text must be UTF-8; received byte 0xff" in said
+    status, _, error = run("char_lm", "--data", bad)
+    assert status == 2
+    assert "line 2, column 8: text must be UTF-8; received byte 0xff" in error
 
 
-def test_char_lm_leaves_an_export_of_others_alone(recipes):
+def test_char_lm_leaves_an_export_of_others_alone(recipes, run):
     (recipes.parent / "saved_models" / "theirs" / "1").mkdir(parents=True)
-    said = fails(recipes, "char_lm", "--name", "theirs")
-    assert "--name must be new or of this recipe; received theirs" in said
+    status, _, error = run("char_lm", "--name", "theirs")
+    assert status == 2
+    assert "--name must be new or of this recipe; received theirs" in error
 
 
-def test_speaker_runs(recipes):
-    result = run(recipes, "speaker", "--epochs", 2, "--seeds", 1, "--units", 8)
-    assert result.returncode == 0, result.stderr
-    assert "270 sequences to train, 370 to test" in result.stdout
-    assert result.stdout.splitlines()[-1].startswith("test, mean")
+def test_speaker_runs(run):
+    status, out, _ = run("speaker", "--epochs", 2, "--seeds", 1, "--units", 8)
+    assert status == 0
+    assert "270 sequences to train, 370 to test" in out
+    assert out.splitlines()[-1].startswith("test, mean")
 
 
-def test_speaker_runs_on_an_own_file(recipes):
+def test_speaker_runs_on_an_own_file(recipes, run):
     random, rows = np.random.default_rng(0), ["sequence,step,label,x"]
     for i in range(16):
         for t, value in enumerate(random.normal(i % 2, 0.1, 3 + i % 3)):
@@ -99,16 +100,17 @@ def test_speaker_runs_on_an_own_file(recipes):
     own = recipes / "own.csv"
     own.write_text("\n".join(rows))
     options = ("--epochs", 2, "--seeds", 1, "--units", 8, "--batch", 4)
-    result = run(recipes, "speaker", "--data", own, *options)
-    assert result.returncode == 0, result.stderr
-    assert "12 sequences to train, 4 to test" in result.stdout
+    status, out, _ = run("speaker", "--data", own, *options)
+    assert status == 0
+    assert "12 sequences to train, 4 to test" in out
 
 
-def test_speaker_bad_data(recipes):
+def test_speaker_bad_data(recipes, run):
     bad = recipes / "bad.csv"
     bad.write_text("sequence,step,label,x\na,0,up,1\na,1,up,none\n")
-    said = fails(recipes, "speaker", "--data", bad)
-    assert "line 3, column 4 (x): must be a finite number; received 'none'" in said
+    status, _, error = run("speaker", "--data", bad)
+    assert status == 2
+    assert "line 3, column 4 (x): must be a finite number; received 'none'" in error
 
 
 def chorales_own(folder):
@@ -118,20 +120,20 @@ def chorales_own(folder):
     return own
 
 
-def test_chorales_runs_on_an_own_file(recipes):
+def test_chorales_runs_on_an_own_file(recipes, run):
     options = ("--epochs", 2, "--units", 8)
-    result = run(recipes, "chorales", "--data", chorales_own(recipes), *options)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1].startswith("test")
-    assert "nats per step" in result.stdout.splitlines()[-1]
+    status, out, _ = run("chorales", "--data", chorales_own(recipes), *options)
+    assert status == 0
+    assert out.splitlines()[-1].startswith("test")
+    assert "nats per step" in out.splitlines()[-1]
 
 
 @pytest.mark.skipif(not CHORALES.exists(), reason="JSB Chorales are not part of rnnzoo")
-def test_chorales_runs(recipes):
+def test_chorales_runs(run):
     options = ("--epochs", 1, "--units", 8, "--window", 100)
-    result = run(recipes, "chorales", "--data", CHORALES, *options)
-    assert result.returncode == 0, result.stderr
-    assert "nats per step" in result.stdout.splitlines()[-1]
+    status, out, _ = run("chorales", "--data", CHORALES, *options)
+    assert status == 0
+    assert "nats per step" in out.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -143,12 +145,15 @@ def test_chorales_runs(recipes):
         ("bad.json", json.dumps({"train": [3]}), "must have the form"),
     ],
 )
-def test_chorales_bad_data(recipes, name, content, message):
+def test_chorales_bad_data(recipes, run, name, content, message):
     bad = recipes / f"{name}.gz"
     bad.write_bytes(gzip.compress(content.encode()))
-    assert message in fails(recipes, "chorales", "--data", bad)
+    status, _, error = run("chorales", "--data", bad)
+    assert status == 2
+    assert message in error
 
 
-def test_chorales_without_data_says_what_to_give(recipes):
-    said = fails(recipes, "chorales")
-    assert "JSB Chorales is not bundled: give --data FILE" in said
+def test_chorales_without_data_says_what_to_give(run):
+    status, _, error = run("chorales")
+    assert status == 2
+    assert "JSB Chorales is not bundled: give --data FILE" in error
