@@ -92,9 +92,11 @@ class ResetStates(_SequenceCallback):
 
     def __init__(self, every: int | str):
         super().__init__()
-        if isinstance(every, str):
-            _checks.one_of("every, where it is a text,", every, ["epoch"])
-        else:
+        if isinstance(every, str) and every != "epoch":
+            raise ValueError(
+                f"every must be an integer of at least 1 or 'epoch'; received every={every!r}"
+            )
+        if every != "epoch":
             every = _checks.positive_integer("every", every)
         self.every = every
 

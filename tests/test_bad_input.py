@@ -646,7 +646,7 @@ CASES = [
         None,
         lambda *_: rnnzoo.ResetStates("day"),
         ValueError,
-        ["at least 1", "every='day'"],
+        ["at least 1", "'epoch'", "every='day'"],
     ),
     (
         "callback on a stock model",

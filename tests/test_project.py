@@ -33,6 +33,7 @@ ORDER = [
     "data",
     "windows carry inputs checked",
     "feeding",
+    "streaming",
     "training",
     "model",
     "core callbacks export",
