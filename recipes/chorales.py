@@ -21,7 +21,7 @@ from keras import ops
 
 import rnnzoo
 from rnnzoo.curves import learning_curve
-from rnnzoo.data.files import read_csv, read_text
+from rnnzoo.data import read_csv, read_text
 
 HERE = Path(__file__).resolve().parent
 JSB = HERE.parent.parent / "shared" / "data" / "jsb-chorales" / "jsb-chorales-quarter.json.gz"

@@ -16,7 +16,7 @@ import numpy as np
 
 import rnnzoo
 from rnnzoo.curves import learning_curve
-from rnnzoo.data.files import read_csv, read_text
+from rnnzoo.data import read_csv, read_text
 
 HERE = Path(__file__).resolve().parent
 TRAIN_COUNTS = [30] * 9

@@ -1,8 +1,9 @@
 """Batches of sequences that know where each sequence begins, and vocabularies for text."""
 
 from rnnzoo.data.buckets import bucket
+from rnnzoo.data.files import read_csv, read_text
 from rnnzoo.data.packing import pack
 from rnnzoo.data.streams import stream
 from rnnzoo.data.text import Vocabulary
 
-__all__ = ["Vocabulary", "bucket", "pack", "stream"]
+__all__ = ["Vocabulary", "bucket", "pack", "read_csv", "read_text", "stream"]
