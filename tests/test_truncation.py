@@ -313,3 +313,22 @@ def test_an_exception_in_the_middle_leaves_the_model_as_it_was():
         each.fit(x, y, batch_size=3, shuffle=False, verbose=0)
     for got, wanted in zip(model.core.get_weights(), untouched.core.get_weights()):
         close(got, wanted)
+
+
+@not_on_jax
+@pytest.mark.parametrize("stride", [16, 6])
+def test_streams_whose_last_batch_is_shorter_than_a_window_compile_with_xla(stride):
+    """Batches of 64 and of 10 steps per lane, so that the length is unknown when traced."""
+    ids = np.arange(4 * 74 + 1) ** 2 % 7
+    weights = []
+    for jit_compile in (True, False):
+        keras.utils.set_random_seed(1)
+        model = rnnzoo.one_to_one(vocabulary=7, units=4)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.5), loss, jit_compile=jit_compile)
+        batches = rnnzoo.data.stream(ids, 4, 16, windows_per_batch=4)
+        model.fit(batches, verbose=0, callbacks=[rnnzoo.TruncatedBPTT(16, stride)])
+        assert int(model.optimizer.iterations) == -(-64 // stride) + -(-10 // stride)
+        weights.append(model.core.get_weights())
+    for got, wanted in zip(*weights):
+        close(got, wanted)
