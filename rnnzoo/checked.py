@@ -28,6 +28,18 @@ def mark(batch: Any, starts: Any) -> Any:
     return ({**x, "reset": reset}, *rest)
 
 
+def as_tuple(batch: Any) -> tuple:
+    """`batch` as `(x, y, sample_weight)` or shorter."""
+    return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+
+
+def checked(batch: Any, index: int, every: Any, check: Callable, lanes: int | None) -> tuple:
+    """Batch `index` of an epoch, checked, and marked where `every` says so."""
+    batch = as_tuple(batch)
+    check(batch[0], lanes)
+    return batch if every is None else mark(batch, starts_sequence(index, every))
+
+
 class CheckedDataset(keras.utils.PyDataset):
     """A `PyDataset` whose batches are marked and checked as they are read."""
 
@@ -48,11 +60,7 @@ class CheckedDataset(keras.utils.PyDataset):
 
     def checked(self, index: int, batch: Any) -> tuple:
         """Batch `index` of an epoch, as the model takes it."""
-        batch = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
-        self.check(batch[0], self.lanes)
-        if self.every is not None:
-            batch = mark(batch, starts_sequence(index, self.every))
-        return batch
+        return checked(batch, index, self.every, self.check, self.lanes)
 
     def on_epoch_begin(self) -> None:
         self.inner.on_epoch_begin()

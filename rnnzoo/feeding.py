@@ -14,8 +14,15 @@ import numpy as np
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from rnnzoo import _checks
-from rnnzoo.checked import CheckedAdapter, CheckedDataset, mark, starts_sequence
-from rnnzoo.inputs import as_arrays, check_rows, rows_of
+from rnnzoo.checked import (
+    CheckedAdapter,
+    CheckedDataset,
+    as_tuple,
+    checked,
+    mark,
+    starts_sequence,
+)
+from rnnzoo.inputs import as_arrays, carries_state, check_rows, rows_of
 
 
 class Feed(NamedTuple):
@@ -81,14 +88,9 @@ def refuse_with_dataset(data: Feed, **given: Any) -> None:
         )
 
 
-def _is_stream(batch: Any) -> bool:
-    x = batch[0] if isinstance(batch, tuple) else batch
-    return isinstance(x, dict) and "reset" in x
-
-
 def _first_of(first: Any, every: Any, check: Callable) -> tuple[tuple, int, bool]:
-    first = tuple(first) if isinstance(first, (tuple, list)) else (first,)
-    streaming = every is not None or _is_stream(first)
+    first = as_tuple(first)
+    streaming = every is not None or carries_state(first[0])
     check(first[0], None)
     if every is not None:
         first = mark(first, True)
@@ -124,12 +126,9 @@ def _feed_iterable(x: Any, every: Any, check: Callable, steps: int | None) -> Fe
             batch = pending.pop() if pending else next(source, None)
             if batch is None:
                 return
-            batch = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
-            check(batch[0], lanes if streaming else None)
-            if every is not None:
-                batch = mark(batch, starts_sequence(index % steps if steps else index, every))
+            place = index % steps if steps else index
+            yield checked(batch, place, every, check, lanes if streaming else None)
             index += 1
-            yield batch
 
     return Feed(batches(), first, lanes, streaming, steps)
 
@@ -180,7 +179,7 @@ def _feed_arrays(
     x, rows = as_arrays(x), rows_of(x)
     check_rows(rows, y=y, sample_weight=sample_weight)
     lanes = min(batch_size, rows)
-    streaming = every is not None or _is_stream((x,))
+    streaming = every is not None or carries_state(x)
     if every is not None:
         starts = [starts_sequence(row // lanes, every) for row in range(rows)]
         (x,) = mark((x,), np.array(starts)[:, None])

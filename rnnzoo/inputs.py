@@ -26,6 +26,11 @@ def rows_of(x: Any) -> int:
     return int((x["inputs"] if isinstance(x, dict) else x).shape[0])
 
 
+def carries_state(x: Any) -> bool:
+    """Whether the inputs `x` bring a `reset` mask, and so go on from the batch before."""
+    return isinstance(x, dict) and "reset" in x
+
+
 def as_arrays(x: Any) -> Any:
     """`x`, with lists in its dict turned into arrays."""
     if not isinstance(x, dict):

@@ -208,8 +208,9 @@ class SequenceTraining(backend.WindowedTraining, keras.Model):
             self.train_function = self.test_function = self.predict_function = None
 
     def _prepare_batch(self, carry: Carry, x: Any) -> None:
-        inputs.check_batch(self.core, x, carry.lanes if _streams(x) and carry.lanes else None)
-        if _streams(x) and not carry.lanes:
+        carries = inputs.carries_state(x)
+        inputs.check_batch(self.core, x, carry.lanes if carries and carry.lanes else None)
+        if carries and not carry.lanes:
             self._prepare(carry, inputs.rows_of(x))
 
     def _xla_fits(self) -> bool:
@@ -237,7 +238,3 @@ class SequenceTraining(backend.WindowedTraining, keras.Model):
             self.truncation, self.reset_every, self.jit_compile = before
             if changed:
                 self.train_function = None
-
-
-def _streams(x: Any) -> bool:
-    return isinstance(x, dict) and "reset" in x

@@ -103,8 +103,9 @@ class Truncation:
         def loop(state: Any) -> Any:
             return backend.repeat(0, full, body, state)
 
+        # XLA also compiles a branch that never runs, and it cannot scan no steps: at least 1.
         def short(state: Any) -> Any:
-            length = _at_least_one(rest)
+            length = _at_least(1, rest)
             return plan.update(state, steps - length, length, None)
 
         state = backend.when(full > 0, loop, state)
@@ -135,8 +136,7 @@ class Truncation:
             return backend.repeat(growing, last, body, state)
 
         state = backend.when(last > growing, loop, state)
-        first = ops.maximum((last + 1) * stride - window, 0) if not isinstance(last, int) else None
-        first = start(last) if first is None else first
+        first = _at_least(0, (last + 1) * stride - window)
         return plan.update(state, first, steps - first, Cut(steps - last * stride, None))
 
     def _last_window(
@@ -144,12 +144,12 @@ class Truncation:
     ) -> Any:
         """Many-to-one: the steps before the last window run forward only."""
         window, steps = self.window, ops.shape(x["inputs"])[1]
-        head = max(steps - window, 0) if isinstance(steps, int) else ops.maximum(steps - window, 0)
+        head = _at_least(0, steps - window)
         chunks = head // window
         rest = head - chunks * window
 
         def first(state: Any) -> Any:
-            return forward(state, _cut(x, 0, _at_least_one(rest)))
+            return forward(state, _cut(x, 0, _at_least(1, rest)))
 
         def body(i: Any, state: Any) -> Any:
             return forward(state, _cut(x, rest + i * window, window))
@@ -181,9 +181,9 @@ class _Plan:
             return self.step(state, (_cut(self.x, start, length), y, weight))
 
 
-def _at_least_one(length: Any) -> Any:
-    # XLA also compiles the branch for no steps that never runs, and it cannot scan no steps.
-    return max(length, 1) if isinstance(length, int) else ops.maximum(length, 1)
+def _at_least(least: int, value: Any) -> Any:
+    """The larger of both, a tensor only where `value` is one."""
+    return max(least, value) if isinstance(value, int) else ops.maximum(value, least)
 
 
 def _cut(values: Any, start: Any, length: Any) -> Any:
