@@ -20,14 +20,31 @@ import numpy as np
 import rnnzoo
 from rnnzoo.curves import learning_curve
 from rnnzoo.data import read_text
+from rnnzoo.decoding import Sample
 
 HERE = Path(__file__).resolve().parent
 PRESETS = {
     "demo": dict(
-        units=256, layers=1, embedding=64, dropout=0.0, window=64, lanes=64, epochs=6, rate=8e-3
+        units=256,
+        layers=1,
+        embedding=64,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        window=64,
+        lanes=64,
+        epochs=6,
+        rate=8e-3,
     ),
     "full": dict(
-        units=512, layers=2, embedding=128, dropout=0.4, window=100, lanes=64, epochs=12, rate=4e-3
+        units=512,
+        layers=2,
+        embedding=128,
+        dropout=0.4,
+        recurrent_dropout=0.2,
+        window=100,
+        lanes=64,
+        epochs=14,
+        rate=4e-3,
     ),
 }
 
@@ -40,7 +57,8 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("--data", type=Path, default=default, help="a text in UTF-8, plain or .gz")
     add("--preset", choices=PRESETS, default="demo", help="demo: minutes; full: an hour or two")
     for name, value in PRESETS["demo"].items():
-        add(f"--{name}", type=type(value), help=f"instead of the preset's {name}")
+        option = f"--{name.replace('_', '-')}"
+        add(option, type=type(value), help=f"instead of the preset's {name}")
     add("--seed", type=int, default=1)
     add("--temperature", type=float, default=0.7, help="of the text that is written")
     add("--characters", type=int, default=400, help="length of the text that is written")
@@ -50,18 +68,6 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         if getattr(args, name) is None:
             setattr(args, name, value)
     return parser, args
-
-
-def write(model: rnnzoo.RecurrentModel, ids: np.ndarray, count: int, temperature: float) -> list:
-    """`count` sampled token ids that follow the prompt `ids`, one call of `step` for each."""
-    logits, state = model.step(ids[None], model.initial_state(1))
-    written = []
-    for _ in range(count):
-        scaled = keras.ops.convert_to_numpy(logits)[0, -1].astype("float64") / temperature
-        p = np.exp(scaled - scaled.max())
-        written.append(np.random.choice(len(p), p=p / p.sum()))
-        logits, state = model.step(np.array([[written[-1]]], "int32"), state)
-    return written
 
 
 parser, args = arguments()
@@ -87,10 +93,11 @@ valid = rnnzoo.data.stream(valid_ids, 16, math.ceil(len(valid_ids) / 64))
 
 # Model: the learning rate rises in the first third of the updates, then falls to zero.
 model = rnnzoo.one_to_one(
-    vocabulary=len(vocabulary),
+    vocabulary=vocabulary,
     units=[args.units] * args.layers,
     embedding=args.embedding,
     dropout=args.dropout,
+    recurrent_dropout=args.recurrent_dropout,
 )
 updates = args.epochs * math.ceil(train.steps / args.window)
 rise = updates // 3
@@ -114,8 +121,9 @@ minutes = (time.time() - begin) / 60
 whole = rnnzoo.data.stream(valid_ids, 1, len(valid_ids) // 20)
 perplexity = model.evaluate(whole, return_dict=True)["perplexity"]
 prompt = "\n" if "\n" in vocabulary.tokens else text[0]
-sample = write(model, vocabulary.encode(prompt), args.characters, args.temperature)
-print(f"\n--- written at temperature {args.temperature} ---\n{vocabulary.decode(sample)}")
+sampler = Sample(args.temperature, seed=args.seed)
+written = model.generate(prompt, max_length=args.characters, sampler=sampler)
+print(f"\n--- written at temperature {args.temperature} ---\n{written.text[0]}")
 
 # Export, then serve from a new process that knows nothing of rnnzoo.
 rnnzoo.export(model, export_path, overwrite=export_path.exists())

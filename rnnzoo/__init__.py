@@ -1,19 +1,27 @@
 """Recurrent Keras models that are right: explicit state, truncated BPTT, honest export."""
 
-from rnnzoo import data, layers, metrics
-from rnnzoo.callbacks import ResetStates, TruncatedBPTT
+from rnnzoo import data, decoding, layers, metrics
+from rnnzoo.callbacks import ResetStates, ScheduledSampling, TruncatedBPTT
+from rnnzoo.encoder_decoder import encoder_decoder
 from rnnzoo.export import export
+from rnnzoo.generation import Generated
 from rnnzoo.many_to_one import many_to_one
 from rnnzoo.model import RecurrentModel
 from rnnzoo.one_to_one import one_to_one
+from rnnzoo.seq2seq import EncoderDecoder
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "EncoderDecoder",
+    "Generated",
     "RecurrentModel",
     "ResetStates",
+    "ScheduledSampling",
     "TruncatedBPTT",
     "data",
+    "decoding",
+    "encoder_decoder",
     "export",
     "layers",
     "many_to_one",

@@ -1,9 +1,12 @@
 """Callbacks that decide how a model is trained on sequences."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
 from rnnzoo import _checks
-from rnnzoo.model import RecurrentModel
+from rnnzoo.training import SequenceTraining
 from rnnzoo.windows import truncation
 
 
@@ -11,10 +14,10 @@ class _SequenceCallback(keras.callbacks.Callback):
     """A callback that the shell asks for its settings before any data are read."""
 
     def set_model(self, model: keras.Model) -> None:
-        if not isinstance(model, RecurrentModel):
+        if not isinstance(model, SequenceTraining):
             raise ValueError(
                 f"{type(self).__name__} must be used with a model of rnnzoo (one_to_one, "
-                f"many_to_one); received {type(model).__name__}"
+                f"many_to_one, encoder_decoder); received {type(model).__name__}"
             )
         super().set_model(model)
 
@@ -61,7 +64,7 @@ class TruncatedBPTT(_SequenceCallback):
         super().__init__()
         self.truncation = truncation(window, stride)
 
-    def configure(self, model: RecurrentModel) -> None:
+    def configure(self, model: SequenceTraining) -> None:
         model.truncation = self.truncation
 
 
@@ -100,5 +103,58 @@ class ResetStates(_SequenceCallback):
             every = _checks.positive_integer("every", every)
         self.every = every
 
-    def configure(self, model: RecurrentModel) -> None:
+    def configure(self, model: SequenceTraining) -> None:
+        if model.form == "encoder_decoder":
+            raise ValueError(
+                "ResetStates must be used with a model that carries state from batch to batch; "
+                "received an encoder-decoder, which reads whole sequences"
+            )
         model.reset_every = self.every
+
+
+class ScheduledSampling(_SequenceCallback):
+    """A callback that trains a decoder on its own outputs, with some probability.
+
+    At each step the decoder is fed its own output of the step before instead of the true one
+    (of tokens the most probable), with a probability that may grow from epoch to epoch
+    (Bengio et al., 2015). With probability 1 a real-valued decoder is trained as
+    `generate` runs it. The steps run one by one, which is slower. The first step of each
+    window of `TruncatedBPTT` is fed the true one.
+
+    Args:
+        probability: in [0, 1], or a function from the epoch (from 0) to it.
+        validation: the probability in validation and evaluation; 0 by default.
+
+    Raises:
+        ValueError: a probability out of range; a model without decoder.
+
+    Example:
+
+    >>> import rnnzoo
+    >>> callback = rnnzoo.ScheduledSampling(lambda epoch: min(0.5, 0.1 * epoch))
+    """
+
+    def __init__(self, probability: float | Callable[[int], float] = 0.5, validation: float = 0.0):
+        super().__init__()
+        self.probability = probability if callable(probability) else _probability(probability)
+        self.validation = _probability(validation, "validation")
+
+    def configure(self, model: SequenceTraining) -> None:
+        if model.form != "encoder_decoder":
+            raise ValueError(
+                "ScheduledSampling must be used with a model of encoder_decoder, whose decoder "
+                f"is fed targets; received one of {model.form}"
+            )
+        model.sampling = self
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        value = self.probability
+        value = _probability(value(epoch)) if callable(value) else value
+        self.model.sampling_probability.assign(value)
+
+
+def _probability(value: Any, name: str = "probability") -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:
+        raise ValueError(f"{name} must be in [0, 1]; received {name}={_checks.shown(value)}")
+    return float(value)

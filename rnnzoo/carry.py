@@ -80,7 +80,7 @@ class Carry(keras.layers.Layer):
     def load_own_variables(self, store: Any) -> None:
         """Take the state saved by `save_own_variables`, whatever its number of lanes."""
         state = {key: np.array(store[key]) for key in self.widths if key in store.keys()}
-        if len(state) == len(self.widths):
+        if state and len(state) == len(self.widths):
             lanes = len(next(iter(state.values())))
             if not self.prepare(lanes, state):
                 self.assign(state)

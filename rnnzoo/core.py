@@ -5,7 +5,15 @@ from typing import Any
 import keras
 
 from rnnzoo import _checks
-from rnnzoo.layers.stack import check_cell, check_units, recurrent_stack
+from rnnzoo.layers.per_step import PerStepDense, PerStepTiedEmbedding
+from rnnzoo.layers.stack import (
+    after_layers,
+    check_cell,
+    check_residual,
+    check_units,
+    recurrent_stack,
+    stack_layers,
+)
 
 
 def build_core(
@@ -35,29 +43,28 @@ def build_core(
     dropout = _checks.fraction("dropout", dropout)
     recurrent_dropout = _checks.fraction("recurrent_dropout", recurrent_dropout)
     _check_sizes(features, vocabulary, embedding, outputs, tied, sizes)
+    check_residual(residual, sizes)
     activation = keras.activations.get(activation)
 
-    x, sequence, table = _inputs(features, vocabulary, embedding or sizes[0], tied)
+    options = {"dropout": dropout, "recurrent_dropout": recurrent_dropout}
+    options["learned_initial_state"] = learned_initial_state
+    x, sequence, table = input_layers("inputs", features, vocabulary, embedding or sizes[0], tied)
     reset = keras.Input((None,), dtype="bool", name="reset")
     mask = keras.Input((None,), dtype="bool", name="mask") if many_to_one else None
     hidden, state_inputs, states = recurrent_stack(
         sequence,
+        stack_layers(layer_class, sizes, **options),
         reset,
         mask,
-        cell=layer_class,
-        units=sizes,
         residual=residual,
         layer_norm=layer_norm and not many_to_one,
         residual_last=not many_to_one,
-        dropout=dropout,
-        recurrent_dropout=recurrent_dropout,
-        learned_initial_state=learned_initial_state,
     )
     inputs = {"inputs": x, "reset": reset, **state_inputs}
     if many_to_one:
         inputs["mask"] = mask
-        hidden = _final(states[f"h_{len(sizes) - 1}"], layer_norm)
-    y = _outputs(hidden, outputs, dropout, table, activation)
+        hidden = after_layers(states[f"h_{len(sizes) - 1}"], layer_norm)
+    y = output_layers(hidden, outputs, dropout, table, activation)
     return keras.Model(inputs, {"outputs": y, **states}, name="core")
 
 
@@ -99,25 +106,24 @@ def _check_tied(sizes: list[int], vocabulary: int, outputs: Any, embedding: int)
         )
 
 
-def _inputs(features: Any, vocabulary: Any, embedding: int, tied: bool) -> tuple[Any, Any, Any]:
-    """The input, what the stack reads, and the embedding layer where there is one."""
+def input_layers(
+    name: str, features: Any, vocabulary: Any, embedding: int, tied: bool = False, steps: Any = None
+) -> tuple[Any, Any, Any]:
+    """The input `name`, what the stack reads, and the embedding layer of a tied model."""
     if vocabulary is None:
-        x = keras.Input((None, features), name="inputs")
+        x = keras.Input((steps, features), name=name)
         return x, x, None
-    x = keras.Input((None,), dtype="int32", name="inputs")
-    layer = keras.layers.ReversibleEmbedding if tied else keras.layers.Embedding
-    table = layer(vocabulary, embedding, name="embedding")
+    x = keras.Input((steps,), dtype="int32", name=name)
+    layer = PerStepTiedEmbedding if tied else keras.layers.Embedding
+    label = "embedding" if name == "inputs" else f"{name}_embedding"
+    table = layer(vocabulary, embedding, name=label)
     return x, table(x), table if tied else None
 
 
-def _final(hidden: Any, layer_norm: bool) -> Any:
-    """The last layer's final state, normalised where its outputs would be."""
-    if not layer_norm:
-        return hidden
-    return keras.layers.LayerNormalization(name="norm_outputs")(hidden)
-
-
-def _outputs(hidden: Any, outputs: int | None, dropout: float, table: Any, activation: Any) -> Any:
+def output_layers(
+    hidden: Any, outputs: int | None, dropout: float, table: Any, activation: Any
+) -> Any:
+    """The outputs of `hidden`, through the embedding `table` where the model is tied."""
     if outputs is None:
         return keras.layers.Identity(name="outputs")(hidden)
     if dropout:
@@ -126,7 +132,7 @@ def _outputs(hidden: Any, outputs: int | None, dropout: float, table: Any, activ
     if table is not None:
         y = table(hidden, reverse=True)
     else:
-        y = keras.layers.Dense(outputs, name="output_layer")(hidden)
+        y = PerStepDense(outputs, name="output_layer")(hidden)
     # Losses want full precision, whatever the layers compute in.
     half = y.dtype in ("float16", "bfloat16")
     dtype = "float32" if half else y.dtype

@@ -1,8 +1,9 @@
-"""Learning curves as a picture."""
+"""Pictures: learning curves, attention, and what a script draws itself."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def learning_curve(
@@ -34,17 +35,60 @@ def learning_curve(
             "curves must be one or more lists of at least one value; "
             f"received { ({name: len(values) for name, values in curves.items()}) }"
         )
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot(xlabel="epoch", ylabel=ylabel)
+        for name, values in curves.items():
+            axes.plot(range(1, len(values) + 1), values, label=name, marker=".")
+        axes.grid(alpha=0.3)
+        axes.legend()
+
+    return picture(draw, path)
+
+
+def attention_map(
+    alignments: Sequence[Any],
+    sources: Sequence[Sequence[str]],
+    targets: Sequence[Sequence[str]],
+    path: str | os.PathLike,
+) -> str:
+    """Where the picture of some alignments was written, side by side, or what is missing.
+
+    Args:
+        alignments: one `(target steps, source steps)` or larger for each pair.
+        sources, targets: the tokens of each pair, as they are to be read.
+        path: the picture, such as a `.png`; its folder is made.
+    """
+    count = len(alignments)
+
+    def draw(figure: Any) -> None:
+        for place in range(count):
+            source, target = sources[place], targets[place]
+            axes = figure.add_subplot(1, count, place + 1)
+            axes.imshow(alignments[place][: len(target), : len(source)], cmap="Blues", vmin=0)
+            axes.set_xticks(range(len(source)), source)
+            axes.set_yticks(range(len(target)), target)
+
+    return picture(draw, path, size=(3.2 * count, 3.2))
+
+
+def picture(
+    draw: Callable[[Any], None], path: str | os.PathLike, size: tuple[float, float] = (7, 4.5)
+) -> str:
+    """Where the picture was written that `draw(figure)` made, or what is missing to draw it.
+
+    Args:
+        draw: draws on a `matplotlib.figure.Figure`.
+        path: the picture, such as a `.png`; its folder is made.
+        size: width and height in inches.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         return "none: it needs matplotlib (pip install 'rnnzoo[plot]')"
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot(xlabel="epoch", ylabel=ylabel)
-    for name, values in curves.items():
-        axes.plot(range(1, len(values) + 1), values, label=name, marker=".")
-    axes.grid(alpha=0.3)
-    axes.legend()
+    figure = Figure(figsize=size, layout="constrained")
+    draw(figure)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_figure(path, dpi=120)

@@ -22,13 +22,25 @@ def callback_list(callbacks: Any) -> list:
 
 
 def rows_of(x: Any) -> int:
-    """The number of rows of an array or of a dict of arrays."""
-    return int((x["inputs"] if isinstance(x, dict) else x).shape[0])
+    """The number of rows of an array, or of a batch as a dict."""
+    if isinstance(x, dict):
+        x = x["inputs"] if "inputs" in x else x["source"]
+    return int(x.shape[0])
 
 
 def carries_state(x: Any) -> bool:
     """Whether the inputs `x` bring a `reset` mask, and so go on from the batch before."""
     return isinstance(x, dict) and "reset" in x
+
+
+def refuse_reset(x: Any) -> None:
+    """ValueError where a batch of sources and targets brings a `reset` mask."""
+    if carries_state(x):
+        raise ValueError(
+            "an encoder-decoder reads whole sequences and carries no state from batch to batch, "
+            "so its batches must come without 'reset', and ResetStates must be left out; "
+            "received a batch with 'reset'"
+        )
 
 
 def as_arrays(x: Any) -> Any:
@@ -95,7 +107,7 @@ def check_batch(core: keras.Model, x: Any, lanes: int | None) -> None:
     masked = "mask" in core.input
     values = _as_dict(x, masked)
     array = values["inputs"]
-    _check_array(array, spec)
+    check_array(array, _features_of(spec))
     rows, steps = array.shape[:2]
     if lanes is not None and rows != lanes:
         raise ValueError(
@@ -105,9 +117,9 @@ def check_batch(core: keras.Model, x: Any, lanes: int | None) -> None:
         )
     for key in ("reset", "mask"):
         if key in values:
-            _check_flags(key, values[key], (rows, steps))
+            check_flags(key, values[key], (rows, steps))
     if "lengths" in values:
-        _check_lengths(np.asarray(values["lengths"]), rows, steps)
+        check_lengths(np.asarray(values["lengths"]), rows, steps)
     if _is_token_input(spec):
         check_ids(np.asarray(array), vocabulary_of(core))
 
@@ -116,46 +128,52 @@ def _is_token_input(spec: Any) -> bool:
     return len(spec.shape) == 2
 
 
+def _features_of(spec: Any) -> int | None:
+    return None if _is_token_input(spec) else spec.shape[-1]
+
+
 def vocabulary_of(core: keras.Model) -> int:
     """The number of tokens that `core` knows."""
     return core.get_layer("embedding").input_dim
 
 
-def _check_array(array: Any, spec: Any) -> None:
-    tokens = _is_token_input(spec)
-    form = "(batch, time) token ids" if tokens else f"(batch, time, {spec.shape[-1]})"
+def check_array(array: Any, features: int | None, name: str = "inputs") -> None:
+    """ValueError unless `array` holds steps of `features` numbers, or token ids where None."""
+    tokens = features is None
+    form = "(batch, time) token ids" if tokens else f"(batch, time, {features})"
     if not hasattr(array, "shape") or not hasattr(array, "dtype"):
         raise ValueError(
-            f"inputs must be an array {form}; received {type(array).__name__}. For sequences of "
+            f"{name} must be an array {form}; received {type(array).__name__}. For sequences of "
             "different length see rnnzoo.data.pack and rnnzoo.data.bucket."
         )
     shape = tuple(array.shape)
-    if len(shape) != len(spec.shape):
-        raise ValueError(f"inputs must have shape {form}; received shape {shape}")
-    if not tokens and shape[-1] != spec.shape[-1]:
+    if len(shape) != (2 if tokens else 3):
+        raise ValueError(f"{name} must have shape {form}; received shape {shape}")
+    if not tokens and shape[-1] != features:
         raise ValueError(
-            f"inputs must have {spec.shape[-1]} features, as the model has; received shape {shape}"
+            f"{name} must have {features} features, as the model has; received shape {shape}"
         )
     if shape[1] == 0:
-        raise ValueError(f"inputs must have at least one step; received shape {shape}")
+        raise ValueError(f"{name} must have at least one step; received shape {shape}")
     dtype = str(getattr(array.dtype, "name", array.dtype))
     if tokens and "int" not in dtype:
-        raise ValueError(f"token ids must be integers; received dtype {dtype}")
+        raise ValueError(f"token ids must be integers; received {name} of dtype {dtype}")
     if not any(kind in dtype for kind in ("float", "int", "bool")):
-        raise ValueError(f"features must be real numbers; received dtype {dtype}")
+        raise ValueError(f"features must be real numbers; received {name} of dtype {dtype}")
 
 
-def check_ids(ids: np.ndarray, vocabulary: int) -> None:
+def check_ids(ids: np.ndarray, vocabulary: int, name: str = "") -> None:
     """ValueError naming the first row and step where an id is not in [0, vocabulary)."""
     if ids.size and (ids.min() < 0 or ids.max() >= vocabulary):
         row, step = np.argwhere((ids < 0) | (ids >= vocabulary))[0]
         raise ValueError(
-            f"token ids must be in 0 to {vocabulary - 1}; received {ids[row, step]} at row {row}, "
-            f"step {step}"
+            f"{name}token ids must be in 0 to {vocabulary - 1}; received {ids[row, step]} at row "
+            f"{row}, step {step}"
         )
 
 
-def _check_flags(key: str, flags: Any, shape: tuple) -> None:
+def check_flags(key: str, flags: Any, shape: tuple) -> None:
+    """ValueError unless `flags` is boolean and of `shape`."""
     if tuple(np.shape(flags)) != tuple(shape):
         raise ValueError(
             f"{key} must have shape (batch, time) = {tuple(shape)}, as the inputs; "
@@ -166,16 +184,17 @@ def _check_flags(key: str, flags: Any, shape: tuple) -> None:
         raise ValueError(f"{key} must be boolean; received dtype {dtype}")
 
 
-def _check_lengths(lengths: np.ndarray, rows: int, steps: int) -> None:
+def check_lengths(lengths: np.ndarray, rows: int, steps: int, name: str = "lengths") -> None:
+    """ValueError unless `lengths` has an integer of 0 to `steps` for each of `rows`."""
     if lengths.shape != (rows,) or lengths.dtype.kind not in "iu":
         raise ValueError(
-            f"lengths must be integers of shape (batch,) = ({rows},); "
+            f"{name} must be integers of shape (batch,) = ({rows},); "
             f"received shape {lengths.shape}, dtype {lengths.dtype}"
         )
     if lengths.size and (lengths.min() < 0 or lengths.max() > steps):
         row = int(np.argwhere((lengths < 0) | (lengths > steps))[0][0])
         raise ValueError(
-            f"lengths must be in 0 to {steps}, the steps of the inputs; "
+            f"{name} must be in 0 to {steps}, the steps of the inputs; "
             f"received {lengths[row]} in row {row}"
         )
 
@@ -184,7 +203,7 @@ def of_step(core: keras.Model, x: Any, state: State, reset: Any) -> dict[str, An
     """The inputs of `core` for one call of `step`, checked."""
     x = x if hasattr(x, "shape") else np.asarray(x)
     spec = core.input["inputs"]
-    _check_array(x, spec)
+    check_array(x, _features_of(spec))
     if isinstance(x, np.ndarray):
         if _is_token_input(spec):
             check_ids(x, vocabulary_of(core))
@@ -205,7 +224,7 @@ def of_step(core: keras.Model, x: Any, state: State, reset: Any) -> dict[str, An
             )
     if reset is None:
         reset = np.zeros((rows, steps), "bool")
-    _check_flags("reset", reset, (rows, steps))
+    check_flags("reset", reset, (rows, steps))
     batch = {"inputs": x, "reset": ops.convert_to_tensor(reset), **state}
     if "mask" in core.input:
         batch["mask"] = np.ones((rows, steps), "bool")

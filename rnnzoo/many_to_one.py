@@ -3,6 +3,7 @@
 from typing import Any
 
 from rnnzoo.core import build_core
+from rnnzoo.data.text import Vocabulary
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.model import RecurrentModel
 
@@ -10,7 +11,7 @@ from rnnzoo.model import RecurrentModel
 def many_to_one(
     *,
     features: int | None = None,
-    vocabulary: int | None = None,
+    vocabulary: int | Vocabulary | None = None,
     units: int | list[int],
     outputs: int | None = None,
     cell: str | type[RecurrentLayer] = "lstm",
@@ -54,10 +55,11 @@ def many_to_one(
             "activation belongs to the output layer, and outputs=None has none; "
             f"received activation={activation!r}"
         )
+    size = len(vocabulary) if isinstance(vocabulary, Vocabulary) else vocabulary
     core = build_core(
         many_to_one=True,
         features=features,
-        vocabulary=vocabulary,
+        vocabulary=size,
         units=units,
         outputs=outputs,
         cell=cell,
@@ -70,4 +72,5 @@ def many_to_one(
         learned_initial_state=learned_initial_state,
         activation=activation,
     )
-    return RecurrentModel(core, name=name)
+    kept = vocabulary if isinstance(vocabulary, Vocabulary) else None
+    return RecurrentModel(core, name=name, vocabulary=kept)

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -11,6 +11,8 @@ from keras import ops
 
 from rnnzoo import backend, inputs
 from rnnzoo.carry import Carry
+from rnnzoo.continuing import continue_prompt
+from rnnzoo.generation import Generated, options
 from rnnzoo.layers.recurrent import State, Tensor
 from rnnzoo.layers.stack import initial_state
 from rnnzoo.training import SequenceTraining
@@ -39,11 +41,15 @@ class RecurrentModel(SequenceTraining):
     Args:
         core: Functional model `{"inputs", "reset", states} -> {"outputs", states}`.
         name: name of the model.
+        vocabulary: the `rnnzoo.data.Vocabulary` of its tokens, for `generate`.
     """
 
-    def __init__(self, core: keras.Model, name: str | None = None, **kwargs: Any):
+    def __init__(
+        self, core: keras.Model, name: str | None = None, vocabulary: Any = None, **kwargs: Any
+    ):
         super().__init__(name=name, **kwargs)
         self.core = core
+        self.vocabulary = vocabulary
         states = {key: value for key, value in core.output.items() if key != "outputs"}
         widths = {key: value.shape[-1] for key, value in states.items()}
         dtypes = {key: value.dtype for key, value in states.items()}
@@ -74,6 +80,10 @@ class RecurrentModel(SequenceTraining):
         batch = {"reset": self.first_step(batch["inputs"]), **batch}
         state = self.initial_state(ops.shape(batch["inputs"])[0])
         return run_core(self.core, batch, state, None, training)[0]
+
+    def check_inputs(self, x: Any, lanes: int | None) -> None:
+        """ValueError where `x` is no batch for this model, or not one of `lanes` rows."""
+        inputs.check_batch(self.core, x, lanes)
 
     def standardize(self, x: Any) -> dict[str, Tensor]:
         """The inputs of the core but for the states: `inputs`, `reset` if given, `mask`."""
@@ -112,6 +122,52 @@ class RecurrentModel(SequenceTraining):
         outputs = dict(self._compiled_core(batch))
         return outputs.pop("outputs"), outputs
 
+    def generate(
+        self,
+        prompt: Any = None,
+        max_length: int | None = None,
+        sampler: Any = "greedy",
+        *,
+        state: State | None = None,
+        end: int | None = None,
+        min_length: int = 0,
+        forbidden: Iterable[int] = (),
+    ) -> Generated:
+        """What a one-to-one model on tokens writes after `prompt`.
+
+        A pure function, as `step`: nothing in the model changes.
+
+        Args:
+            prompt: `(batch, time)` token ids, or a list of sequences of different length, or
+                a string or strings where the model was made with a `Vocabulary`. None goes on
+                from `state` without new tokens.
+            max_length: tokens to write at most, the end token included.
+            sampler: 'greedy', 'sample', or an object of `rnnzoo.decoding`, as
+                `Sample(temperature=0.7, seed=1)` or `Beam(5)`.
+            state: the state of an earlier result, or of `step`; None starts afresh.
+            end: the token that ends a row; by default rows run on to `max_length`.
+            min_length: tokens before the end token may come.
+            forbidden: ids of tokens that never come.
+
+        Returns:
+            `rnnzoo.Generated`, without the prompt; its `state` goes on from there.
+
+        Raises:
+            ValueError: an argument out of its range, a model that is not on tokens.
+
+        Example:
+
+        >>> import rnnzoo
+        >>> vocabulary = rnnzoo.data.Vocabulary("abc")
+        >>> model = rnnzoo.one_to_one(vocabulary=vocabulary, units=4)
+        >>> first = model.generate("ab", max_length=3)
+        >>> more = model.generate(state=first.state, max_length=2)
+        >>> len(first.text[0] + more.text[0])
+        5
+        """
+        chosen = options(sampler, max_length, end, min_length, forbidden)
+        return continue_prompt(self, prompt, state, chosen)
+
     @property
     def states(self) -> dict[str, np.ndarray]:
         """The carried training state: a copy, `(lanes, units)` by name; no rows before `fit`."""
@@ -144,12 +200,15 @@ class RecurrentModel(SequenceTraining):
         self.core.summary(**kwargs)
 
     def get_config(self) -> dict:
-        return {"name": self.name, "core": keras.saving.serialize_keras_object(self.core)}
+        serialize = keras.saving.serialize_keras_object
+        config = {"name": self.name, "core": serialize(self.core)}
+        return {**config, "vocabulary": serialize(self.vocabulary)} if self.vocabulary else config
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: Any = None) -> "RecurrentModel":
         core = keras.saving.deserialize_keras_object(config["core"], custom_objects=custom_objects)
-        return cls(core, name=config.get("name"))
+        vocabulary = keras.saving.deserialize_keras_object(config.get("vocabulary"))
+        return cls(core, name=config.get("name"), vocabulary=vocabulary)
 
     def _check_rows(self, rows: Any, carry: Carry, training: bool) -> None:
         # Under truncated BPTT a batch of whole sequences may be short: it starts afresh.

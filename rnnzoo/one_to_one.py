@@ -3,6 +3,7 @@
 from typing import Any
 
 from rnnzoo.core import build_core
+from rnnzoo.data.text import Vocabulary
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.model import RecurrentModel
 
@@ -10,7 +11,7 @@ from rnnzoo.model import RecurrentModel
 def one_to_one(
     *,
     features: int | None = None,
-    vocabulary: int | None = None,
+    vocabulary: int | Vocabulary | None = None,
     units: int | list[int],
     outputs: int | None = None,
     cell: str | type[RecurrentLayer] = "lstm",
@@ -30,7 +31,8 @@ def one_to_one(
 
     Args:
         features: size of a real-valued input step; give this or `vocabulary`.
-        vocabulary: number of tokens, whose ids are 0 to `vocabulary - 1`.
+        vocabulary: number of tokens, whose ids are 0 to `vocabulary - 1`, or a
+            `rnnzoo.data.Vocabulary`, with which `generate` takes and gives strings.
         units: size of the recurrent layer, or a list with one size per layer.
         outputs: size of an output step. Needed with `features`; `vocabulary` by default.
         cell: 'lstm', 'gru', 'simple_rnn', or a layer class of `rnnzoo.layers`.
@@ -67,11 +69,12 @@ def one_to_one(
                 "outputs must be given with features: the size of an output step, an integer "
                 "of at least 1; received outputs=None"
             )
-        outputs = vocabulary
+        outputs = len(vocabulary) if isinstance(vocabulary, Vocabulary) else vocabulary
+    size = len(vocabulary) if isinstance(vocabulary, Vocabulary) else vocabulary
     core = build_core(
         many_to_one=False,
         features=features,
-        vocabulary=vocabulary,
+        vocabulary=size,
         units=units,
         outputs=outputs,
         cell=cell,
@@ -84,4 +87,5 @@ def one_to_one(
         learned_initial_state=learned_initial_state,
         activation=activation,
     )
-    return RecurrentModel(core, name=name)
+    kept = vocabulary if isinstance(vocabulary, Vocabulary) else None
+    return RecurrentModel(core, name=name, vocabulary=kept)

@@ -17,17 +17,19 @@ from rnnzoo.windows import Cut, Truncation
 class SequenceTraining(backend.WindowedTraining, keras.Model):
     """A Keras model whose training methods know about lanes, windows and resets.
 
-    A subclass has `core`, `form`, `initial_state`, and the carries `training_carry` and
-    `evaluation_carry`.
+    A subclass has `form`, `initial_state`, `check_inputs(x, lanes)`, and the carries
+    `training_carry` and `evaluation_carry`.
     """
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.truncation: Truncation | None = None
         self.reset_every: int | str | None = None
+        self.sampling: Any = None  # how a decoder is fed its own outputs, where it is
         self._cut: Cut | None = None
         self._only_shapes = False
         self._auto_jit = True
+        self.generators: dict = {}  # compiled functions of `generate`
 
     def compile(self, *args: Any, jit_compile: bool | str = "auto", **kwargs: Any) -> None:
         """As `keras.Model.compile`; "auto" also compiles windows with XLA on a CPU.
@@ -163,6 +165,10 @@ class SequenceTraining(backend.WindowedTraining, keras.Model):
         self._prepare_batch(self.evaluation_carry, x)
         return super().predict_on_batch(x)
 
+    def unpack(self, data: Any) -> Any:
+        """The batch that a training step works on, made from the one that the user gives."""
+        return data
+
     @contextlib.contextmanager
     def cutting(self, cut: Cut | None) -> Iterator[None]:
         """Inside, `call` runs its batch as the window `cut`."""
@@ -182,10 +188,7 @@ class SequenceTraining(backend.WindowedTraining, keras.Model):
             self._only_shapes = False
 
     def _feed(self, x: Any, y: Any, weight: Any, batch_size: Any, steps: Any) -> Feed:
-        def check(x: Any, lanes: int | None) -> None:
-            inputs.check_batch(self.core, x, lanes)
-
-        return feed(x, y, weight, batch_size, self.reset_every, check, steps)
+        return feed(x, y, weight, batch_size, self.reset_every, self.check_inputs, steps)
 
     def _feed_evaluation(self, x: Any, y: Any, weight: Any, batch_size: Any, steps: Any) -> Feed:
         data = self._feed(x, y, weight, batch_size, steps)
@@ -209,11 +212,12 @@ class SequenceTraining(backend.WindowedTraining, keras.Model):
 
     def _prepare_batch(self, carry: Carry, x: Any) -> None:
         carries = inputs.carries_state(x)
-        inputs.check_batch(self.core, x, carry.lanes if carries and carry.lanes else None)
+        self.check_inputs(x, carry.lanes if carries and carry.lanes else None)
         if carries and not carry.lanes:
             self._prepare(carry, inputs.rows_of(x))
 
     def _xla_fits(self) -> bool:
+        """Whether windows may be compiled with XLA without being asked to."""
         spread = backend.spread_over_devices()
         return not spread and all(layer.supports_jit for layer in self._flatten_layers())
 
@@ -224,17 +228,18 @@ class SequenceTraining(backend.WindowedTraining, keras.Model):
     @contextlib.contextmanager
     def _configured(self, callbacks: Any) -> Iterator[None]:
         """Inside, the model is set as its callbacks want it; afterwards as it was before."""
-        before = self.truncation, self.reset_every, self.jit_compile
+        before = self.truncation, self.reset_every, self.sampling, self.jit_compile
         for callback in inputs.callback_list(callbacks):
             if hasattr(callback, "configure"):
                 callback.configure(self)
-        changed = self.truncation is not before[0]
+        changed = (self.truncation, self.sampling) != (before[0], before[2])
         if changed:
-            self.train_function = None
+            self.train_function = self.test_function = None
+        if self.truncation is not before[0]:
             self.jit_compile = self.jit_compile or (self._auto_jit and self._xla_fits())
         try:
             yield
         finally:
-            self.truncation, self.reset_every, self.jit_compile = before
+            self.truncation, self.reset_every, self.sampling, self.jit_compile = before
             if changed:
-                self.train_function = None
+                self.train_function = self.test_function = None

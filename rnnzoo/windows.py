@@ -42,15 +42,15 @@ def run_core(core: keras.Model, batch: dict, state: State, cut: Cut | None, trai
     return y, handed_on
 
 
-def align_right(batch: dict) -> dict:
+def align_right(batch: dict, mask: str = "mask") -> dict:
     """`batch` with each row's padding moved from its end to its front.
 
     The last window must hold the last valid steps of every row: there is the gradient.
     """
-    mask = ops.cast(batch["mask"], "bool")
-    steps = ops.shape(mask)[1]
+    valid = ops.cast(batch[mask], "bool")
+    steps = ops.shape(valid)[1]
     place = ops.arange(1, steps + 1, dtype="int32")[None]
-    length = ops.max(ops.where(mask, place, 0), axis=1, keepdims=True)
+    length = ops.max(ops.where(valid, place, 0), axis=1, keepdims=True)
     source = ops.mod(place - 1 + length, ops.maximum(steps, 1))
 
     def move(value: Tensor) -> Tensor:
@@ -77,17 +77,21 @@ class Truncation:
         Args:
             model: the shell.
             step: `(state, data) -> state`, one update on one window.
-            forward: `(state, x) -> state`, one window run forward without gradient.
+            forward: `(state, x) -> (state, outputs)`, a run forward without gradient.
             state: what `step` carries along (a tuple; empty on TensorFlow).
             data: the batch, `(x, y, sample_weight)` or shorter.
         """
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         x = model.standardize(x)
-        if "reset" not in x:
+        if "reset" not in x and model.form != "encoder_decoder":
             x["reset"] = model.first_step(x["inputs"])
         if model.form == "many_to_one":
             return self._last_window(step, forward, state, align_right(x), y, weight)
-        plan = _Plan(model, step, x, y, weight)
+        source = None
+        if model.form == "encoder_decoder":
+            state, source = self._read_source(model, forward, state, x)
+            x = {key: x[key] for key in ("inputs", "mask")}
+        plan = _Plan(model, step, x, y, weight, source)
         steps = ops.shape(x["inputs"])[1]
         run = self._whole_windows if self.stride == self.window else self._overlapping
         return run(plan, state, steps)
@@ -139,6 +143,25 @@ class Truncation:
         first = _at_least(0, (last + 1) * stride - window)
         return plan.update(state, first, steps - first, Cut(steps - last * stride, None))
 
+    def _read_source(self, model: Any, forward: Callable, state: Any, x: dict) -> tuple[Any, dict]:
+        """Encoder-decoder: all of the source but its last window, read forward only.
+
+        Returns the training state, and what every update reads of the source: its last window
+        and what the encoder made of the steps before it.
+        """
+        source = {key: x[key] for key in ("source", "source_mask")}
+        if not model.reads_on:
+            return state, source
+        # A step of padding in front: there is always something to read.
+        source = {
+            key: ops.pad(v, ((0, 0), (1, 0), *[(0, 0)] * (len(v.shape) - 2)))
+            for key, v in align_right(source, "source_mask").items()
+        }
+        steps = ops.shape(source["source"])[1]
+        head = _at_least(1, steps - self.window)
+        state, before = forward(state, _cut(source, 0, head))
+        return state, {**_cut(source, head, steps - head), "before": before}
+
     def _last_window(
         self, step: Callable, forward: Callable, state: Any, x: dict, y: Any, weight: Any
     ) -> Any:
@@ -149,10 +172,10 @@ class Truncation:
         rest = head - chunks * window
 
         def first(state: Any) -> Any:
-            return forward(state, _cut(x, 0, _at_least(1, rest)))
+            return forward(state, _cut(x, 0, _at_least(1, rest)))[0]
 
         def body(i: Any, state: Any) -> Any:
-            return forward(state, _cut(x, rest + i * window, window))
+            return forward(state, _cut(x, rest + i * window, window))[0]
 
         def loop(state: Any) -> Any:
             return backend.repeat(0, chunks, body, state)
@@ -165,8 +188,11 @@ class Truncation:
 class _Plan:
     """One batch, of which `update` trains one window."""
 
-    def __init__(self, model: Any, step: Callable, x: dict, y: Any, weight: Any):
+    def __init__(
+        self, model: Any, step: Callable, x: dict, y: Any, weight: Any, source: dict | None
+    ):
         self.model, self.step, self.x, self.y, self.weight = model, step, x, y, weight
+        self.source = source
 
     def update(self, state: Any, start: Any, length: Any, cut: Cut | None) -> Any:
         newest = length if cut is None else cut.newest
@@ -177,8 +203,13 @@ class _Plan:
             weight = keras.tree.map_structure(
                 lambda w: _cut(w, first, newest) if len(w.shape) > 1 else w, weight
             )
+        x = _cut(self.x, start, length)
+        if self.source is not None:
+            # One for each row, as Keras takes the first of all inputs to count the rows.
+            first = ops.zeros((ops.shape(x["mask"])[0], 1), "int32") + start
+            x |= {**self.source, "first": ops.equal(first, 0)}
         with self.model.cutting(cut):
-            return self.step(state, (_cut(self.x, start, length), y, weight))
+            return self.step(state, (x, y, weight))
 
 
 def _at_least(least: int, value: Any) -> Any:

@@ -3,8 +3,9 @@
 Both modules define the same names: `scan` (a loop over time), `custom_gradient` (a function
 with a hand-written gradient), `repeat` and `when` (control flow that carries the training
 state), `carry_variable` (a weight that holds the state of all lanes), `compile_call` (a
-model made callable in one compiled call), `gpu_available` and `spread_over_devices` (where the
-code will run), and `WindowedTraining` (the `train_step` that runs window by window).
+function made callable in one compiled call), `Buffer` (one tensor for each turn of a loop),
+`gpu_available` and `spread_over_devices` (where the code will run), and `WindowedTraining` (the
+`train_step` that runs window by window).
 """
 
 import keras
@@ -21,6 +22,7 @@ else:
         f"received KERAS_BACKEND={_NAME!r}. Set KERAS_BACKEND=tensorflow before Python starts."
     )
 
+Buffer = _implementation.Buffer
 spread_over_devices = _implementation.spread_over_devices
 scan = _implementation.scan
 custom_gradient = _implementation.custom_gradient
@@ -32,6 +34,7 @@ gpu_available = _implementation.gpu_available
 WindowedTraining = _implementation.WindowedTraining
 
 __all__ = [
+    "Buffer",
     "WindowedTraining",
     "carry_variable",
     "compile_call",

@@ -67,21 +67,51 @@ def carry_variable(shape: tuple, dtype: str, name: str) -> keras.Variable:
     )
 
 
-def compile_call(model: keras.Model) -> Callable:
-    """`inputs -> model(inputs, training=False)` as one compiled function.
+def compile_call(model: keras.Model, function: Callable | None = None) -> Callable:
+    """`function`, or `inputs -> model(inputs, training=False)`, as one compiled function.
 
-    The weights are read at each call, so later training is seen.
+    The weights of `model` are read at each call, so later training is seen.
     """
+    function = function or (lambda inputs: model(inputs, training=False))
 
     @jax.jit
-    def call(trainable: list, fixed: list, inputs: dict) -> dict:
-        return model.stateless_call(trainable, fixed, inputs, training=False)[0]
+    def call(values: list, inputs: dict) -> Any:
+        with keras.StatelessScope(state_mapping=list(zip(model.variables, values))):
+            return function(inputs)
 
-    def run(inputs: dict) -> dict:
-        trainable = [v.value for v in model.trainable_variables]
-        return call(trainable, [v.value for v in model.non_trainable_variables], inputs)
+    return lambda inputs: call([v.value for v in model.variables], inputs)
 
-    return run
+
+class Buffer:
+    """Room for an array of `shape` at each of a number of steps; 0 where nothing was put.
+
+    The content goes through a loop as one of its variables, and only the methods here look
+    into it.
+
+    Args:
+        steps: number of steps.
+        shape: shape of a step's array.
+        dtype: its dtype.
+    """
+
+    def __init__(self, steps: int, shape: tuple, dtype: str):
+        self.steps, self.shape, self.dtype = steps, shape, dtype
+
+    def empty(self) -> jax.Array:
+        """The content before the first step."""
+        return jax.numpy.zeros((self.steps, *self.shape), self.dtype)
+
+    def put(self, content: jax.Array, index: jax.Array, values: jax.Array) -> jax.Array:
+        """The content with `values` at step `index`."""
+        return content.at[index].set(values)
+
+    def read(self, content: jax.Array, index: jax.Array) -> jax.Array:
+        """What was put at step `index`."""
+        return content[index]
+
+    def stacked(self, content: jax.Array) -> jax.Array:
+        """All steps, `(steps, *shape)`."""
+        return content
 
 
 class WindowedTraining:
@@ -111,6 +141,7 @@ class WindowedTraining:
         return state
 
     def train_step(self, state: tuple, data: Any) -> tuple[dict, tuple]:
+        data = self.unpack(data)
         if self.truncation is None:
             return super().train_step(state, data)
         parent = super()
@@ -120,11 +151,14 @@ class WindowedTraining:
 
         def forward(state: tuple, x: dict) -> tuple:
             trainable, fixed, optimizer, metrics = state
-            _, fixed = self.stateless_call(trainable, fixed, x, training=True)
-            return trainable, fixed, optimizer, metrics
+            outputs, fixed = self.stateless_call(trainable, fixed, x, training=True)
+            return (trainable, fixed, optimizer, metrics), outputs
 
         state = self.truncation.run(self, step, forward, tuple(state), data)
         mapping = list(zip(self.metrics_variables, state[3]))
         with keras.StatelessScope(state_mapping=mapping):
             logs = self.get_metrics_result()
         return logs, state
+
+    def test_step(self, state: tuple, data: Any) -> tuple[dict, tuple]:
+        return super().test_step(state, self.unpack(data))

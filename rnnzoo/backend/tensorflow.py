@@ -34,6 +34,8 @@ def scan(
     `keras.ops.scan` will not do: on TensorFlow it wants outputs shaped like the carry.
     Lists are raw ops because `tf.TensorArray` cannot stack zero steps of unknown batch.
     """
+    if xs[0].shape[0] == 1:
+        return _single(step, carry, xs)
     time, batch = tf.shape(xs[0])[0], tf.shape(carry[0])[0]
     dtype = carry[0].dtype
     lists = [tf.raw_ops.TensorListFromTensor(tensor=x, element_shape=tf.shape(x)[1:]) for x in xs]
@@ -61,15 +63,25 @@ def scan(
         return i + 1, new_carry, outputs
 
     _, carry, outputs = tf.while_loop(
-        lambda i, *_: i < time, body, (tf.constant(0, _INT), tuple(carry), outputs)
+        lambda i, *_: i < time,
+        body,
+        (tf.constant(0, _INT), tuple(carry), outputs),
+        maximum_iterations=time,  # XLA needs it to differentiate the loop
     )
     stacked = []
     for handle, shape, width in zip(outputs, shapes, widths):
         ys = tf.raw_ops.TensorListStack(
             input_handle=handle, element_shape=shape, element_dtype=dtype
         )
+        width = None if tf.is_tensor(width) else width
         stacked.append(tf.ensure_shape(ys, (xs[0].shape[0], carry[0].shape[0], width)))
     return carry, tuple(stacked)
+
+
+def _single(step: Callable, carry: tuple, xs: Sequence) -> tuple[tuple, tuple]:
+    """`scan` over one step, without the loop, which would cost more than the step."""
+    carry, ys = step(tuple(carry), [x[0] for x in xs])
+    return carry, tuple(y[None] for y in ys)
 
 
 def custom_gradient(forward: Callable, backward: Callable, args: tuple) -> Any:
@@ -134,18 +146,63 @@ def carry_variable(shape: tuple, dtype: str, name: str) -> keras.Variable:
     )
 
 
-def compile_call(model: keras.Model) -> Callable:
-    """`inputs -> model(inputs, training=False)` as one compiled function.
+def compile_call(model: keras.Model, function: Callable | None = None) -> Callable:
+    """`function`, or `inputs -> model(inputs, training=False)`, as one compiled function.
 
-    The weights are read at each call, so later training is seen.
+    The weights of `model` are read at each call, so later training is seen.
     """
-    return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+    function = function or (lambda inputs: model(inputs, training=False))
+    return tf.function(function, reduce_retracing=True)
+
+
+class Buffer:
+    """Room for a tensor of `shape` at each of a number of steps; 0 where nothing was put.
+
+    The content goes through a loop as one of its variables, and only the methods here look
+    into it. It is a list: a tensor would be copied whole at every step.
+
+    Args:
+        steps: number of steps, an int or an int32 scalar.
+        shape: shape of a step's tensor, of ints or int32 scalars.
+        dtype: its dtype.
+    """
+
+    def __init__(self, steps: Any, shape: tuple, dtype: str):
+        self.steps, self.dtype = steps, tf.as_dtype(dtype)
+        self.shape = tf.cast(tf.stack(shape), _INT)
+        self.static = [None if tf.is_tensor(s) else s for s in shape]
+
+    def empty(self) -> tf.Tensor:
+        """The content before the first step."""
+        return tf.raw_ops.TensorListReserve(
+            element_shape=self.shape, num_elements=self.steps, element_dtype=self.dtype
+        )
+
+    def put(self, content: tf.Tensor, index: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        """The content with `values` at step `index`."""
+        return tf.raw_ops.TensorListSetItem(input_handle=content, index=index, item=values)
+
+    def read(self, content: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+        """What was put at step `index`."""
+        item = tf.raw_ops.TensorListGetItem(
+            input_handle=content, index=index, element_shape=self.shape, element_dtype=self.dtype
+        )
+        return tf.ensure_shape(item, self.static)
+
+    def stacked(self, content: tf.Tensor) -> tf.Tensor:
+        """All steps, `(steps, *shape)`."""
+        stacked = tf.raw_ops.TensorListStack(
+            input_handle=content, element_shape=self.shape, element_dtype=self.dtype
+        )
+        steps = None if tf.is_tensor(self.steps) else self.steps
+        return tf.ensure_shape(stacked, [steps, *self.static])
 
 
 class WindowedTraining:
     """`train_step` and `test_step` of the shell on TensorFlow."""
 
     def train_step(self, data: Any) -> dict:
+        data = self.unpack(data)
         if self.truncation is None:
             return super().train_step(data)
         parent = super()
@@ -155,8 +212,10 @@ class WindowedTraining:
             return state
 
         def forward(state: tuple, x: dict) -> tuple:
-            self(x, training=True)
-            return state
+            return state, self(x, training=True)
 
         self.truncation.run(self, step, forward, (), data)
         return self.get_metrics_result()
+
+    def test_step(self, data: Any) -> dict:
+        return super().test_step(self.unpack(data))

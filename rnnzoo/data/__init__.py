@@ -1,9 +1,10 @@
 """Batches of sequences that know where each sequence begins, and vocabularies for text."""
 
 from rnnzoo.data.buckets import bucket
-from rnnzoo.data.files import read_csv, read_text
+from rnnzoo.data.files import read_csv, read_pairs, read_text
 from rnnzoo.data.packing import pack
+from rnnzoo.data.pairs import pairs
 from rnnzoo.data.streams import stream
 from rnnzoo.data.text import Vocabulary
 
-__all__ = ["Vocabulary", "bucket", "pack", "read_csv", "read_text", "stream"]
+__all__ = ["Vocabulary", "bucket", "pack", "pairs", "read_csv", "read_pairs", "read_text", "stream"]

@@ -140,11 +140,11 @@ class BucketDataset(EpochDataset):
         self._others = others
         self._shuffle = shuffle
         self._lengths = np.array([len(array) for array in arrays])
-        self._padded = -(-self._lengths // multiple) * multiple
+        self._multiple = multiple
         self._planned: tuple[int, list[np.ndarray]] | None = None
         self._count = -(-len(arrays) // batch_size)
-        one_length = self._padded.min() == self._padded.max()
-        self._steps = int(self._padded[0]) if one_length else None
+        steps = set((-(-self._lengths // multiple) * multiple).tolist())
+        self._steps = steps.pop() if len(steps) == 1 else None
 
     @property
     def order(self) -> np.ndarray:
@@ -180,12 +180,17 @@ class BucketDataset(EpochDataset):
 
     def _batch(self, index: int, epoch: int) -> tuple[Any, ...]:
         rows = self._batches(epoch)[index]
-        reader = self._reader
-        shape = (len(rows), int(self._padded[rows].max()))
-        inputs = np.zeros(shape + reader.shape, reader.dtype)
-        mask = np.arange(shape[1]) < self._lengths[rows][:, None]
-        for row, i in enumerate(rows):
-            length = int(self._lengths[i])
-            inputs[row, :length] = reader.read(self._arrays[i], 0, length, f"sequences[{i}]")
-        x = {"inputs": inputs, "mask": mask}
-        return x, *(other[rows] for other in self._others)
+        inputs, mask = padded(self._reader, self._arrays, rows, self._multiple, "sequences")
+        return {"inputs": inputs, "mask": mask}, *(other[rows] for other in self._others)
+
+
+def padded(
+    reader: Reader, arrays: list[np.ndarray], rows: np.ndarray, multiple: int, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays of `rows` below one another, zeros after their ends, and where they are real."""
+    lengths = np.array([len(arrays[i]) for i in rows])
+    steps = int(-(-lengths.max() // multiple) * multiple)
+    values = np.zeros((len(rows), steps, *reader.shape), reader.dtype)
+    for row, i in enumerate(rows):
+        values[row, : lengths[row]] = reader.read(arrays[i], 0, lengths[row], f"{name}[{i}]")
+    return values, np.arange(steps) < lengths[:, None]

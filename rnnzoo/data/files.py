@@ -180,3 +180,40 @@ class _Reader:
             f"{self.path}, line {self.rows.line_num}, column {column + 1} "
             f"({self.header[column]}): {rule}; received {shown(received)}"
         )
+
+
+def read_pairs(path: str | os.PathLike) -> tuple[list[str], list[str]]:
+    """Sources and targets of a file with one `source <tab> target` on each line.
+
+    Empty lines are passed over. A file whose name ends in `.gz` is unzipped.
+
+    Args:
+        path: the file, UTF-8.
+
+    Raises:
+        ValueError: a line that is no pair, or has an empty side; the text names the line.
+        OSError: a file that cannot be read.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "pairs.tsv")
+    >>> _ = path.write_text("cat\\tK AE T\\ndog\\tD AO G\\n")
+    >>> read_pairs(path)
+    (['cat', 'dog'], ['K AE T', 'D AO G'])
+    """
+    sources, targets = [], []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        sides = [side.strip() for side in line.split("\t")]
+        if len(sides) != 2 or not all(sides):
+            raise ValueError(
+                f"{path}, line {number}: must be a source, a tab and a target; "
+                f"received {shown(line)}"
+            )
+        sources.append(sides[0])
+        targets.append(sides[1])
+    if not sources:
+        raise ValueError(f"{path} must hold at least one pair; received none")
+    return sources, targets

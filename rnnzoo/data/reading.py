@@ -74,21 +74,21 @@ def as_targets(value: Any, name: str, count: int, of: str) -> np.ndarray:
     return array
 
 
-def as_sequences(sequences: Iterable) -> list[np.ndarray]:
+def as_sequences(sequences: Iterable, name: str = "sequences") -> list[np.ndarray]:
     """A list of arrays of steps, all tokens or all of the same number of features."""
     if isinstance(sequences, (str, bytes)) or not isinstance(sequences, Iterable):
         raise ValueError(
-            f"sequences must be a list (or any iterable) of arrays; received {shown(sequences)}"
+            f"{name} must be a list (or any iterable) of arrays; received {shown(sequences)}"
         )
-    arrays = [as_steps(one, f"sequences[{i}]") for i, one in enumerate(sequences)]
+    arrays = [as_steps(one, f"{name}[{i}]") for i, one in enumerate(sequences)]
     if not arrays:
-        raise ValueError("sequences must hold at least one sequence; received none")
+        raise ValueError(f"{name} must hold at least one sequence; received none")
     for i, array in enumerate(arrays):
         if array.shape[1:] != arrays[0].shape[1:]:
             raise ValueError(
                 "all sequences must be tokens of shape (steps,) or have the same number of "
-                f"features; received shape {arrays[0].shape} for sequences[0] and "
-                f"{array.shape} for sequences[{i}]"
+                f"features; received shape {arrays[0].shape} for {name}[0] and "
+                f"{array.shape} for {name}[{i}]"
             )
     return arrays
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
@@ -13,16 +12,15 @@ import keras
 import numpy as np
 
 from rnnzoo._checks import one_of, positive_integer, shown
+from rnnzoo.data.tokens import check_token, split, word_place
 
 UNKNOWN = "[UNK]"
 
 _LEVELS = ("character", "word")
-_WORDS = re.compile(r"\n|\S+")
-_CHARACTER = re.compile(r".", re.DOTALL)
-_UNFIT = re.compile(r"[\0\ud800-\udfff]")
 _FORMAT = "rnnzoo vocabulary 1"
 
 
+@keras.saving.register_keras_serializable(package="rnnzoo")
 class Vocabulary:
     """Tokens and their ids: `encode` text to ids, `decode` ids to text.
 
@@ -58,7 +56,7 @@ class Vocabulary:
         self.unknown = bool(unknown)
         tokens = list(tokens)
         for i, token in enumerate(tokens):
-            _check_token(token, i, level)
+            check_token(token, i, level)
         if len(set(tokens)) < len(tokens):
             twice = Counter(tokens).most_common(1)[0][0]
             raise ValueError(f"tokens must all differ; received {twice!r} more than once")
@@ -92,7 +90,7 @@ class Vocabulary:
             ValueError: an empty text, or more tokens than `max_size` without `unknown`.
         """
         one_of("level", level, _LEVELS)
-        counts = Counter() if not isinstance(text, str) else Counter(_split(text, level))
+        counts = Counter() if not isinstance(text, str) else Counter(split(text, level))
         if not counts:
             raise ValueError(
                 f"text must be a str with at least one {level}; received {shown(text)}"
@@ -109,6 +107,16 @@ class Vocabulary:
                 )
             tokens = tokens[:room]
         return cls(tokens, level, unknown)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make this vocabulary again."""
+        tokens = list(self.tokens[self.unknown :])
+        return {"tokens": tokens, "level": self.level, "unknown": self.unknown}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Vocabulary":
+        """The vocabulary that `get_config` described."""
+        return cls(**config)
 
     def __len__(self) -> int:
         """Number of ids, the unknown token's included."""
@@ -173,8 +181,7 @@ class Vocabulary:
     def save(self, path: str | os.PathLike) -> None:
         """Writes the vocabulary as JSON; the file is whole or not there."""
         path = Path(path)
-        content = {"format": _FORMAT, "level": self.level, "unknown": self.unknown}
-        content["tokens"] = self.tokens[self.unknown :]
+        content = {"format": _FORMAT, **self.get_config()}
         aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
             aside.write_text(json.dumps(content, indent=0) + "\n", encoding="utf-8")
@@ -225,25 +232,8 @@ class Vocabulary:
         return table[codes]
 
     def _words(self, text: str) -> np.ndarray:
-        words = _WORDS.findall(text)
+        words = split(text, "word")
         tokens = list(dict.fromkeys(words))
-        ids = self._ids(tokens, partial(_word_place, text)) if tokens else np.zeros(0)
+        ids = self._ids(tokens, partial(word_place, text)) if tokens else np.zeros(0)
         table = dict(zip(tokens, ids.tolist()))
         return np.array([table[word] for word in words], np.int32)
-
-
-def _split(text: str, level: str) -> Iterable[str]:
-    return text if level == "character" else _WORDS.findall(text)
-
-
-def _word_place(text: str, token: str) -> int:
-    return next(found.start() for found in _WORDS.finditer(text) if found.group() == token)
-
-
-def _check_token(token: Any, index: int, level: str) -> None:
-    pattern = _WORDS if level == "word" else _CHARACTER
-    if not isinstance(token, str) or not pattern.fullmatch(token) or _UNFIT.search(token):
-        raise ValueError(
-            f"a token must be {'a word or a newline' if level == 'word' else 'one character'}, "
-            f"without NUL or half a surrogate pair; received {shown(token)} as token {index}"
-        )

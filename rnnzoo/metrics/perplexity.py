@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from rnnzoo._checks import shown
+from rnnzoo.metrics.weights import step_weights
 
 # Smallest normal float32: a probability that underflowed to 0 counts as this one.
 _TINY = 1.1754944e-38
@@ -60,9 +61,9 @@ class _MeanNats(keras.metrics.Metric):
         mask = getattr(y_pred, "_keras_mask", None)
         y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float32")
         y_true = self._labels(ops.cast(ops.convert_to_tensor(y_true), "int32"), y_pred)
-        weight = _weights(sample_weight, y_true)
+        weight = step_weights(sample_weight, y_true)
         if mask is not None:
-            weight = weight * _weights(mask, y_true)
+            weight = weight * step_weights(mask, y_true)
         if self.ignore_class is not None:
             ignored = ops.equal(y_true, self.ignore_class)
             weight = ops.where(ignored, 0.0, weight)
@@ -183,22 +184,3 @@ def _add(total, error, value) -> None:
     new = total + value
     error.assign((new - total) - value)
     total.assign(new)
-
-
-def _weights(given, y_true):
-    """Weights of the shape of `y_true`, from None or from its first axes."""
-    if given is None:
-        return ops.ones_like(y_true, dtype="float32")
-    given = ops.cast(ops.convert_to_tensor(given), "float32")
-    shape, rank = tuple(given.shape), len(y_true.shape)
-    if len(shape) == rank + 1 and shape[-1] == 1:
-        given = ops.squeeze(given, axis=-1)
-    pairs = zip(given.shape, y_true.shape)
-    if len(given.shape) > rank or not all(a in (None, 1, b) or b is None for a, b in pairs):
-        raise ValueError(
-            f"sample_weight must have the shape of the targets, {tuple(y_true.shape)}, or of "
-            f"their first axes; received shape {shape}"
-        )
-    for _ in range(rank - len(given.shape)):
-        given = ops.expand_dims(given, -1)
-    return ops.broadcast_to(given, ops.shape(y_true))

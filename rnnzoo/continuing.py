@@ -1,0 +1,125 @@
+"""`generate` of a one-to-one model on tokens: a prompt continued."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from rnnzoo import _checks
+from rnnzoo.generation import Generated, Options, as_numpy, as_rows, compiled, texts
+from rnnzoo.layers.recurrent import State, Tensor
+
+# The name under which a state holds the token that was chosen but not fed yet.
+LAST = "last"
+
+
+def continue_prompt(model: Any, prompt: Any, state: State | None, chosen: Options) -> Generated:
+    """What a one-to-one model on tokens writes after `prompt`, from `state` or a fresh one."""
+    step = _token_step(model)
+    state = None if state is None else dict(state)
+    last = None if state is None else state.pop(LAST, None)
+    rows = _prompts(model, prompt, last)
+    if state is None:
+        state = model.initial_state(len(rows))
+    state = _read(model, [row[:-1] for row in rows], state)
+
+    def build() -> Callable:
+        def run(inputs: dict) -> dict:
+            found = chosen.decode(step, inputs["state"], inputs["tokens"], inputs["values"])
+            return found._asdict()
+
+        return run
+
+    inputs = {
+        "state": state,
+        "tokens": ops.convert_to_tensor(np.array([row[-1] for row in rows], "int32")),
+        "values": chosen.sampler.values(len(rows)),
+    }
+    found = compiled(model, ("continue", chosen.key), build)(inputs)
+    state = found["state"] if found["state"] is None else {**found["state"], LAST: found["last"]}
+    tokens, lengths, scores = (as_numpy(found[key]) for key in ("tokens", "lengths", "scores"))
+    return Generated(tokens, lengths, scores, texts(model.vocabulary, tokens, lengths), state=state)
+
+
+def _token_step(model: Any) -> Callable:
+    """One step of `model` as decoding wants it; ValueError where it is no token model."""
+    core = model.core
+    tokens = len(core.input["inputs"].shape) == 2
+    size = core.get_layer("embedding").input_dim if tokens else None
+    activation = core.get_layer("outputs").activation if tokens else None
+    allowed = (keras.activations.linear, keras.activations.softmax)
+    if model.form != "one_to_one" or not tokens or core.output["outputs"].shape[-1] != size:
+        raise ValueError(
+            "generate must be called on a one_to_one model made with vocabulary, whose outputs "
+            f"are the logits of the next token; received a {model.form} model of "
+            f"{'tokens' if tokens else 'real values'}, "
+            f"outputs={core.output['outputs'].shape[-1]}, vocabulary={size}"
+        )
+    if activation not in allowed:
+        raise ValueError(
+            "generate must be called on a model whose activation is None (logits) or 'softmax'; "
+            f"received activation={activation.__name__!r}"
+        )
+
+    def step(tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        tokens = tokens[:, None]
+        reset = ops.zeros_like(tokens, dtype="bool")
+        outputs = dict(core({"inputs": tokens, "reset": reset, **state}, training=False))
+        logits = outputs.pop("outputs")[:, 0]
+        if activation is keras.activations.softmax:
+            logits = ops.log(ops.maximum(logits, keras.config.epsilon() ** 5))
+        return logits, outputs
+
+    return step
+
+
+def _prompts(model: Any, prompt: Any, last: Any) -> list[np.ndarray]:
+    """One array of at least one token for each row: the pending one, then the prompt's."""
+    if prompt is None and last is None:
+        raise ValueError(
+            "prompt must be given, or a state that an earlier generate returned; received "
+            "prompt=None and no such state"
+        )
+    pending = None if last is None else as_numpy(last).astype("int32")[:, None]
+    rows = [pending[i, :0] for i in range(len(pending))] if prompt is None else None
+    if rows is None:
+        rows = as_rows("prompt", prompt, model.vocabulary)
+    if pending is not None:
+        if len(pending) != len(rows):
+            raise ValueError(
+                f"prompt must have one row for each row of the state, {len(pending)}; "
+                f"received {len(rows)}"
+            )
+        rows = [np.concatenate([first, row]) for first, row in zip(pending, rows)]
+    size = model.core.get_layer("embedding").input_dim
+    for i, row in enumerate(rows):
+        if row.ndim != 1 or len(row) == 0 or row.dtype.kind not in "iu":
+            raise ValueError(
+                "every prompt must be a string or token ids, at least one; received "
+                f"{row.dtype} {row.shape} in row {i}"
+            )
+        if row.min() < 0 or row.max() >= size:
+            raise ValueError(
+                f"token ids must be in 0 to {size - 1}; received {_checks.shown(row.tolist())} "
+                f"in row {i} of prompt"
+            )
+    if not rows:
+        raise ValueError("prompt must have at least one row; received none")
+    return rows
+
+
+def _read(model: Any, rows: list[np.ndarray], state: State) -> State:
+    """The state after each row has read its tokens; rows of one length run together."""
+    lengths = np.array([len(row) for row in rows])
+    if len(set(lengths.tolist())) == 1:
+        return model.step(np.stack(rows), state)[1] if lengths[0] else state
+    state = as_numpy(state)
+    for length in sorted(set(lengths.tolist()) - {0}):
+        chosen = np.flatnonzero(lengths == length)
+        tokens = np.stack([rows[i] for i in chosen])
+        part = model.step(tokens, {key: value[chosen] for key, value in state.items()})[1]
+        for key, value in as_numpy(part).items():
+            state[key][chosen] = value
+    return {key: ops.convert_to_tensor(value) for key, value in state.items()}

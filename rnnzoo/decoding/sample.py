@@ -1,0 +1,129 @@
+"""Tokens drawn at random."""
+
+import math
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from rnnzoo._checks import positive_integer, shown
+from rnnzoo.decoding.random import Tensor, uniform
+from rnnzoo.decoding.samplers import Sampler, is_number
+
+
+class Sample(Sampler):
+    """Tokens drawn at random, each row by its own seed: batches and neighbours change nothing.
+
+    Step `i` of a row with seed `s` uses the number that the counter-based generator of Salmon
+    et al. (2011) gives for (s, i). A call that goes on from another starts again from step 0,
+    so give it another seed.
+
+    Args:
+        temperature: logits are divided by it; above 0. A number, or one per row `(batch,)`.
+        top_k: draw among this many most probable tokens only; of equals, the lowest.
+        top_p: draw among the fewest most probable tokens whose probabilities sum to at least
+            this, in (0, 1] (nucleus sampling, Holtzman et al. 2020); after `top_k`.
+        seed: in [0, 2**31). One integer gives the rows the seeds seed, seed + 1, ...;
+            `(batch,)` integers are the rows' own. None draws one from NumPy's generator.
+
+    Raises:
+        ValueError: a setting out of its range. Tensors are not checked.
+
+    >>> Sample(top_k=5, seed=3)
+    Sample(temperature=1.0, top_k=5, top_p=None, seed=3)
+    """
+
+    def __init__(
+        self,
+        temperature: Any = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: Any = None,
+    ):
+        if not ops.is_tensor(temperature):
+            _check_temperature(temperature)
+        if top_p is not None and not (is_number(top_p) and 0 < top_p <= 1):
+            raise ValueError(f"top_p must be in (0, 1] or None; received top_p={shown(top_p)}")
+        if seed is None:
+            seed = int(np.random.randint(2**31 - 1))
+        if not ops.is_tensor(seed):
+            _check_seed(seed)
+        self.temperature = temperature
+        self.top_k = None if top_k is None else positive_integer("top_k", top_k)
+        self.top_p = None if top_p is None else float(top_p)
+        self.seed = seed
+
+    @property
+    def key(self) -> tuple:
+        """`top_k` and `top_p`, which shape the graph; the seed and the temperature do not."""
+        return (*super().key, self.top_k, self.top_p)
+
+    def values(self, batch: Any) -> dict[str, Tensor]:
+        """`seed` int32 and `temperature` float32, both `(batch,)`."""
+        seed, temperature = self.seed, self.temperature
+        if not ops.is_tensor(seed):
+            seed = np.asarray(seed, "int32")
+        seed = ops.cast(ops.convert_to_tensor(seed), "int32")
+        if len(seed.shape) == 0:
+            seed = seed + ops.arange(batch, dtype="int32")
+        temperature = ops.cast(ops.convert_to_tensor(temperature), "float32")
+        if len(temperature.shape) == 0:
+            temperature = ops.broadcast_to(temperature, (batch,))
+        values = {"seed": seed, "temperature": temperature}
+        for name, value in values.items():
+            if isinstance(batch, int) and tuple(value.shape) not in ((batch,), (None,)):
+                raise ValueError(
+                    f"{name} must be one number or ({batch},), one per row; "
+                    f"received {name} of shape {tuple(value.shape)}"
+                )
+        return values
+
+    def choose(self, logits: Tensor, index: Tensor) -> Tensor:
+        """The tokens `(rows,)` int32 where a uniform number falls among summed probabilities."""
+        # Less their maximum first: a small temperature then cannot make infinity of it.
+        logits = logits - ops.max(logits, axis=-1, keepdims=True)
+        logits = logits / ops.reshape(ops.cast(self.temperature, "float32"), (-1, 1))
+        tokens = None
+        if self.top_k is not None or self.top_p is not None:
+            size = logits.shape[-1]
+            logits, tokens = ops.top_k(logits, min(self.top_k or size, size))
+        weights = ops.exp(logits)
+        if self.top_p is not None:
+            sums = ops.cumsum(weights, axis=-1)
+            weights = ops.where(sums - weights < self.top_p * sums[:, -1:], weights, 0.0)
+        place = _inverse(weights, uniform(self.seed, index))
+        if tokens is None:
+            return place
+        return ops.take_along_axis(tokens, place[:, None], axis=-1)[:, 0]
+
+
+def _inverse(weights: Tensor, uniform: Tensor) -> Tensor:
+    """The first place `(rows,)` int32 up to which the weights sum to more than `uniform` of all."""
+    sums = ops.cumsum(weights, axis=-1)
+    possible = weights > 0
+    hit = ops.logical_and(possible, sums > uniform[:, None] * sums[:, -1:])
+    # Rounding may leave no hit; the last possible token is then the one.
+    size = weights.shape[-1]
+    last = size - 1 - ops.argmax(ops.cast(ops.flip(possible, axis=-1), "int32"), axis=-1)
+    first = ops.argmax(ops.cast(hit, "int32"), axis=-1)
+    return ops.cast(ops.where(ops.any(hit, axis=-1), first, last), "int32")
+
+
+def _check_temperature(value: Any) -> None:
+    values = np.asarray(value)
+    fits = values.dtype.kind in "iuf" and values.ndim <= 1 and values.size > 0
+    if not fits or not np.all((values > 0) & (values < math.inf)):
+        raise ValueError(
+            "temperature must be a number above 0, or (batch,) of them; "
+            f"received temperature={shown(value)}"
+        )
+
+
+def _check_seed(value: Any) -> None:
+    values = np.asarray(value)
+    fits = values.dtype.kind in "iu" and values.ndim <= 1
+    if not fits or not np.all((values >= 0) & (values < 2**31)):
+        raise ValueError(
+            "seed must be an integer in [0, 2**31), (batch,) of them, or None; "
+            f"received seed={shown(value)}"
+        )

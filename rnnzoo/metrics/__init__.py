@@ -1,0 +1,7 @@
+"""Metrics of sequence models, exact over a whole evaluation."""
+
+from rnnzoo.metrics.accuracy import SequenceAccuracy
+from rnnzoo.metrics.edits import edit_distance
+from rnnzoo.metrics.perplexity import BitsPerSymbol, Perplexity
+
+__all__ = ["BitsPerSymbol", "Perplexity", "SequenceAccuracy", "edit_distance"]

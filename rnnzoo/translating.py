@@ -1,0 +1,117 @@
+"""`generate` of an encoder-decoder: a target written for a source."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from rnnzoo import _checks, source_target
+from rnnzoo.generation import Generated, Options, as_numpy, as_rows, compiled, texts
+from rnnzoo.layers.recurrent import Tensor
+from rnnzoo.stepwise import CONSTANTS
+
+
+def write_tokens(model: Any, source: Any, chosen: Options, batch_size: int) -> Generated:
+    """The target tokens for `source`, written until the end token."""
+    start = model.start
+
+    def build() -> Callable:
+        def run(inputs: dict) -> dict:
+            encoded = model.encode(inputs)
+            state = {key: encoded[key] for key in model.state_names}
+            step = token_step(model, encoded, chosen.sampler.copies)
+            tokens = ops.full((ops.shape(inputs["source"])[0],), start, dtype="int32")
+            found = chosen.decode(step, state, tokens, inputs["values"])._asdict()
+            return {key: found[key] for key in _KEPT if found[key] is not None}
+
+        return run
+
+    run = compiled(model, ("write", chosen.key), build)
+    found = _in_batches(model, source, batch_size, run, chosen.sampler.values)
+    vocabulary = model.blueprint.target_vocabulary
+    vocabulary = None if isinstance(vocabulary, int) else vocabulary
+    text = texts(vocabulary, found["tokens"], found["lengths"])
+    return Generated(**found, text=text)
+
+
+def write_values(model: Any, source: Any, steps: int, batch_size: int) -> np.ndarray:
+    """`(batch, steps, features)`: what a real-valued decoder writes when fed its own outputs."""
+    steps = _checks.positive_integer("steps", steps)
+
+    def build() -> Callable:
+        def run(inputs: dict) -> dict:
+            encoded = model.encode(inputs)
+            rows = ops.shape(inputs["source"])[0]
+            zeros = ops.zeros((rows, steps, model.blueprint.target_features), model.compute_dtype)
+            own = {"inputs": zeros, "truth": ops.zeros((rows, steps), "bool")}
+            return {"outputs": model.decode({**encoded, **own})["outputs"]}
+
+        return run
+
+    run = compiled(model, ("write", steps), build)
+    return _in_batches(model, source, batch_size, run, lambda rows: {})["outputs"]
+
+
+_KEPT = ("tokens", "lengths", "scores", "alignment")
+
+
+def token_step(model: Any, encoded: dict[str, Tensor], copies: int) -> Callable:
+    """One step of the decoder as decoding wants it, over the memory in `encoded`."""
+    constants = {
+        key: ops.repeat(encoded[key], copies, axis=0) if copies > 1 else encoded[key]
+        for key in CONSTANTS
+        if key in encoded and "memory" in encoded
+    }
+    # The decoder never writes the token that starts a target.
+    keep = np.arange(model.blueprint.tokens) != model.start
+
+    def step(tokens: Tensor, state: dict) -> tuple:
+        outputs = model.decoder({"inputs": tokens[:, None], **state, **constants}, training=False)
+        logits = ops.where(keep, outputs["outputs"][:, 0], -1e9)
+        result = (logits, {key: outputs[key] for key in state})
+        return (*result, outputs["alignment"][:, 0]) if "alignment" in outputs else result
+
+    return step
+
+
+def _in_batches(
+    model: Any, source: Any, batch_size: int, run: Callable, values: Callable
+) -> dict[str, np.ndarray]:
+    """The results of `run` for all rows of `source`, `batch_size` of them at a time.
+
+    All batches have one shape, for which one function is compiled: the last is filled up with
+    its own first row.
+    """
+    batch_size = _checks.positive_integer("batch_size", batch_size)
+    source, mask = _as_arrays(model, source)
+    count = len(source)
+    batch_size = min(batch_size, count)
+    values = as_numpy(values(count))
+    parts = []
+    for first in range(0, count, batch_size):
+        rows = np.arange(first, min(first + batch_size, count))
+        filled = np.concatenate([rows, np.full(batch_size - len(rows), first)])
+        part = {"source": source[filled], "source_mask": mask[filled]}
+        part = {key: ops.convert_to_tensor(value) for key, value in part.items()}
+        part["values"] = {k: ops.convert_to_tensor(v[filled]) for k, v in values.items()}
+        found = as_numpy(dict(run(part)))
+        parts.append({key: value[: len(rows)] for key, value in found.items()})
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _as_arrays(model: Any, source: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Source and mask, checked, from whatever form `generate` takes."""
+    steps = model.blueprint.steps
+    vocabulary = model.blueprint.source_vocabulary
+    vocabulary = None if isinstance(vocabulary, int) else vocabulary
+    if isinstance(source, str) or (
+        isinstance(source, (list, tuple)) and any(isinstance(row, str) for row in source)
+    ):
+        source = as_rows("source", source, vocabulary)
+    given = dict(source) if isinstance(source, dict) else {"source": source}
+    given = source_target.ragged_as_arrays(given, steps)
+    given.pop("target", None)
+    source_target.check_pair(given, steps, need_target=False)
+    batch = as_numpy(source_target.standardize(given, model.start, model.end))
+    return batch["source"], batch["source_mask"]

@@ -1,0 +1,67 @@
+"""Pairs: every pair once, padded and masked, like lengths together."""
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from rnnzoo.data import pairs, read_pairs
+
+
+@hypothesis.given(
+    lengths=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=20),
+    batch_size=st.integers(1, 7),
+    multiple=st.integers(1, 5),
+    shuffle=st.booleans(),
+)
+def test_every_pair_comes_once_with_its_own_target(lengths, batch_size, multiple, shuffle):
+    rng = np.random.default_rng(0)
+    sources = [rng.integers(0, 50, n) for n, _ in lengths]
+    targets = [rng.normal(size=(n, 2)) for _, n in lengths]
+    options = {"shuffle": shuffle, "seed": 3, "pad_to_multiple_of": multiple}
+    data = pairs(sources, targets, batch_size, **options)
+    order, seen = data.order, 0
+    assert sorted(order) == list(range(len(lengths)))
+    for index in range(len(data)):
+        (x,) = data[index]
+        assert set(x) == {"source", "source_mask", "target", "target_mask"}
+        rows = order[seen : seen + len(x["source"])]
+        seen += len(rows)
+        for side, arrays in (("source", sources), ("target", targets)):
+            longest = max(len(arrays[i]) for i in rows)
+            assert x[side].shape[1] == -(-longest // multiple) * multiple
+            for row, i in enumerate(rows):
+                np.testing.assert_array_equal(
+                    x[side][row][x[f"{side}_mask"][row]], arrays[i].astype(x[side].dtype)
+                )
+                assert not x[side][row][~x[f"{side}_mask"][row]].any()
+    assert seen == len(lengths)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: pairs([[1]], [[1], [2]]), "every source must have one target; received 1"),
+        (lambda: pairs([[1], []], [[1], [2]]), r"sources\[1\] must have at least one step"),
+        (lambda: pairs([[1]], [[1], [7]], target_vocabulary=5), r"values of targets\[1\] must lie"),
+        (lambda: pairs([], []), "sources must hold at least one sequence"),
+    ],
+)
+def test_bad_pairs(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("a\tb\nc d\n", "line 2: must be a source, a tab and a target; received 'c d'"),
+        ("a\t\n", "line 1"),
+        ("\n\n", "must hold at least one pair; received none"),
+    ],
+)
+def test_bad_pair_files(tmp_path, content, message):
+    path = tmp_path / "pairs.tsv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_pairs(path)

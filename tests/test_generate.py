@@ -1,0 +1,153 @@
+"""`generate`: equal to loops over steps, row by row, strings, and going on from a state."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+import rnnzoo
+from rnnzoo.decoding import Beam, Sample
+from tests import pairs
+from tests.reference import close
+
+
+def one_to_one(**options):
+    model = rnnzoo.one_to_one(**{"vocabulary": 7, "units": [6, 5], **options})
+    pairs.randomize(model)
+    return model
+
+
+def log_softmax(logits):
+    logits = np.asarray(ops.convert_to_numpy(logits), "float64")
+    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
+def greedy_loop(model, prompt, count):
+    """Tokens and score by calls of `model.step`, for one row."""
+    y, state = model.step(np.array([prompt]), model.initial_state(1))
+    tokens, score = [], 0.0
+    for _ in range(count):
+        logs = log_softmax(y)[0, -1]
+        tokens.append(int(logs.argmax()))
+        score += logs[tokens[-1]]
+        y, state = model.step(np.array([tokens[-1:]]), state)
+    return tokens, score
+
+
+@pytest.mark.parametrize("options", [{}, {"cell": "gru", "activation": "softmax"}])
+def test_greedy_equals_a_loop_over_step(options):
+    model = one_to_one(**options)
+    linear = one_to_one(cell=options.get("cell", "lstm"))
+    prompts = [[1, 2, 3], [4], [5, 0]]
+    found = model.generate(prompts, max_length=6)
+    for row, prompt in enumerate(prompts):
+        tokens, score = greedy_loop(linear, prompt, 6)
+        assert found.tokens[row].tolist() == tokens
+        assert found.scores[row] == pytest.approx(score, rel=1e-4)
+
+
+def test_going_on_from_the_state_equals_one_call():
+    model = one_to_one()
+    prompts = np.array([[1, 2], [3, 4]])
+    whole = model.generate(prompts, max_length=7)
+    first = model.generate(prompts, max_length=3)
+    rest = model.generate(state=first.state, max_length=4)
+    np.testing.assert_array_equal(np.hstack([first.tokens, rest.tokens]), whole.tokens)
+    talked = model.generate([[5], [6, 1]], max_length=2, state=first.state)
+    expected = greedy_loop(model, [3, 4, *first.tokens[1], 6, 1], 2)[0]
+    assert talked.tokens[1].tolist() == expected
+
+
+def test_strings_in_and_out():
+    vocabulary = rnnzoo.data.Vocabulary("abcdefg")
+    model = one_to_one(vocabulary=vocabulary)
+    texts = model.generate(["ab", "c"], max_length=4).text
+    ids = model.generate([[0, 1], [2]], max_length=4).tokens
+    assert texts == [vocabulary.decode(row) for row in ids]
+    assert model.generate("ab", max_length=4, sampler=Sample(seed=5)).text != [texts[0]]
+
+
+def test_a_sampled_row_depends_on_its_seed_alone():
+    model = one_to_one()
+    together = model.generate([[1], [2], [2]], 9, Sample(seed=[3, 4, 5], temperature=2.0))
+    alone = model.generate([[2]], 9, Sample(seed=4, temperature=2.0))
+    np.testing.assert_array_equal(together.tokens[1], alone.tokens[0])
+    assert (together.tokens[1] != together.tokens[2]).any()
+
+
+def pair_loop(model, one, count):
+    """Greedy tokens and score of an encoder-decoder, by calls of its parts, for one row."""
+    batch = model.standardize({"source": one})
+    encoded = model.encode(batch)
+    state = {key: encoded[key] for key in model.state_names}
+    constants = {key: encoded[key] for key in ("memory", "source_mask") if "memory" in encoded}
+    tokens, score, token = [], 0.0, model.start
+    for _ in range(count):
+        values = {"inputs": np.array([[token]]), **state, **constants}
+        outputs = model.decode({k: ops.convert_to_tensor(v) for k, v in values.items()})
+        state = {key: outputs[key] for key in state}
+        logits = np.array(outputs["outputs"])[0, 0]
+        logits[model.start] = -1e9
+        logs = log_softmax(logits)
+        token = int(logs.argmax())
+        score += logs[token]
+        if token == model.end:
+            break
+        tokens.append(token)
+    return tokens, score
+
+
+@pytest.mark.parametrize("options", [{}, {"attention": "additive", "input_feeding": True}])
+def test_targets_equal_a_loop_alone_and_in_any_batch(options):
+    model, x = pairs.model(**options), pairs.batch(rows=5)
+    given = {key: x[key] for key in ("source", "source_lengths")}
+    found = model.generate(given, max_length=6, batch_size=2)
+    for row in range(5):
+        tokens, score = pair_loop(model, pairs.row_of(x, row)["source"], 6)
+        assert found.tokens[row, : found.lengths[row]].tolist() == tokens
+        assert found.scores[row] == pytest.approx(score, rel=1e-4)
+    if options:
+        written = np.arange(6) < np.minimum(found.lengths + 1, 6)[:, None]
+        close(found.alignment.sum(axis=-1), written.astype("float32"))
+
+
+def test_a_beam_over_a_pair_holds_true_scores():
+    model, x = pairs.model(attention="dot"), pairs.batch()
+    given = {key: x[key] for key in ("source", "source_lengths")}
+    found = model.generate(given, 5, Beam(6, n_best=3))
+    assert found.tokens.shape == (4, 3, 5)
+    assert (np.diff(found.scores, axis=1) <= 0).all()
+    greedy = model.generate(given, 5)
+    np.testing.assert_array_equal(model.generate(given, 5, Beam(1)).tokens[:, 0], greedy.tokens)
+    assert (found.scores[:, 0] >= greedy.scores - 1e-5).all()
+    for row, best in np.ndindex(4, 3):
+        length = found.lengths[row, best]
+        target = found.tokens[row, best, :length]
+        source = pairs.row_of(x, row)["source"]
+        outputs = np.array(model({"source": source, "target": [np.append(target, 0)]}))[0]
+        outputs[:, model.start] = -1e9
+        scored = np.append(target, [model.end] if length < 5 else [])
+        logs = log_softmax(outputs)[np.arange(len(scored)), scored.astype(int)]
+        assert found.scores[row, best] == pytest.approx(logs.sum(), rel=1e-4)
+
+
+def test_real_values_are_fed_back():
+    rng = np.random.default_rng(0)
+    model = rnnzoo.encoder_decoder(
+        source_features=3, target_features=2, units=5, attention="dot", activation="tanh"
+    )
+    pairs.randomize(model)
+    source = rng.normal(size=(3, 4, 3)).astype("float32")
+    found = model.generate(source, steps=5, batch_size=2)
+    target = np.zeros((3, 5, 2), "float32")
+    for t in range(5):  # what comes out at step t, given all before it
+        target[:, t] = np.array(model({"source": source, "target": target}))[:, t]
+    close(found, target)
+
+
+def test_generate_sees_later_training():
+    model = one_to_one()
+    before = model.generate([[1]], max_length=5)
+    pairs.randomize(model, seed=9)
+    after = model.generate([[1]], max_length=5)
+    assert after.tokens[0].tolist() == greedy_loop(model, [1], 5)[0]
+    assert (before.tokens != after.tokens).any()
