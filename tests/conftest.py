@@ -1,5 +1,15 @@
 """Settings shared by all tests: fixed seeds, no time limits within hypothesis."""
 
+import os
+import pathlib
+
+# JAX compiles a program for every model anew, also one that it has compiled before: most of
+# the time of these tests. Its cache on disk keeps it to one compilation each.
+CACHE = pathlib.Path(__file__).resolve().parents[1] / ".pytest_cache" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
 import hypothesis
 import keras
 import pytest
