@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPES = ("char_lm", "speaker", "chorales", "serve_saved_model")
+RECIPES = ("char_lm", "speaker", "chorales", "scan", "pronounce", "forecast", "serve_saved_model")
 CHORALES = ROOT.parent / "shared/data/jsb-chorales/jsb-chorales-quarter.json.gz"
 
 
@@ -157,3 +157,54 @@ def test_chorales_without_data_says_what_to_give(run):
     status, _, error = run("chorales")
     assert status == 2
     assert "JSB Chorales is not bundled: give --data FILE" in error
+
+
+def test_scan_trains_on_own_pairs(recipes, run):
+    path = recipes / "own.tsv"
+    path.write_text("".join(f"say {w} twice\t{w} {w}\n" for w in "abcdefgh"), encoding="utf-8")
+    options = ("--units", 8, "--epochs", 2, "--batch", 4, "--test", path)
+    status, out, _ = run("scan", "--data", path, *options)
+    assert status == 0
+    assert "8 pairs to train, 8 to test" in out
+    assert out.splitlines()[-1].endswith("% of the answers right in every action")
+    assert (recipes / "output" / "scan.png").stat().st_size > 1000
+
+
+def test_pronounce_trains_on_own_words(recipes, run):
+    path = recipes / "own.tsv"
+    words = [f"{a}{b}{c}" for a in "bdk" for b in "aei" for c in "tns"]
+    path.write_text("".join(f"{w}\t{' '.join(w.upper())}\n" for w in words), encoding="utf-8")
+    options = ("--units", 8, "--epochs", 2, "--batch", 8, "--beam", 2, "--test", path)
+    status, out, _ = run("pronounce", "--data", path, *options)
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()[-2:]] == ["greedy", "beam"]
+    assert "words/s" in out.splitlines()[-1]
+    assert (recipes / "output" / "pronounce.png").stat().st_size > 1000
+
+
+def test_forecast_trains_on_an_own_column(recipes, run):
+    path = recipes / "own.csv"
+    lines = [f"{hour},{np.sin(hour / 4):.5f}" for hour in range(200)]
+    path.write_text("\n".join(["hour,level", *lines]) + "\n", encoding="utf-8")
+    options = ("--column", "level", "--rows", 120, 40, 40, "--history", 12, "--ahead", 4)
+    more = ("--units", 4, "--epochs", 2, "--seeds", 1)
+    status, out, _ = run("forecast", "--data", path, *options, *more)
+    assert status == 0
+    assert [line.rsplit(maxsplit=1)[0] for line in out.splitlines()[-3:]] == [
+        "ridge regression",
+        "repeat last value",
+        "repeat yesterday",
+    ]
+    assert (recipes / "output" / "forecast.png").stat().st_size > 1000
+    status, _, error = run("forecast", "--data", path, "--column", "depth")
+    assert status == 2
+    assert "--column must be one of ['hour', 'level']; received 'depth'" in error
+
+
+@pytest.mark.parametrize("recipe", ["scan", "pronounce"])
+def test_bad_pairs_name_the_line(recipes, run, recipe):
+    path = recipes / "bad.tsv"
+    path.write_text("a\tb\nno tab here\n", encoding="utf-8")
+    status, _, error = run(recipe, "--data", path)
+    assert status == 2
+    assert "line 2: must be a source, a tab and a target; received 'no tab here'" in error
