@@ -1,7 +1,8 @@
 """Forecast a day of hourly readings: encoder-decoder on real values.
 
-The encoder reads the last hours, the decoder writes the next ones and is fed what it wrote, in
-training (ScheduledSampling) as in use. Values are taken relative to the last one that is known.
+The encoder reads the last two weeks, the decoder writes the hours to come. One step of either is
+a day of values (segments: Lin et al., 2023), relative to the last value that is known and in
+deviations of what was read. The decoder is fed what it wrote, in training as in use.
 """
 
 import argparse
@@ -22,7 +23,17 @@ from rnnzoo.data import read_text
 
 HERE = Path(__file__).resolve().parent
 MONTH = 30 * 24
-COLORS = (("encoder-decoder", "tab:red"), ("ridge regression", "tab:blue"))
+OPTIONS = (
+    ("history", 336, "rows that are read"),
+    ("ahead", 24, "rows that are forecast"),
+    ("segment", 24, "rows in one step; also the length of a day"),
+    ("units", 64, "size of both layers"),
+    ("dropout", 0.4, "share dropped"),
+    ("epochs", 5, "passes over the data"),
+    ("rate", 2e-3, "highest learning rate"),
+    ("batch", 64, "windows in a batch"),
+    ("seeds", 3, "models whose forecasts are averaged"),
+)
 
 
 def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -33,14 +44,8 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("--column", default="OT", help="the column to forecast (default: OT)")
     months, names = [12 * MONTH, 4 * MONTH, 4 * MONTH], ("TRAIN", "VALIDATE", "TEST")
     add("--rows", type=int, nargs=3, default=months, metavar=names, help="rows of each part")
-    add("--history", type=int, default=96, help="steps that are read")
-    add("--ahead", type=int, default=24, help="steps that are forecast; also a day's length")
-    add("--units", type=int, default=32)
-    add("--dropout", type=float, default=0.1)
-    add("--epochs", type=int, default=10)
-    add("--rate", type=float, default=2e-3, help="highest learning rate")
-    add("--batch", type=int, default=32)
-    add("--seeds", type=int, default=3, help="models whose forecasts are averaged")
+    for name, default, text in OPTIONS:
+        add(f"--{name}", type=type(default), default=default, help=text)
     return parser, parser.parse_args()
 
 
@@ -59,17 +64,23 @@ def column(path: Path, name: str) -> np.ndarray:
     return np.array(values, "float64")
 
 
-def windows(values: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """All histories and futures whose futures lie in rows `first` to `last - 1`."""
+def windows(values: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Histories, futures that lie in rows `first` to `last - 1`, and where the futures start."""
     starts = np.arange(max(first, args.history), last - args.ahead + 1)
     past = values[starts[:, None] + np.arange(-args.history, 0)]
-    return past, values[starts[:, None] + np.arange(args.ahead)]
+    return past, values[starts[:, None] + np.arange(args.ahead)], starts
+
+
+def source(past: np.ndarray, scale: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """What the encoder reads: segments, and the time of day at which they begin."""
+    times = 2 * np.pi * (starts[:, None] + np.arange(-args.history, 0, args.segment)) / args.segment
+    values = ((past - past[:, -1:]) / scale).reshape(*times.shape, args.segment)
+    return np.dstack([values, np.sin(times), np.cos(times)])
 
 
 def ridge(past: np.ndarray, future: np.ndarray, strength: float = 10.0) -> np.ndarray:
-    """Weights of a ridge regression of the future on the past, both relative to the last value."""
-    gram = past.T @ past + strength * np.eye(past.shape[1])
-    return np.linalg.solve(gram, past.T @ future)
+    """Weights of a ridge regression of the future on the past."""
+    return np.linalg.solve(past.T @ past + strength * np.eye(past.shape[1]), past.T @ future)
 
 
 parser, args = arguments()
@@ -77,51 +88,43 @@ try:
     values = column(args.data, args.column)
     ends = np.cumsum(args.rows)
     if ends[-1] > len(values) or args.rows[0] < args.history + args.ahead:
-        raise ValueError(
-            f"--rows must fit the {len(values)} rows of the file; received {args.rows}"
-        )
+        raise ValueError(f"--rows must fit the {len(values)} rows; received {args.rows}")
+    if max(args.history % args.segment, args.ahead % args.segment):
+        raise ValueError("--history and --ahead must be multiples of --segment")
 except (OSError, ValueError) as error:
     parser.error(f"--data: {error}")
 values = (values - values[: ends[0]].mean()) / values[: ends[0]].std()
 parts = [windows(values, *part) for part in zip([0, *ends[:2]], ends)]
-relative = [(past - past[:, -1:], future - past[:, -1:]) for past, future in parts]
-
-fed = rnnzoo.ScheduledSampling(1.0, validation=1.0)
-forecasts, histories, begin = [], [], time.time()
+relative = [(past - past[:, -1:], future - past[:, -1:]) for past, future, _ in parts]
+scales = [past.std(axis=1, keepdims=True) + 1e-3 for past, _, _ in parts]
+sources = [source(past, scale, at) for (past, _, at), scale in zip(parts, scales)]
+shape = (-1, args.ahead // args.segment, args.segment)
+targets = [(future / scale).reshape(shape) for (_, future), scale in zip(relative, scales)]
+forecasts, begin = [], time.time()
 for seed in range(args.seeds):
     keras.utils.set_random_seed(seed)
-    model = rnnzoo.encoder_decoder(
-        source_features=1, target_features=1, units=args.units, cell="gru", dropout=args.dropout
-    )
-    updates = args.epochs * -(-len(parts[0][0]) // args.batch)
+    sizes = {"source_features": args.segment + 2, "target_features": args.segment}
+    model = rnnzoo.encoder_decoder(**sizes, units=args.units, cell="gru", dropout=args.dropout)
+    updates = args.epochs * (len(targets[0]) // args.batch + 1)
     rate = keras.optimizers.schedules.CosineDecay(args.rate, updates)
     model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0), "mse")
-    x, valid = ({"source": p[..., None], "target": f[..., None]} for p, f in relative[:2])
-    best = keras.callbacks.EarlyStopping(patience=args.epochs, restore_best_weights=True)
-    histories.append(
-        model.fit(
-            x,
-            batch_size=args.batch,
-            epochs=args.epochs,
-            validation_data=(valid,),
-            validation_batch_size=512,
-            callbacks=[fed, best],
-            verbose=2,
-        ).history
-    )
-    written = model.generate(relative[2][0][..., None], steps=args.ahead, batch_size=512)
-    forecasts.append(written[..., 0] + parts[2][0][:, -1:])
+    train, valid = ({"source": x, "target": y} for x, y in zip(sources[:2], targets))
+    fed = rnnzoo.ScheduledSampling(1.0, validation=1.0)
+    options = {"validation_data": (valid,), "callbacks": [fed], "verbose": 2}
+    model.fit(train, batch_size=args.batch, epochs=args.epochs, **options)
+    written = model.generate(sources[2], steps=args.ahead // args.segment, batch_size=512)
+    forecasts.append(written.reshape(len(written), -1) * scales[2] + parts[2][0][:, -1:])
 minutes = (time.time() - begin) / 60
 
-past, future = parts[2]
-day = past[:, -args.ahead :]
-linear = relative[2][0] @ ridge(*relative[0]) + past[:, -1:]
+past, future, _ = parts[2]
+read = slice(-min(96, args.history), None)
+linear = relative[2][0][:, read] @ ridge(relative[0][0][:, read], relative[0][1]) + past[:, -1:]
 errors = {
     "encoder-decoder": np.mean(forecasts, axis=0),
     **{f"  seed {seed}": forecast for seed, forecast in enumerate(forecasts)},
     "ridge regression": linear,
     "repeat last value": np.repeat(past[:, -1:], args.ahead, axis=1),
-    "repeat yesterday": day,
+    "repeat yesterday": past[:, -args.ahead :],
 }
 
 
@@ -129,20 +132,17 @@ def draw(figure) -> None:
     """Some forecasts against the truth."""
     for place, i in enumerate(np.linspace(0, len(past) - 1, 5).astype(int)[1:4]):
         axes = figure.add_subplot(3, 1, place + 1, ylabel=f"{args.column}, scaled")
-        axes.plot(np.arange(-args.history, 0), past[i], color="gray", label="read")
-        for name, color in (("truth", "black"), *COLORS):
-            values = future if name == "truth" else errors[name]
-            axes.plot(np.arange(args.ahead), values[i], color=color, label=name)
+        axes.plot(np.arange(-len(past[i, read]), 0), past[i, read], color="gray", label="before")
+        axes.plot(np.arange(args.ahead), future[i], color="black", label="truth")
+        for name in ("encoder-decoder", "ridge regression"):
+            axes.plot(np.arange(args.ahead), errors[name][i], label=name)
         axes.grid(alpha=0.3)
     figure.axes[0].legend(ncols=4)
     figure.axes[-1].set_xlabel("steps from now")
 
 
 print(f"\nforecasts          {picture(draw, HERE / 'output' / 'forecast.png', size=(10, 8))}")
-print(
-    f"training           {minutes:.1f} minutes, {args.seeds} models of "
-    f"{model.count_params():,} parameters"
-)
+print(f"training           {minutes:.1f} minutes, {model.count_params():,} parameters a model")
 print(f"data               {len(relative[0][0]):,} windows to train, {len(past):,} to test")
 print(f"\nmean squared error over {args.ahead} steps, test rows, in deviations of training rows")
 for name, forecast in errors.items():

@@ -1,5 +1,9 @@
 """`generate`: equal to loops over steps, row by row, strings, and going on from a state."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from keras import ops
@@ -7,7 +11,7 @@ from keras import ops
 import rnnzoo
 from rnnzoo.decoding import Beam, Sample
 from tests import pairs
-from tests.reference import close
+from tests.reference import close, on_jax
 
 
 def one_to_one(**options):
@@ -151,3 +155,41 @@ def test_generate_sees_later_training():
     after = model.generate([[1]], max_length=5)
     assert after.tokens[0].tolist() == greedy_loop(model, [1], 5)[0]
     assert (before.tokens != after.tokens).any()
+
+
+_OTHER_BACKEND = """
+import sys
+import keras
+import os
+import subprocess
+import sys
+
+import numpy as np
+import rnnzoo
+from rnnzoo.decoding import Beam
+model = keras.models.load_model(sys.argv[1], compile=False)
+given = dict(np.load(sys.argv[2]))
+for name, sampler in (("greedy", "greedy"), ("beam", Beam(4, length_penalty=0.6, n_best=2))):
+    found = model.generate(given, 6, sampler)
+    np.savez(sys.argv[3] + name, **{k: v for k, v in found._asdict().items() if v is not None})
+"""
+
+
+@pytest.mark.skipif(on_jax(), reason="the run on TensorFlow starts the one on JAX")
+def test_both_backends_write_the_same(tmp_path):
+    model, x = pairs.model(attention="additive", bidirectional=True, cell="gru"), pairs.batch()
+    given = {key: x[key] for key in ("source", "source_lengths")}
+    model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "given.npz", **given)
+    paths = [str(tmp_path / name) for name in ("model.keras", "given.npz", "")]
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", _OTHER_BACKEND, paths[0], paths[1], paths[2] + "/"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    samplers = {"greedy": "greedy", "beam": Beam(4, length_penalty=0.6, n_best=2)}
+    for name, sampler in samplers.items():
+        here, there = model.generate(given, 6, sampler), np.load(tmp_path / f"{name}.npz")
+        np.testing.assert_array_equal(here.tokens, there["tokens"])
+        np.testing.assert_array_equal(here.lengths, there["lengths"])
+        close(here.scores, there["scores"])
+        close(here.alignment, there["alignment"])

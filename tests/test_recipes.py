@@ -186,7 +186,20 @@ def test_forecast_trains_on_an_own_column(recipes, run):
     path = recipes / "own.csv"
     lines = [f"{hour},{np.sin(hour / 4):.5f}" for hour in range(200)]
     path.write_text("\n".join(["hour,level", *lines]) + "\n", encoding="utf-8")
-    options = ("--column", "level", "--rows", 120, 40, 40, "--history", 12, "--ahead", 4)
+    options = (
+        "--column",
+        "level",
+        "--rows",
+        120,
+        40,
+        40,
+        "--history",
+        12,
+        "--ahead",
+        4,
+        "--segment",
+        2,
+    )
     more = ("--units", 4, "--epochs", 2, "--seeds", 1)
     status, out, _ = run("forecast", "--data", path, *options, *more)
     assert status == 0
