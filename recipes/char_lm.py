@@ -40,10 +40,10 @@ PRESETS = {
         layers=2,
         embedding=128,
         dropout=0.4,
-        recurrent_dropout=0.2,
+        recurrent_dropout=0.0,
         window=100,
         lanes=64,
-        epochs=14,
+        epochs=12,
         rate=4e-3,
     ),
 }
