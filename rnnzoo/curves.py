@@ -65,7 +65,8 @@ def attention_map(
         for place in range(count):
             source, target = sources[place], targets[place]
             axes = figure.add_subplot(1, count, place + 1)
-            axes.imshow(alignments[place][: len(target), : len(source)], cmap="Blues", vmin=0)
+            rows = max(1, len(target))  # an empty target has the row of its end
+            axes.imshow(alignments[place][:rows, : len(source)], cmap="Blues", vmin=0)
             axes.set_xticks(range(len(source)), source)
             axes.set_yticks(range(len(target)), target)
 

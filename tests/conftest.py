@@ -10,6 +10,10 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+# Both backends: programs run for a moment here, so compiling them well does not pay.
+FAST = "--xla_llvm_disable_expensive_passes=true --xla_backend_optimization_level=0"
+os.environ.setdefault("XLA_FLAGS", FAST)
+
 import hypothesis
 import keras
 import pytest

@@ -2,9 +2,10 @@
 
 import sys
 
+import numpy as np
 import pytest
 
-from rnnzoo.curves import learning_curve
+from rnnzoo.curves import attention_map, learning_curve
 
 
 def test_the_picture_has_every_curve(tmp_path):
@@ -28,3 +29,11 @@ def test_without_matplotlib_it_says_so(tmp_path, monkeypatch):
 def test_nothing_to_draw_is_an_error(tmp_path, curves):
     with pytest.raises(ValueError, match="curves must be one or more lists .*; received"):
         learning_curve(curves, tmp_path / "curve.png", ylabel="nats")
+
+
+def test_attention_of_an_empty_target_is_drawn(tmp_path):
+    path = tmp_path / "map.png"
+    alignment = [[0.5, 0.5], [0.0, 0.0]]
+    drawn = attention_map([np.array(alignment)] * 2, ["ab", "ab"], [["A"], []], path)
+    assert drawn == str(path)
+    assert path.stat().st_size > 1000
