@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from rnnzoo import _checks
-from rnnzoo.data.text import Vocabulary
+from rnnzoo.core import size_and_vocabulary
 from rnnzoo.decoder import build_decoder
 from rnnzoo.encoder import build_encoder
 from rnnzoo.layers.bidirectional import Bidirectional
@@ -145,7 +145,7 @@ class Blueprint:
             )
         if features is not None:
             return Steps(_checks.positive_integer(f"{side}_features", features), None)
-        size = len(vocabulary) if isinstance(vocabulary, Vocabulary) else vocabulary
+        size, _ = size_and_vocabulary(vocabulary)
         return Steps(None, _checks.positive_integer(f"{side}_vocabulary", size))
 
     def _check_target(self) -> None:

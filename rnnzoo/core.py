@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from rnnzoo import _checks
+from rnnzoo.data.text import Vocabulary
 from rnnzoo.layers.per_step import PerStepDense, PerStepTiedEmbedding
 from rnnzoo.layers.stack import (
     after_layers,
@@ -104,6 +105,11 @@ def _check_tied(sizes: list[int], vocabulary: int, outputs: Any, embedding: int)
             "and embedding must equal the last of units; received "
             f"outputs={outputs}, vocabulary={vocabulary}, embedding={embedding}, units={sizes}"
         )
+
+
+def size_and_vocabulary(given: Any) -> tuple[Any, Vocabulary | None]:
+    """The number of tokens that `vocabulary=given` says, and the `Vocabulary` where it is one."""
+    return (len(given), given) if isinstance(given, Vocabulary) else (given, None)
 
 
 def input_layers(

@@ -91,14 +91,18 @@ def standardize(x: Any, masked: bool) -> dict[str, Tensor]:
         batch["reset"] = ops.cast(batch["reset"], "bool")
     if masked:
         rows, steps = ops.shape(batch["inputs"])[:2]
-        if "lengths" in batch:
-            place = ops.arange(steps, dtype="int32")[None]
-            batch["mask"] = place < ops.cast(batch.pop("lengths"), "int32")[:, None]
-        elif "mask" in batch:
-            batch["mask"] = ops.cast(batch["mask"], "bool")
-        else:
-            batch["mask"] = ops.ones((rows, steps), dtype="bool")
+        batch["mask"] = real_steps(rows, steps, batch.get("mask"), batch.pop("lengths", None))
     return batch
+
+
+def real_steps(rows: Any, steps: Any, mask: Any, lengths: Any) -> Tensor:
+    """`(rows, steps)` bool from a mask or from lengths, True everywhere where both are None."""
+    if mask is not None:
+        return ops.cast(mask, "bool")
+    if lengths is not None:
+        place = ops.arange(steps, dtype="int32")[None]
+        return place < ops.cast(lengths, "int32")[:, None]
+    return ops.ones((rows, steps), dtype="bool")
 
 
 def check_batch(core: keras.Model, x: Any, lanes: int | None) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rnnzoo.core import build_core
+from rnnzoo.core import build_core, size_and_vocabulary
 from rnnzoo.data.text import Vocabulary
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.model import RecurrentModel
@@ -55,7 +55,7 @@ def many_to_one(
             "activation belongs to the output layer, and outputs=None has none; "
             f"received activation={activation!r}"
         )
-    size = len(vocabulary) if isinstance(vocabulary, Vocabulary) else vocabulary
+    size, kept = size_and_vocabulary(vocabulary)
     core = build_core(
         many_to_one=True,
         features=features,
@@ -72,5 +72,4 @@ def many_to_one(
         learned_initial_state=learned_initial_state,
         activation=activation,
     )
-    kept = vocabulary if isinstance(vocabulary, Vocabulary) else None
     return RecurrentModel(core, name=name, vocabulary=kept)

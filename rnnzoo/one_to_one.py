@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rnnzoo.core import build_core
+from rnnzoo.core import build_core, size_and_vocabulary
 from rnnzoo.data.text import Vocabulary
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.model import RecurrentModel
@@ -63,14 +63,14 @@ def one_to_one(
     >>> tuple(y.shape), sorted(state)
     ((4, 1, 2), ['c_0', 'c_1', 'h_0', 'h_1'])
     """
+    size, kept = size_and_vocabulary(vocabulary)
     if outputs is None:
         if vocabulary is None and features is not None:
             raise ValueError(
                 "outputs must be given with features: the size of an output step, an integer "
                 "of at least 1; received outputs=None"
             )
-        outputs = len(vocabulary) if isinstance(vocabulary, Vocabulary) else vocabulary
-    size = len(vocabulary) if isinstance(vocabulary, Vocabulary) else vocabulary
+        outputs = size
     core = build_core(
         many_to_one=False,
         features=features,
@@ -87,5 +87,4 @@ def one_to_one(
         learned_initial_state=learned_initial_state,
         activation=activation,
     )
-    kept = vocabulary if isinstance(vocabulary, Vocabulary) else None
     return RecurrentModel(core, name=name, vocabulary=kept)

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from rnnzoo import _checks
-from rnnzoo.inputs import check_array, check_flags, check_ids, check_lengths, check_rows
+from rnnzoo.inputs import check_array, check_flags, check_ids, check_lengths, check_rows, real_steps
 from rnnzoo.layers.recurrent import Tensor
 
 SIDES = ("source", "target")
@@ -138,13 +138,8 @@ def _fed(values: Tensor, mask: Tensor, start: int | None, end: int | None) -> tu
 
 
 def _mask(x: dict, side: str, values: Tensor) -> Tensor:
-    if x.get(f"{side}_mask") is not None:
-        return ops.cast(x[f"{side}_mask"], "bool")
     rows, steps = ops.shape(values)[:2]
-    if x.get(f"{side}_lengths") is not None:
-        place = ops.arange(steps, dtype="int32")[None]
-        return place < ops.cast(x[f"{side}_lengths"], "int32")[:, None]
-    return ops.ones((rows, steps), dtype="bool")
+    return real_steps(rows, steps, x.get(f"{side}_mask"), x.get(f"{side}_lengths"))
 
 
 def _without_padding(values: Tensor, mask: Tensor) -> Tensor:

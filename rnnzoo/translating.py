@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from rnnzoo import _checks, source_target
+from rnnzoo.core import size_and_vocabulary
 from rnnzoo.generation import Generated, Options, as_numpy, as_rows, compiled, texts
 from rnnzoo.layers.recurrent import Tensor
 from rnnzoo.stepwise import CONSTANTS
@@ -29,8 +30,7 @@ def write_tokens(model: Any, source: Any, chosen: Options, batch_size: int) -> G
 
     run = compiled(model, ("write", chosen.key), build)
     found = _in_batches(model, source, batch_size, run, chosen.sampler.values)
-    vocabulary = model.blueprint.target_vocabulary
-    vocabulary = None if isinstance(vocabulary, int) else vocabulary
+    _, vocabulary = size_and_vocabulary(model.blueprint.target_vocabulary)
     text = texts(vocabulary, found["tokens"], found["lengths"])
     return Generated(**found, text=text)
 
@@ -103,8 +103,7 @@ def _in_batches(
 def _as_arrays(model: Any, source: Any) -> tuple[np.ndarray, np.ndarray]:
     """Source and mask, checked, from whatever form `generate` takes."""
     steps = model.blueprint.steps
-    vocabulary = model.blueprint.source_vocabulary
-    vocabulary = None if isinstance(vocabulary, int) else vocabulary
+    _, vocabulary = size_and_vocabulary(model.blueprint.source_vocabulary)
     if isinstance(source, str) or (
         isinstance(source, (list, tuple)) and any(isinstance(row, str) for row in source)
     ):
