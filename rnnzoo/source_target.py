@@ -25,12 +25,20 @@ class Steps(NamedTuple):
     vocabulary: int | None
 
 
-def pad(sequences: Sequence, dtype: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+def pad(sequences: Sequence, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Ragged `sequences` as one array `(rows, longest, ...)`, zeros at the end, and lengths."""
     arrays = [np.asarray(sequence) for sequence in sequences]
+    filled = [array for array in arrays if len(array)]
+    shapes = {array.shape[1:] for array in filled}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"all sequences of {name} must be tokens or have the same number of features; "
+            f"received steps of shapes {sorted(shapes)}"
+        )
     lengths = np.array([len(array) for array in arrays], "int32")
-    shape = (len(arrays), max(int(lengths.max(initial=0)), 1), *arrays[0].shape[1:])
-    padded = np.zeros(shape, dtype or np.result_type(*(a.dtype for a in arrays if len(a))))
+    # What is no number stays as it came, for the check that names it.
+    dtype = np.result_type(*(array.dtype for array in filled)) if filled else "int32"
+    padded = np.zeros((len(arrays), max(int(lengths.max()), 1), *(shapes or {()}).pop()), dtype)
     for row, array in enumerate(arrays):
         padded[row, : len(array)] = array
     return padded, lengths
@@ -45,8 +53,9 @@ def ragged_as_arrays(x: Any, steps: dict[str, Steps]) -> Any:
         if isinstance(x.get(side), (list, tuple)):
             if not x[side]:
                 raise ValueError(f"{side} must have at least one row; received an empty list")
-            tokens = steps[side].vocabulary is not None
-            x[side], lengths = pad(x[side], "int32" if tokens else "float32")
+            x[side], lengths = pad(x[side], side)
+            if steps[side].vocabulary is None and x[side].dtype.kind in "iufb":
+                x[side] = x[side].astype("float32")
             if f"{side}_mask" not in x and f"{side}_lengths" not in x:
                 x[f"{side}_lengths"] = lengths
     return x

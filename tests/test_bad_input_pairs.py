@@ -69,6 +69,9 @@ BAD_BATCHES = {
     "no step": (batch(source=IDS[:, :0]), "source must have at least one step"),
     "empty source": (batch(source_lengths=np.array([2, 0])), "received an empty source in row 1"),
     "empty list": (batch(source=[[1], []], target=[[1], [2]]), "an empty source in row 1"),
+    "float lists": (batch(target=[[0.5], [1.0]]), "received target of dtype float64"),
+    "strings in lists": (batch(target=[["a"], ["b", "c"]]), "received target of dtype str"),
+    "ragged features": (batch(target=[[[1]], [[1, 2]]]), r"of shapes \[\(1,\), \(2,\)\]"),
     "no row": (batch(source=[], target=[]), "source must have at least one row"),
     "length": (batch(target_lengths=np.array([4, 1])), "target_lengths must be in 0 to 3"),
     "both masks": (

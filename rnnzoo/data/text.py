@@ -28,8 +28,8 @@ class Vocabulary:
     With level "word" tokens are the runs of characters other than white space, and each
     newline; decoding puts one space between words.
 
-    The table is a `keras.layers.StringLookup` (see `lookup`), which needs TensorFlow on every
-    backend; it is made at the first `encode`.
+    The ids are those of a `keras.layers.StringLookup` (see `lookup`), which needs TensorFlow on
+    every backend; it is made at the first `encode`.
 
     Args:
         tokens: the tokens in the order of their ids, without the unknown one.
@@ -210,7 +210,7 @@ class Vocabulary:
 
     def _ids(self, tokens: list[str], place: Callable[[str], int]) -> np.ndarray:
         """Ids of different tokens; `place` tells where in the text a token first stands."""
-        known = set(self.tokens)
+        known = self._known
         unseen = [token for token in tokens if token not in known]
         if unseen and not self.unknown:
             position, token = min((place(token), token) for token in unseen)
@@ -219,9 +219,13 @@ class Vocabulary:
                 f"received {token!r} at position {position} "
                 "(Vocabulary.from_text(..., unknown=True) takes any text)"
             )
-        # Half a surrogate pair cannot be handed to TensorFlow, not even to be unknown.
-        names = [token if token in known else UNKNOWN for token in tokens]
-        return np.asarray(self.lookup(names), dtype=np.int32)
+        return np.array([known.get(token, 0) for token in tokens], np.int32)
+
+    @cached_property
+    def _known(self) -> dict[str, int]:
+        """Each token's id, asked of `lookup` once: a call for every text takes far longer."""
+        ids = np.asarray(self.lookup(list(self.tokens)))
+        return dict(zip(self.tokens, ids.tolist()))
 
     def _characters(self, text: str) -> np.ndarray:
         # One look-up for each different character; the text itself goes through an array.
