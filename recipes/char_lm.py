@@ -72,8 +72,7 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 
 parser, args = arguments()
 export_path = HERE.parent / "saved_models" / args.name / "1"
-vocabulary_path = export_path / "assets.extra" / "vocabulary.json"
-if export_path.exists() and not vocabulary_path.exists():
+if export_path.exists() and not (export_path / "assets.extra/prompt_vocabulary.json").exists():
     parser.error(f"--name must be new or of this recipe; received {args.name}: {export_path}")
 try:
     text = read_text(args.data)
@@ -126,9 +125,8 @@ written = model.generate(prompt, max_length=args.characters, sampler=sampler)
 print(f"\n--- written at temperature {args.temperature} ---\n{written.text[0]}")
 
 # Export, then serve from a new process that knows nothing of rnnzoo.
-rnnzoo.export(model, export_path, overwrite=export_path.exists())
-vocabulary_path.parent.mkdir(exist_ok=True)
-vocabulary.save(vocabulary_path)
+figures = {"nats per character, validation": math.log(perplexity)}
+rnnzoo.export(model, export_path, overwrite=export_path.exists(), metrics=figures)
 serve = [sys.executable, HERE / "serve_saved_model.py", export_path, "--prompt", prompt]
 options = ["--temperature", str(args.temperature), "--characters", str(args.characters)]
 subprocess.run([*serve, *options], check=True)

@@ -1,7 +1,7 @@
 """Write text from an export of char_lm.py, with TensorFlow alone: no Keras model, no rnnzoo.
 
 The export holds no state. `initial_state` gives one, `step` takes it and gives the next one
-back, so one loaded model can write many texts at a time.
+back, so one loaded model can write many texts at a time. `generate_text` does it in one call.
 """
 
 import argparse
@@ -22,7 +22,7 @@ parser.add_argument("--characters", type=int, default=400)
 parser.add_argument("--seed", type=int, default=2)
 args = parser.parse_args()
 
-vocabulary = args.path / "assets.extra" / "vocabulary.json"
+vocabulary = args.path / "assets.extra" / "prompt_vocabulary.json"
 if not vocabulary.exists():
     parser.error(f"path must be an export of char_lm.py; received {args.path}")
 characters = json.loads(vocabulary.read_text(encoding="utf-8"))["tokens"]
@@ -42,4 +42,12 @@ for _ in range(args.characters):
     state = {name: answer[f"{name}_out"] for name in state}
     inputs = tf.random.categorical(answer["outputs"][:, -1] / args.temperature, 1, tf.int32)
     print(characters[int(inputs[0, 0])], end="", flush=True)
+print("\n\n--- written in one call of its signature `generate_text` ---")
+settings = {
+    "max_length": tf.constant([args.characters]),
+    "temperature": tf.constant([args.temperature]),
+    "seed": tf.constant([args.seed]),
+}
+answer = served.signatures["generate_text"](text=tf.constant([args.prompt]), **settings)
+print(answer["text"][0].numpy().decode())
 print(f"\n--- modules of this process: rnnzoo {'rnnzoo' in sys.modules}, tensorflow True ---")

@@ -1,6 +1,6 @@
 """Recurrent Keras models that are right: explicit state, truncated BPTT, honest export."""
 
-from rnnzoo import data, decoding, layers, metrics
+from rnnzoo import data, decoding, layers, metrics, serving
 from rnnzoo.callbacks import ResetStates, ScheduledSampling, TruncatedBPTT
 from rnnzoo.encoder_decoder import encoder_decoder
 from rnnzoo.export import export
@@ -9,6 +9,7 @@ from rnnzoo.many_to_one import many_to_one
 from rnnzoo.model import RecurrentModel
 from rnnzoo.one_to_one import one_to_one
 from rnnzoo.seq2seq import EncoderDecoder
+from rnnzoo.serving import load_served
 
 __version__ = "0.1.0"
 
@@ -24,7 +25,9 @@ __all__ = [
     "encoder_decoder",
     "export",
     "layers",
+    "load_served",
     "many_to_one",
     "metrics",
     "one_to_one",
+    "serving",
 ]

@@ -9,7 +9,10 @@ from keras import ops
 
 from rnnzoo import _checks
 from rnnzoo.generation import Generated, Options, as_numpy, as_rows, compiled, texts
+from rnnzoo.inputs import vocabulary_of
 from rnnzoo.layers.recurrent import State, Tensor
+
+_ACTIVATIONS = (keras.activations.linear, keras.activations.softmax)
 
 # The name under which a state holds the token that was chosen but not fed yet.
 LAST = "last"
@@ -17,7 +20,7 @@ LAST = "last"
 
 def continue_prompt(model: Any, prompt: Any, state: State | None, chosen: Options) -> Generated:
     """What a one-to-one model on tokens writes after `prompt`, from `state` or a fresh one."""
-    step = _token_step(model)
+    step = token_step(model)
     state = None if state is None else dict(state)
     last = None if state is None else state.pop(LAST, None)
     rows = _prompts(model, prompt, last)
@@ -43,24 +46,28 @@ def continue_prompt(model: Any, prompt: Any, state: State | None, chosen: Option
     return Generated(tokens, lengths, scores, texts(model.vocabulary, tokens, lengths), state=state)
 
 
-def _token_step(model: Any) -> Callable:
+def continues(model: Any) -> bool:
+    """Whether `model` writes tokens: its outputs are the logits of the next of its own tokens."""
+    core = model.core
+    if model.form != "one_to_one" or len(core.input["inputs"].shape) != 2:
+        return False
+    same = core.output["outputs"].shape[-1] == vocabulary_of(core)
+    return same and core.get_layer("outputs").activation in _ACTIVATIONS
+
+
+def token_step(model: Any) -> Callable:
     """One step of `model` as decoding wants it; ValueError where it is no token model."""
     core = model.core
-    tokens = len(core.input["inputs"].shape) == 2
-    size = core.get_layer("embedding").input_dim if tokens else None
-    activation = core.get_layer("outputs").activation if tokens else None
-    allowed = (keras.activations.linear, keras.activations.softmax)
-    if model.form != "one_to_one" or not tokens or core.output["outputs"].shape[-1] != size:
+    activation = core.get_layer("outputs").activation if model.form == "one_to_one" else None
+    if not continues(model):
+        tokens = len(core.input["inputs"].shape) == 2
         raise ValueError(
             "generate must be called on a one_to_one model made with vocabulary, whose outputs "
-            f"are the logits of the next token; received a {model.form} model of "
-            f"{'tokens' if tokens else 'real values'}, "
-            f"outputs={core.output['outputs'].shape[-1]}, vocabulary={size}"
-        )
-    if activation not in allowed:
-        raise ValueError(
-            "generate must be called on a model whose activation is None (logits) or 'softmax'; "
-            f"received activation={activation.__name__!r}"
+            "are the next token's logits (activation None) or probabilities ('softmax'); "
+            f"received a {model.form} model of {'tokens' if tokens else 'real values'}, "
+            f"outputs={core.output['outputs'].shape[-1]}, "
+            f"vocabulary={vocabulary_of(core) if tokens else None}, "
+            f"activation={getattr(activation, '__name__', None)!r}"
         )
 
     def step(tokens: Tensor, state: State) -> tuple[Tensor, State]:
@@ -73,6 +80,26 @@ def _token_step(model: Any) -> Callable:
         return logits, outputs
 
     return step
+
+
+def read_prompt(step: Callable, tokens: Tensor, lengths: Tensor, state: State) -> tuple:
+    """Traced: each row's last token, and the state after it has read those before.
+
+    Args:
+        step: as `token_step` gives it.
+        tokens: `(batch, time)`, of which `lengths` `(batch,)`, at least 1, are real.
+        state: where the rows go on from.
+    """
+    before = lengths - 1
+
+    def turn(index: Tensor, state: State) -> tuple:
+        new = step(ops.take(tokens, index, axis=1), state)[1]
+        on = (index < before)[:, None]
+        return index + 1, {key: ops.where(on, new[key], old) for key, old in state.items()}
+
+    start = ops.convert_to_tensor(0, "int32")
+    _, state = ops.while_loop(lambda index, _: index < ops.max(before), turn, (start, state))
+    return ops.take_along_axis(tokens, before[:, None], axis=1)[:, 0], state
 
 
 def _prompts(model: Any, prompt: Any, last: Any) -> list[np.ndarray]:
@@ -93,7 +120,7 @@ def _prompts(model: Any, prompt: Any, last: Any) -> list[np.ndarray]:
                 f"received {len(rows)}"
             )
         rows = [np.concatenate([first, row]) for first, row in zip(pending, rows)]
-    size = model.core.get_layer("embedding").input_dim
+    size = vocabulary_of(model.core)
     for i, row in enumerate(rows):
         if row.ndim != 1 or len(row) == 0 or row.dtype.kind not in "iu":
             raise ValueError(

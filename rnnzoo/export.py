@@ -1,156 +1,116 @@
 """SavedModel export: state in, state out, so that one loaded copy serves any number of streams."""
 
+import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
-import tempfile
 from typing import Any
 
 import keras
 
-from rnnzoo.layers.recurrent import portable
-from rnnzoo.model import RecurrentModel
+from rnnzoo.decoding import Beam
+from rnnzoo.serving.folders import written_aside
+from rnnzoo.serving.saved_model import write_saved_model
+from rnnzoo.training import SequenceTraining
 
 
-def export(model: RecurrentModel, path: str | os.PathLike, overwrite: bool = False) -> pathlib.Path:
+def export(
+    model: SequenceTraining,
+    path: str | os.PathLike,
+    overwrite: bool = False,
+    *,
+    beam: Beam | None = None,
+    metrics: dict[str, Any] | None = None,
+) -> pathlib.Path:
     """The path of the SavedModel written, in TensorFlow Serving's `<name>/<version>` layout.
 
     The SavedModel is pure: it holds weights and no state, no cuDNN op and no Python, and needs
-    only TensorFlow to run. Signatures, every tensor with the batch first:
+    only TensorFlow to run. In every signature all tensors have the batch first.
+
+    One-to-one and many-to-one models:
 
     * `serving_default`: whole sequences. `inputs`, for many-to-one also `lengths` `(batch,)`
       int32 -> `outputs`.
     * `initial_state`: `like` `(batch,)` int32, read for its length only -> states by name.
     * `step`: `inputs` `(batch, time, ...)`, `reset` `(batch, time)` bool, states by name
       -> `outputs` and the states as `<name>_out`. Time is 1 or more.
+    * `generate`, of one-to-one models on tokens: `prompt` `(batch, time)` int32 with
+      `prompt_lengths` `(batch,)`, at least 1, and the states to go on from -> `tokens`
+      `(batch, longest)`, `lengths`, `scores` in nats, the states as `<name>_out`, and `last`,
+      the token that was not fed yet: it begins the next prompt.
 
-    It is written aside and renamed, so that a server never sees half of it. On the JAX backend
-    a second Python process with the TensorFlow backend does the work.
+    Encoder-decoders:
+
+    * `serving_default`: `source`, `source_lengths`, `target`, `target_lengths` -> `outputs`
+      with the target fed in, as `predict`.
+    * `encode`: `source`, `source_lengths` -> the decoder's first states and, with attention,
+      `memory` and `source_mask`.
+    * `decode_step`: `inputs` `(batch, time, ...)` and what `encode` gave -> `outputs`, the
+      states as `<name>_out` and, with attention, `alignment`.
+    * `generate`: `source`, `source_lengths` -> `tokens`, `lengths`, `scores`, `alignment`;
+      of real-valued targets, with `steps` `(batch,)` -> `outputs`.
+    * `beam`, of target tokens: `source`, `source_lengths`, `max_length` -> the same with the
+      best hypotheses of each row, `(batch, n_best, ...)`.
+
+    `generate` takes for each row, `(batch,)`: `max_length` int32, `temperature` float32 (0:
+    greedy) and `seed` int32. Where the model has a `Vocabulary` (an encoder-decoder two),
+    `generate_text` takes `text` `(batch,)` strings instead of tokens and gives `text` and
+    `scores`.
+
+    `assets.extra/rnnzoo.json` tells form, states, signatures, vocabularies and versions. The
+    folder is written aside and renamed, so that a server never sees half of it. On the JAX
+    backend a second Python process with the TensorFlow backend does the work.
 
     Args:
         model: the model to export.
         path: where to; the last part is the version, a whole number.
         overwrite: replace an existing version.
+        beam: the search of the signature `beam`; `Beam(5, n_best=5)` by default.
+        metrics: figures of the model's worth, for `rnnzoo.json`; what JSON can hold.
 
     Raises:
-        ValueError: a path without a version; a model that is not of rnnzoo.
+        ValueError: a path without a version; a model that is not of rnnzoo; metrics that JSON
+            cannot hold.
         FileExistsError: the version exists and `overwrite` is False.
         OSError: the folder cannot be written.
     """
-    if not isinstance(model, RecurrentModel):
+    if not isinstance(model, SequenceTraining):
         raise ValueError(
-            f"model must be a model of rnnzoo (one_to_one, many_to_one); "
+            "model must be a model of rnnzoo (one_to_one, many_to_one, encoder_decoder); "
             f"received {type(model).__name__}"
         )
-    path = pathlib.Path(path)
-    if not path.name.isdigit():
-        raise ValueError(
-            "path must end in a version, a whole number, as in 'saved_models/my_model/1'; "
-            f"received path={str(path)!r}"
-        )
-    if path.exists() and not overwrite:
-        raise FileExistsError(
-            f"version {path.name} exists already; received path={str(path)!r}, overwrite=False. "
-            "Choose another version or pass overwrite=True."
-        )
-    aside = _folder_beside(path)
-    try:
-        written = aside / "model"
+    beam = Beam(5, n_best=5) if beam is None else beam
+    if not isinstance(beam, Beam):
+        raise ValueError(f"beam must be a rnnzoo.decoding.Beam or None; received {beam!r}")
+    options = {"beam": dict(vars(beam)), "metrics": _plain(metrics or {})}
+    with written_aside(path, overwrite) as written:
         if keras.backend.backend() == "tensorflow":
-            _write(model, written)
+            write_saved_model(model, written, **options)
         else:
-            _write_elsewhere(model, written)
-        _put(written, path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return path
+            _write_elsewhere(model, written, options)
+    return pathlib.Path(path)
 
 
-def _folder_beside(path: pathlib.Path) -> pathlib.Path:
-    """A new folder on the disk of `path`, in the nearest folder above it that exists."""
-    above = next(parent for parent in path.absolute().parents if parent.exists())
+def _plain(metrics: Any) -> dict:
     try:
-        return pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=above))
-    except OSError as error:
-        raise OSError(
-            f"path must lie in a folder that can be written; received path={str(path)!r}, where "
-            f"{str(above)!r} cannot ({error.strerror})"
+        return json.loads(json.dumps(metrics, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"metrics must be a dict that JSON can hold; received {metrics!r} ({error})"
         ) from error
 
 
-def _put(written: pathlib.Path, path: pathlib.Path) -> None:
-    """Rename `written` to `path`; where that fails, what was there stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    before = written.with_name("before")
-    if path.exists():
-        path.rename(before)
-    try:
-        written.rename(path)
-    except OSError:
-        if before.exists():
-            before.rename(path)
-        raise
-
-
-def _write(model: RecurrentModel, path: pathlib.Path) -> None:
-    import tensorflow as tf
-
-    archive = keras.export.ExportArchive()
-    archive.track(model.core)
-    with portable():
-        for name, (function, specs) in _endpoints(model, tf).items():
-            archive.add_endpoint(name, function, input_signature=[specs])
-        archive.write_out(str(path), verbose=False)
-
-
-def _endpoints(model: RecurrentModel, tf: Any) -> dict:
-    """Each signature's function of one dict, with the specs of that dict."""
-    core = model.core
-    spec = core.input["inputs"]
-    masked = "mask" in core.input
-    states = [key for key in core.output if key != "outputs"]
-
-    def tensor(name: str, shape: tuple, dtype: str) -> Any:
-        return tf.TensorSpec(shape, dtype, name=name)
-
-    inputs = {"inputs": tensor("inputs", (None, None, *spec.shape[2:]), spec.dtype)}
-    lengths = {"lengths": tensor("lengths", (None,), "int32")} if masked else {}
-    reset = {"reset": tensor("reset", (None, None), "bool")}
-    carried = {
-        key: tensor(key, (None, core.input[key].shape[-1]), core.input[key].dtype) for key in states
-    }
-
-    def serving_default(batch: dict) -> dict:
-        return {"outputs": model.run_whole(model.standardize(batch), training=False)}
-
-    def step(batch: dict) -> dict:
-        batch = dict(batch)
-        if masked:
-            batch["mask"] = tf.ones_like(batch["reset"])
-        result = core(batch, training=False)
-        return {key if key == "outputs" else f"{key}_out": v for key, v in result.items()}
-
-    def initial_state(batch: dict) -> dict:
-        return {k: tf.identity(v) for k, v in model.initial_state(tf.size(batch["like"])).items()}
-
-    return {
-        "serving_default": (serving_default, inputs | lengths),
-        "step": (step, inputs | reset | carried),
-        "initial_state": (initial_state, {"like": tensor("like", (None,), "int32")}),
-    }
-
-
 _PROGRAM = """
-import pathlib, sys
+import json, pathlib, sys
 import keras, rnnzoo
-from rnnzoo.export import _write
-_write(keras.models.load_model(sys.argv[1], compile=False), pathlib.Path(sys.argv[2]))
+from rnnzoo.serving.saved_model import write_saved_model
+model = keras.models.load_model(sys.argv[1], compile=False)
+write_saved_model(model, pathlib.Path(sys.argv[2]), **json.loads(sys.argv[3]))
 """
 
 
-def _write_elsewhere(model: RecurrentModel, path: pathlib.Path) -> None:
+def _write_elsewhere(model: SequenceTraining, path: pathlib.Path, options: dict) -> None:
     """Write from a process of its own, whose Keras runs on TensorFlow."""
     source = path.with_suffix(".keras")
     model.save(source)
@@ -158,7 +118,7 @@ def _write_elsewhere(model: RecurrentModel, path: pathlib.Path) -> None:
     search = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": search}
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, str(source), str(path)],
+        [sys.executable, "-c", _PROGRAM, str(source), str(path), json.dumps(options)],
         env=environment,
         capture_output=True,
         text=True,

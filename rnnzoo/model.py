@@ -1,7 +1,5 @@
 """`RecurrentModel`: the stateful shell around a functional core."""
 
-import os
-import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -188,12 +186,6 @@ class RecurrentModel(SequenceTraining):
         for key, values in state.items():
             values[rows] = ops.convert_to_numpy(fresh[key])[rows]
         carry.assign(state)
-
-    def export(self, filepath: str | os.PathLike, overwrite: bool = False) -> pathlib.Path:
-        """The path of the SavedModel written; see `rnnzoo.export`."""
-        from rnnzoo.export import export  # which needs this module
-
-        return export(self, filepath, overwrite=overwrite)
 
     def summary(self, **kwargs: Any) -> None:
         """Prints the layers of the core, as `keras.Model.summary`."""

@@ -1,6 +1,8 @@
 """`fit`, `evaluate` and `predict` of the shell: streams are read in order, carries made ready."""
 
 import contextlib
+import os
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,12 +11,13 @@ import numpy as np
 
 from rnnzoo import backend, inputs
 from rnnzoo.carry import Carry
+from rnnzoo.compiling import AutoCompiled
 from rnnzoo.feeding import Feed, feed, refuse_with_dataset
 from rnnzoo.streaming import predict_stream
 from rnnzoo.windows import Cut, Truncation
 
 
-class SequenceTraining(backend.WindowedTraining, keras.Model):
+class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
     """A Keras model whose training methods know about lanes, windows and resets.
 
     A subclass has `form`, `initial_state`, `check_inputs(x, lanes)`, and the carries
@@ -28,27 +31,7 @@ class SequenceTraining(backend.WindowedTraining, keras.Model):
         self.sampling: Any = None  # how a decoder is fed its own outputs, where it is
         self._cut: Cut | None = None
         self._only_shapes = False
-        self._auto_jit = True
         self.generators: dict = {}  # compiled functions of `generate`
-
-    def compile(self, *args: Any, jit_compile: bool | str = "auto", **kwargs: Any) -> None:
-        """As `keras.Model.compile`; "auto" also compiles windows with XLA on a CPU.
-
-        Keras leaves XLA out on a machine without accelerator. Training in windows has one
-        shape for all of them and runs about twice as fast with it.
-        """
-        self._auto_jit = jit_compile == "auto"
-        super().compile(*args, jit_compile=jit_compile, **kwargs)
-
-    def get_compile_config(self) -> dict | None:
-        config = super().get_compile_config()
-        return {**config, "jit_compile": "auto"} if config and self._auto_jit else config
-
-    def compile_from_config(self, config: dict) -> None:
-        # Keras does this only where `compile` is its own.
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.optimizer is not None:
-            self.optimizer.build(self.trainable_variables)
 
     def fit(
         self,
@@ -165,6 +148,14 @@ class SequenceTraining(backend.WindowedTraining, keras.Model):
         self._prepare_batch(self.evaluation_carry, x)
         return super().predict_on_batch(x)
 
+    def export(
+        self, filepath: str | os.PathLike, overwrite: bool = False, **options: Any
+    ) -> pathlib.Path:
+        """The path of the SavedModel written; see `rnnzoo.export`."""
+        from rnnzoo.export import export  # which needs this module
+
+        return export(self, filepath, overwrite=overwrite, **options)
+
     def unpack(self, data: Any) -> Any:
         """The batch that a training step works on, made from the one that the user gives."""
         return data
@@ -215,11 +206,6 @@ class SequenceTraining(backend.WindowedTraining, keras.Model):
         self.check_inputs(x, carry.lanes if carries and carry.lanes else None)
         if carries and not carry.lanes:
             self._prepare(carry, inputs.rows_of(x))
-
-    def _xla_fits(self) -> bool:
-        """Whether windows may be compiled with XLA without being asked to."""
-        spread = backend.spread_over_devices()
-        return not spread and all(layer.supports_jit for layer in self._flatten_layers())
 
     def _restart(self, carry: Carry) -> None:
         if carry.lanes:

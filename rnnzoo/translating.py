@@ -21,7 +21,7 @@ def write_tokens(model: Any, source: Any, chosen: Options, batch_size: int) -> G
         def run(inputs: dict) -> dict:
             encoded = model.encode(inputs)
             state = {key: encoded[key] for key in model.state_names}
-            step = token_step(model, encoded, chosen.sampler.copies)
+            step = decoder_step(model, encoded, chosen.sampler.copies)
             tokens = ops.full((ops.shape(inputs["source"])[0],), start, dtype="int32")
             found = chosen.decode(step, state, tokens, inputs["values"])._asdict()
             return {key: found[key] for key in _KEPT if found[key] is not None}
@@ -56,7 +56,7 @@ def write_values(model: Any, source: Any, steps: int, batch_size: int) -> np.nda
 _KEPT = ("tokens", "lengths", "scores", "alignment")
 
 
-def token_step(model: Any, encoded: dict[str, Tensor], copies: int) -> Callable:
+def decoder_step(model: Any, encoded: dict[str, Tensor], copies: int) -> Callable:
     """One step of the decoder as decoding wants it, over the memory in `encoded`."""
     constants = {
         key: ops.repeat(encoded[key], copies, axis=0) if copies > 1 else encoded[key]

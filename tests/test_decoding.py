@@ -137,6 +137,18 @@ def test_each_row_keeps_its_own_limit(seed, settings, limits):
     check_rows(toy, found, lambda row: greedy, settings, limits)
 
 
+def test_a_temperature_of_0_is_greedy_in_its_row():
+    toy, settings = Toy(3), {"max_length": 12, "end": None}
+    greedy = run(toy, "greedy", **settings)
+    cold = run(toy, Sample(0.0, top_k=3, seed=1), **settings)
+    np.testing.assert_array_equal(greedy.tokens, cold.tokens)
+    mixed = run(toy, Sample(np.array([0.0, 1.0] * 3), seed=1), **settings)
+    drawn = run(toy, Sample(1.0, seed=1), **settings)
+    np.testing.assert_array_equal(mixed.tokens[::2], greedy.tokens[::2])
+    np.testing.assert_array_equal(mixed.tokens[1::2], drawn.tokens[1::2])
+    assert (drawn.tokens != greedy.tokens).any()
+
+
 def test_the_rows_have_temperatures_of_their_own():
     temperatures = np.array([0.1, 0.5, 1.0, 2.0, 4.0, 8.0])
     toy, settings = Toy(3), {"end": 2, "min_length": 0, "forbidden": ()}
@@ -460,8 +472,8 @@ def test_bad_arguments_are_refused(given, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Sample(0.0), "temperature must be a number above 0, .* temperature=0.0"),
-        (lambda: Sample(np.array([1.0, -1.0])), "temperature must be a number above 0"),
+        (lambda: Sample(-0.1), "temperature must be a number of at least 0, .* temperature=-0.1"),
+        (lambda: Sample(np.array([1.0, -1.0])), "temperature must be a number of at least 0"),
         (lambda: Sample(float("nan")), "received temperature=nan"),
         (lambda: Sample("hot"), "received temperature='hot'"),
         (lambda: Sample(top_k=0), "top_k must be an integer of at least 1; received top_k=0"),

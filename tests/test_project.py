@@ -37,12 +37,16 @@ ORDER = [
     "data.text data.lanes data.buckets",
     "data.streams data.packing data.pairs",
     "data",
-    "windows carry inputs checked stepwise generation",
+    "windows carry inputs checked stepwise generation compiling",
     "source_target feeding",
     "core streaming continuing",
     "translating training",
     "model",
-    "encoder decoder callbacks export",
+    "encoder decoder callbacks",
+    "serving.folders serving.tables serving.manifest",
+    "serving.signatures serving.client",
+    "serving.saved_model serving",
+    "export",
     "blueprint",
     "seq2seq",
     "one_to_one many_to_one encoder_decoder",
@@ -160,7 +164,14 @@ def public(module):
 
 PUBLIC = {
     f"{module.__name__}.{name}": thing
-    for module in (rnnzoo, rnnzoo.data, rnnzoo.decoding, rnnzoo.layers, rnnzoo.metrics)
+    for module in (
+        rnnzoo,
+        rnnzoo.data,
+        rnnzoo.decoding,
+        rnnzoo.layers,
+        rnnzoo.metrics,
+        rnnzoo.serving,
+    )
     for name, thing in public(module).items()
 }
 SHELLS = ("rnnzoo.RecurrentModel", "rnnzoo.EncoderDecoder")

@@ -19,7 +19,8 @@ class Sample(Sampler):
     so give it another seed.
 
     Args:
-        temperature: logits are divided by it; above 0. A number, or one per row `(batch,)`.
+        temperature: logits are divided by it; 0 takes the most probable token, as `Greedy`.
+            A number of at least 0, or one per row `(batch,)`.
         top_k: draw among this many most probable tokens only; of equals, the lowest.
         top_p: draw among the fewest most probable tokens whose probabilities sum to at least
             this, in (0, 1] (nucleus sampling, Holtzman et al. 2020); after `top_k`.
@@ -80,9 +81,12 @@ class Sample(Sampler):
 
     def choose(self, logits: Tensor, index: Tensor) -> Tensor:
         """The tokens `(rows,)` int32 where a uniform number falls among summed probabilities."""
+        temperature = ops.cast(self.temperature, "float32")
+        warm = temperature > 0
+        best = ops.cast(ops.argmax(logits, axis=-1), "int32")
         # Less their maximum first: a small temperature then cannot make infinity of it.
         logits = logits - ops.max(logits, axis=-1, keepdims=True)
-        logits = logits / ops.reshape(ops.cast(self.temperature, "float32"), (-1, 1))
+        logits = logits / ops.reshape(ops.where(warm, temperature, 1.0), (-1, 1))
         tokens = None
         if self.top_k is not None or self.top_p is not None:
             size = logits.shape[-1]
@@ -92,9 +96,9 @@ class Sample(Sampler):
             sums = ops.cumsum(weights, axis=-1)
             weights = ops.where(sums - weights < self.top_p * sums[:, -1:], weights, 0.0)
         place = _inverse(weights, uniform(self.seed, index))
-        if tokens is None:
-            return place
-        return ops.take_along_axis(tokens, place[:, None], axis=-1)[:, 0]
+        if tokens is not None:
+            place = ops.take_along_axis(tokens, place[:, None], axis=-1)[:, 0]
+        return ops.where(warm, place, best)
 
 
 def _inverse(weights: Tensor, uniform: Tensor) -> Tensor:
@@ -112,9 +116,9 @@ def _inverse(weights: Tensor, uniform: Tensor) -> Tensor:
 def _check_temperature(value: Any) -> None:
     values = np.asarray(value)
     fits = values.dtype.kind in "iuf" and values.ndim <= 1 and values.size > 0
-    if not fits or not np.all((values > 0) & (values < math.inf)):
+    if not fits or not np.all((values >= 0) & (values < math.inf)):
         raise ValueError(
-            "temperature must be a number above 0, or (batch,) of them; "
+            "temperature must be a number of at least 0, or (batch,) of them; "
             f"received temperature={shown(value)}"
         )
 

@@ -1,0 +1,182 @@
+"""What lies beside a SavedModel for its users: `assets.extra/rnnzoo.json`, and its reading."""
+
+import hashlib
+import json
+import pathlib
+import platform
+import re
+from typing import Any
+
+import keras
+import numpy as np
+
+from rnnzoo._checks import shown
+from rnnzoo.core import size_and_vocabulary
+from rnnzoo.data.text import Vocabulary
+from rnnzoo.inputs import vocabulary_of
+from rnnzoo.layers.recurrent import RecurrentLayer
+
+MANIFEST = pathlib.PurePath("assets.extra", "rnnzoo.json")
+FORMAT = "rnnzoo served model 1"
+
+
+def read_manifest(path: pathlib.Path) -> dict:
+    """The manifest of the export at `path`; ValueError where there is none that we can read."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"format {shown(manifest['format'])}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"path must be a folder that rnnzoo.export wrote, with {MANIFEST} of format "
+            f"{FORMAT!r}; received {str(path)!r} ({type(error).__name__}: {error})"
+        ) from error
+    return manifest
+
+
+def fitting(name: str, value: Any, spec: dict) -> np.ndarray:
+    """`value` as an array of dtype and shape of `spec`; ValueError where it does not fit."""
+    array = np.asarray(value)
+    wanted, dtype = spec["shape"], spec["dtype"]
+    fits = array.ndim == len(wanted) and all(w in (None, n) for w, n in zip(wanted, array.shape))
+    kinds = {"float": "fiu", "int": "iu", "bool": "b", "string": "UOS"}
+    kind = next(kinds[start] for start in kinds if dtype.startswith(start))
+    if not fits or (array.dtype.kind not in kind and array.size):
+        raise ValueError(
+            f"{name} must have shape {tuple('any' if n is None else n for n in wanted)} and dtype "
+            f"{dtype}; received shape {array.shape}, dtype {array.dtype}"
+        )
+    if dtype == "string":
+        return array
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite; received {array[~np.isfinite(array)][0]}")
+    size = spec.get("vocabulary")
+    if size is not None and array.size and (array.min() < 0 or array.max() >= size):
+        wrong = array[(array < 0) | (array >= size)][0]
+        raise ValueError(f"{name} must be token ids in 0 to {size - 1}; received {wrong}")
+    return array.astype(dtype, copy=False)
+
+
+def vocabularies(model: Any) -> dict[str, Vocabulary | None]:
+    """The vocabularies of a model by the side that they belong to; None where there is none."""
+    if model.form != "encoder_decoder":
+        return {"prompt": model.vocabulary}
+    blueprint = model.blueprint
+    return {
+        side: size_and_vocabulary(getattr(blueprint, f"{side}_vocabulary"))[1]
+        for side in ("source", "target")
+    }
+
+
+def parts(model: Any) -> list[keras.Model]:
+    """The functional models whose weights an export holds."""
+    return [model.encoder, model.decoder] if model.form == "encoder_decoder" else [model.core]
+
+
+def write_manifest(model: Any, path: pathlib.Path, metrics: dict) -> None:
+    """`assets.extra/rnnzoo.json`, and each vocabulary as `Vocabulary.save` writes it."""
+    import tensorflow as tf
+
+    extra = (path / MANIFEST).parent
+    extra.mkdir(exist_ok=True)
+    kept = {}
+    for side, vocabulary in vocabularies(model).items():
+        if vocabulary is not None:
+            file = extra / f"{side}_vocabulary.json"
+            vocabulary.save(file)
+            sha = hashlib.sha256(file.read_bytes()).hexdigest()
+            kept[side] = {"file": file.name, "tokens": len(vocabulary), "sha256": sha}
+    manifest = {
+        "format": FORMAT,
+        "form": model.form,
+        "name": model.name,
+        "state": _states(model),
+        "signatures": _table(tf.saved_model.load(str(path)).signatures, _sizes(model)),
+        "vocabularies": kept,
+        "weights_sha256": _weights_hash(model),
+        "parameters": sum(int(np.prod(w.shape)) for w in _weights(model)),
+        "versions": _versions(),
+        "metrics": metrics,
+    }
+    # One line for each list, as a reader would write it.
+    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    text = re.sub(r"\[[\s\d,null]*\]", lambda found: " ".join(found.group().split()), text)
+    (path / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
+
+
+def _states(model: Any) -> dict[str, dict]:
+    """What one stream's state is, and where it comes from."""
+    pair = model.form == "encoder_decoder"
+    inputs = model.decoder.input if pair else model.core.input
+    names = model.state_names if pair else model.initial_state(1)
+    learned = any(
+        layer.learned_initial_state
+        for part in parts(model)
+        for layer in part._flatten_layers()
+        if isinstance(layer, RecurrentLayer)
+    )
+    initial = "encode" if pair else "initial_state" if learned else "zeros"
+    return {
+        name: {
+            "shape": list(inputs[name].shape[1:]),
+            "dtype": inputs[name].dtype,
+            "initial": initial,
+        }
+        for name in names
+    }
+
+
+def _sizes(model: Any) -> dict[str, int]:
+    """The number of tokens that an input of that name may be one of."""
+    if model.form != "encoder_decoder":
+        tokens = len(model.core.input["inputs"].shape) == 2
+        return dict.fromkeys(("inputs", "prompt"), vocabulary_of(model.core)) if tokens else {}
+    source, target = (model.blueprint.steps[side].vocabulary for side in ("source", "target"))
+    sizes = {"source": source, "target": target, "inputs": model.blueprint.tokens}
+    return {name: size for name, size in sizes.items() if size is not None}
+
+
+def _table(signatures: Any, sizes: dict[str, int]) -> dict[str, dict]:
+    """Inputs and outputs of each signature, as they stand in what was written."""
+
+    def described(specs: dict, sizes: dict) -> dict:
+        return {
+            key: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
+            | ({"vocabulary": sizes[key]} if key in sizes else {})
+            for key, spec in sorted(specs.items())
+        }
+
+    return {
+        name: {
+            "inputs": described(signature.structured_input_signature[1], sizes),
+            "outputs": described(signature.structured_outputs, {}),
+        }
+        for name, signature in sorted(signatures.items())
+    }
+
+
+def _weights(model: Any) -> list:
+    weights = [w for part in parts(model) for w in part.weights]
+    return list({id(w): w for w in weights}.values())
+
+
+def _weights_hash(model: Any) -> str:
+    digest = hashlib.sha256()
+    for weight in _weights(model):
+        digest.update(f"{weight.path} {tuple(weight.shape)} {weight.dtype}\n".encode())
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    import tensorflow as tf
+
+    import rnnzoo
+
+    return {
+        "rnnzoo": rnnzoo.__version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

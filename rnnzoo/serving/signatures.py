@@ -1,0 +1,191 @@
+"""What a SavedModel offers: for each signature a pure function of named tensors, batch first."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from rnnzoo.continuing import continues, read_prompt, token_step
+from rnnzoo.decoding import Beam, Sample, decode
+from rnnzoo.layers.recurrent import Tensor
+from rnnzoo.serving.tables import TokenTable
+from rnnzoo.translating import decoder_step
+
+# What every signature that writes takes for each row.
+_SETTINGS = {"max_length": ((), "int32"), "temperature": ((), "float32"), "seed": ((), "int32")}
+_TEXT = {"text": ((), "string")}
+
+
+class Signature(NamedTuple):
+    """A signature of a SavedModel.
+
+    Attributes:
+        function: from a dict of tensors to a dict of tensors.
+        inputs: by name, the shape without the batch and the dtype.
+    """
+
+    function: Callable[[dict], dict]
+    inputs: dict[str, tuple[tuple, str]]
+
+
+def recurrent_signatures(model: Any, table: TokenTable | None) -> dict[str, Signature]:
+    """The signatures of a one-to-one or many-to-one `model`, whose tokens `table` knows."""
+    core = model.core
+    names = [key for key in core.output if key != "outputs"]
+    inputs = {"inputs": _spec(core.input["inputs"])}
+    states = {key: _spec(core.input[key]) for key in names}
+    masked = "mask" in core.input
+
+    def whole(batch: dict) -> dict:
+        return {"outputs": model.run_whole(model.standardize(batch), training=False)}
+
+    def initial_state(batch: dict) -> dict:
+        rows = ops.shape(batch["like"])[0]
+        return {key: ops.copy(state) for key, state in model.initial_state(rows).items()}
+
+    def step(batch: dict) -> dict:
+        mask = {"mask": ops.ones_like(batch["reset"])} if masked else {}
+        return _out(dict(core({**batch, **mask}, training=False)), names)
+
+    signatures = {
+        "serving_default": Signature(whole, inputs | ({"lengths": _COUNT} if masked else {})),
+        "initial_state": Signature(initial_state, {"like": _COUNT}),
+        "step": Signature(step, inputs | {"reset": ((None,), "bool")} | states),
+    }
+    if continues(model):
+        signatures |= _continuing(model, table, states)
+    return signatures
+
+
+def _continuing(model: Any, table: TokenTable | None, states: dict) -> dict[str, Signature]:
+    one = token_step(model)
+
+    def write(prompt: Tensor, lengths: Tensor, state: dict, batch: dict) -> Any:
+        last, state = read_prompt(one, prompt, lengths, state)
+        return decode(one, state, last, **_settings(batch))
+
+    def generate(batch: dict) -> dict:
+        state = {key: batch[key] for key in states}
+        found = write(batch["prompt"], batch["prompt_lengths"], state, batch)
+        carried = {f"{key}_out": value for key, value in found.state.items()}
+        return _written(found) | carried | {"last": found.last}
+
+    def generate_text(batch: dict) -> dict:
+        prompt, lengths = table.encode(batch["text"])
+        found = write(prompt, lengths, model.initial_state(ops.shape(lengths)[0]), batch)
+        return {"text": table.decode(found.tokens, found.lengths), "scores": found.scores}
+
+    prompt = {"prompt": ((None,), "int32"), "prompt_lengths": _COUNT}
+    signatures = {"generate": Signature(generate, prompt | states | _SETTINGS)}
+    if table is not None:
+        signatures["generate_text"] = Signature(generate_text, _TEXT | _SETTINGS)
+    return signatures
+
+
+def pair_signatures(
+    model: Any, tables: dict[str, TokenTable | None], beam: Beam
+) -> dict[str, Signature]:
+    """The signatures of an encoder-decoder `model`; `tables` know the tokens of its sides."""
+    decoder = model.decoder
+    kept = [key for key in decoder.input if key != "inputs"]
+    source = {"source": _spec(model.encoder.input["source"]), "source_lengths": _COUNT}
+    target = {"target": _spec(decoder.input["inputs"], open_time=True), "target_lengths": _COUNT}
+
+    def whole(batch: dict) -> dict:
+        return {"outputs": model(batch, training=False)}
+
+    def encode(batch: dict) -> dict:
+        encoded = model.encode(model.standardize(batch))
+        return {key: ops.copy(encoded[key]) for key in kept}
+
+    def decode_step(batch: dict) -> dict:
+        return _out(model.decode(dict(batch)), model.state_names)
+
+    step = {"inputs": target["target"], **{key: _spec(decoder.input[key]) for key in kept}}
+    signatures = {
+        "serving_default": Signature(whole, source | target),
+        "encode": Signature(encode, source),
+        "decode_step": Signature(decode_step, step),
+    }
+    if model.start is None:
+        return signatures | {"generate": _values(model, source)}
+    return signatures | _translating(model, tables, beam, source)
+
+
+def _translating(model: Any, tables: dict, beam: Beam, source: dict) -> dict[str, Signature]:
+    def write(batch: dict, sampler: Any) -> Any:
+        encoded = model.encode(model.standardize(batch))
+        state = {key: encoded[key] for key in model.state_names}
+        step = decoder_step(model, encoded, sampler.copies)
+        first = ops.full(ops.shape(batch["source_lengths"]), model.start, dtype="int32")
+        return decode(step, state, first, end=model.end, **_settings(batch, sampler))
+
+    def generate(batch: dict) -> dict:
+        return _written(write(batch, _sampler(batch)))
+
+    def search(batch: dict) -> dict:
+        return _written(write(batch, beam))
+
+    def generate_text(batch: dict) -> dict:
+        tokens, lengths = tables["source"].encode(batch["text"])
+        read = {"source": tokens, "source_lengths": lengths, **batch}
+        found = write(read, _sampler(batch))
+        text = tables["target"].decode(found.tokens, found.lengths)
+        return {"text": text, "scores": found.scores}
+
+    signatures = {
+        "generate": Signature(generate, source | _SETTINGS),
+        "beam": Signature(search, source | {"max_length": _COUNT}),
+    }
+    if all(tables.values()):
+        signatures["generate_text"] = Signature(generate_text, _TEXT | _SETTINGS)
+    return signatures
+
+
+def _values(model: Any, source: dict) -> Signature:
+    """What a decoder of real values writes when it is fed its own outputs."""
+    features = model.blueprint.target_features
+
+    def generate(batch: dict) -> dict:
+        encoded = model.encode(model.standardize(batch))
+        rows, steps = ops.shape(batch["steps"])[0], ops.max(batch["steps"])
+        fed = {
+            "inputs": ops.zeros((rows, steps, features), model.compute_dtype),
+            "truth": ops.zeros((rows, steps), "bool"),
+        }
+        outputs = model.decode({**encoded, **fed})["outputs"]
+        wanted = ops.arange(steps) < batch["steps"][:, None]
+        return {"outputs": ops.where(wanted[..., None], outputs, 0)}
+
+    return Signature(generate, source | {"steps": _COUNT})
+
+
+_COUNT = ((), "int32")
+
+
+def _spec(tensor: keras.KerasTensor, open_time: bool = False) -> tuple[tuple, str]:
+    """Shape without the batch, and dtype, of an input of a core."""
+    shape = tuple(tensor.shape[1:])
+    return ((None, *shape[1:]) if open_time else shape), tensor.dtype
+
+
+def _out(outputs: dict, states: list[str]) -> dict:
+    """`outputs` with the states under names that differ from those they came in by."""
+    return {f"{key}_out" if key in states else key: value for key, value in outputs.items()}
+
+
+def _sampler(batch: dict) -> Sample:
+    return Sample(batch["temperature"], seed=batch["seed"])
+
+
+def _settings(batch: dict, sampler: Any = None) -> dict[str, Any]:
+    """The settings of `decode` that a caller gives for each row."""
+    limits = batch["max_length"]
+    longest = ops.max(limits)
+    return {"sampler": sampler or _sampler(batch), "max_length": longest, "limits": limits}
+
+
+def _written(found: Any) -> dict[str, Tensor]:
+    kept = ("tokens", "lengths", "scores", "alignment")
+    return {key: getattr(found, key) for key in kept if getattr(found, key) is not None}
