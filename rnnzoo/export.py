@@ -1,4 +1,4 @@
-"""SavedModel export: state in, state out, so that one loaded copy serves any number of streams."""
+"""Export: state in, state out, so that one loaded copy serves any number of streams."""
 
 import json
 import os
@@ -9,23 +9,25 @@ from typing import Any
 
 import keras
 
+from rnnzoo import _checks
 from rnnzoo.decoding import Beam
 from rnnzoo.serving.folders import written_aside
-from rnnzoo.serving.saved_model import write_saved_model
+from rnnzoo.serving.formats import FORMATS, write
 from rnnzoo.training import SequenceTraining
 
 
 def export(
     model: SequenceTraining,
     path: str | os.PathLike,
+    format: str = "tf_saved_model",
     overwrite: bool = False,
     *,
     beam: Beam | None = None,
     metrics: dict[str, Any] | None = None,
 ) -> pathlib.Path:
-    """The path of the SavedModel written, in TensorFlow Serving's `<name>/<version>` layout.
+    """The path of the folder written, in the `<name>/<version>` layout of TensorFlow Serving.
 
-    The SavedModel is pure: it holds weights and no state, no cuDNN op and no Python, and needs
+    A SavedModel is pure: it holds weights and no state, no cuDNN op and no Python, and needs
     only TensorFlow to run. In every signature all tensors have the batch first.
 
     One-to-one and many-to-one models:
@@ -58,6 +60,15 @@ def export(
     `generate_text` takes `text` `(batch,)` strings instead of tokens and gives `text` and
     `scores`.
 
+    Other formats, each an optional extra of that name (`pip install 'rnnzoo[onnx]'`):
+
+    * "onnx": `<signature>.onnx` for each signature that neither decodes nor takes strings.
+      `step` and `decode_step` take one step.
+    * "litert": `step.tflite` of one-to-one and many-to-one models, for one stream and one step,
+      in built-in operations.
+    * "triton": `step.onnx`, and `<name>/config.pbtxt`, with which the server keeps the state of
+      each sequence.
+
     `assets.extra/rnnzoo.json` tells form, states, signatures, vocabularies and versions. The
     folder is written aside and renamed, so that a server never sees half of it. On the JAX
     backend a second Python process with the TensorFlow backend does the work.
@@ -65,13 +76,15 @@ def export(
     Args:
         model: the model to export.
         path: where to; the last part is the version, a whole number.
+        format: "tf_saved_model", "onnx", "litert" or "triton".
         overwrite: replace an existing version.
         beam: the search of the signature `beam`; `Beam(5, n_best=5)` by default.
         metrics: figures of the model's worth, for `rnnzoo.json`; what JSON can hold.
 
     Raises:
-        ValueError: a path without a version; a model that is not of rnnzoo; metrics that JSON
-            cannot hold.
+        ValueError: a path without a version; a model that is not of rnnzoo; another format, or
+            one that this form has not; metrics that JSON cannot hold.
+        ImportError: what the format needs is not installed.
         FileExistsError: the version exists and `overwrite` is False.
         OSError: the folder cannot be written.
     """
@@ -80,16 +93,21 @@ def export(
             "model must be a model of rnnzoo (one_to_one, many_to_one, encoder_decoder); "
             f"received {type(model).__name__}"
         )
+    _checks.one_of("format", format, FORMATS)
     beam = Beam(5, n_best=5) if beam is None else beam
     if not isinstance(beam, Beam):
         raise ValueError(f"beam must be a rnnzoo.decoding.Beam or None; received {beam!r}")
-    options = {"beam": dict(vars(beam)), "metrics": _plain(metrics or {})}
+    path = pathlib.Path(path)
+    options = {"format": format, "beam": dict(vars(beam)), "metrics": _plain(metrics or {})}
+    options["name"] = path.absolute().parent.name
     with written_aside(path, overwrite) as written:
         if keras.backend.backend() == "tensorflow":
-            write_saved_model(model, written, **options)
+            write(model, written, **options)
         else:
             _write_elsewhere(model, written, options)
-    return pathlib.Path(path)
+    if format == "triton":
+        os.replace(path / "config.pbtxt", path.parent / "config.pbtxt")
+    return path
 
 
 def _plain(metrics: Any) -> dict:
@@ -104,9 +122,9 @@ def _plain(metrics: Any) -> dict:
 _PROGRAM = """
 import json, pathlib, sys
 import keras, rnnzoo
-from rnnzoo.serving.saved_model import write_saved_model
+from rnnzoo.serving.formats import write
 model = keras.models.load_model(sys.argv[1], compile=False)
-write_saved_model(model, pathlib.Path(sys.argv[2]), **json.loads(sys.argv[3]))
+write(model, pathlib.Path(sys.argv[2]), **json.loads(sys.argv[3]))
 """
 
 
@@ -125,6 +143,6 @@ def _write_elsewhere(model: SequenceTraining, path: pathlib.Path, options: dict)
     )
     if done.returncode:
         raise RuntimeError(
-            "a SavedModel is written with TensorFlow, in a second process, which failed:\n"
+            "an export is written with TensorFlow, in a second process, which failed:\n"
             + done.stderr[-2000:]
         )

@@ -149,12 +149,16 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
         return super().predict_on_batch(x)
 
     def export(
-        self, filepath: str | os.PathLike, overwrite: bool = False, **options: Any
+        self,
+        filepath: str | os.PathLike,
+        format: str = "tf_saved_model",
+        overwrite: bool = False,
+        **options: Any,
     ) -> pathlib.Path:
-        """The path of the SavedModel written; see `rnnzoo.export`."""
+        """The path of the folder written; see `rnnzoo.export`."""
         from rnnzoo.export import export  # which needs this module
 
-        return export(self, filepath, overwrite=overwrite, **options)
+        return export(self, filepath, format, overwrite, **options)
 
     def unpack(self, data: Any) -> Any:
         """The batch that a training step works on, made from the one that the user gives."""

@@ -31,9 +31,9 @@ def save_calls(folder, calls):
         np.savez(folder / f"call.{name}.{signature}.npz", **inputs)
 
 
-def make_calls(folders):
+def make_calls(folders, program=CLIENT):
     """Makes the calls saved in `folders`."""
-    command = [sys.executable, "-c", CLIENT, *map(str, folders)]
+    command = [sys.executable, "-c", program, *map(str, folders)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -306,7 +306,7 @@ def broken(model, path, *_, **__):
 @pytest.fixture
 def written_by(monkeypatch):
     def replace(writer):
-        for name in ("write_saved_model", "_write_elsewhere"):
+        for name in ("write", "_write_elsewhere"):
             monkeypatch.setattr(writing, name, writer)
 
     return replace

@@ -60,6 +60,11 @@ class Served:
     def __init__(self, path: str | os.PathLike):
         self.path = pathlib.Path(path)
         self.manifest = read_manifest(self.path)
+        if self.manifest["written_as"] != "tf_saved_model":
+            raise ValueError(
+                "path must be an export of format 'tf_saved_model'; received one of format "
+                f"{self.manifest['written_as']!r}"
+            )
         try:
             import tensorflow as tf
         except ImportError as error:

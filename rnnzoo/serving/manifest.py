@@ -73,10 +73,22 @@ def parts(model: Any) -> list[keras.Model]:
     return [model.encoder, model.decoder] if model.form == "encoder_decoder" else [model.core]
 
 
-def write_manifest(model: Any, path: pathlib.Path, metrics: dict) -> None:
-    """`assets.extra/rnnzoo.json`, and each vocabulary as `Vocabulary.save` writes it."""
-    import tensorflow as tf
+def write_manifest(
+    model: Any, path: pathlib.Path, format: str, tables: dict[str, dict], metrics: dict
+) -> None:
+    """Writes `assets.extra/rnnzoo.json`, and each vocabulary as `Vocabulary.save` has it.
 
+    Args:
+        model: the model.
+        path: the folder of the export.
+        format: its format.
+        tables: for each signature its `inputs` and `outputs`, with dtype and shape of each.
+        metrics: what to say of the model's worth.
+    """
+    sizes = _sizes(model)
+    for table in tables.values():
+        for name in sizes.keys() & table["inputs"].keys():
+            table["inputs"][name]["vocabulary"] = sizes[name]
     extra = (path / MANIFEST).parent
     extra.mkdir(exist_ok=True)
     kept = {}
@@ -88,10 +100,11 @@ def write_manifest(model: Any, path: pathlib.Path, metrics: dict) -> None:
             kept[side] = {"file": file.name, "tokens": len(vocabulary), "sha256": sha}
     manifest = {
         "format": FORMAT,
+        "written_as": format,
         "form": model.form,
         "name": model.name,
         "state": _states(model),
-        "signatures": _table(tf.saved_model.load(str(path)).signatures, _sizes(model)),
+        "signatures": tables,
         "vocabularies": kept,
         "weights_sha256": _weights_hash(model),
         "parameters": sum(int(np.prod(w.shape)) for w in _weights(model)),
@@ -134,25 +147,6 @@ def _sizes(model: Any) -> dict[str, int]:
     source, target = (model.blueprint.steps[side].vocabulary for side in ("source", "target"))
     sizes = {"source": source, "target": target, "inputs": model.blueprint.tokens}
     return {name: size for name, size in sizes.items() if size is not None}
-
-
-def _table(signatures: Any, sizes: dict[str, int]) -> dict[str, dict]:
-    """Inputs and outputs of each signature, as they stand in what was written."""
-
-    def described(specs: dict, sizes: dict) -> dict:
-        return {
-            key: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
-            | ({"vocabulary": sizes[key]} if key in sizes else {})
-            for key, spec in sorted(specs.items())
-        }
-
-    return {
-        name: {
-            "inputs": described(signature.structured_input_signature[1], sizes),
-            "outputs": described(signature.structured_outputs, {}),
-        }
-        for name, signature in sorted(signatures.items())
-    }
 
 
 def _weights(model: Any) -> list:

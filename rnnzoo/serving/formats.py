@@ -1,0 +1,60 @@
+"""An export in any of its formats; Keras must run on TensorFlow."""
+
+import pathlib
+import tempfile
+from typing import Any
+
+from rnnzoo.decoding import Beam
+from rnnzoo.serving.manifest import parts, vocabularies, write_manifest
+from rnnzoo.serving.saved_model import write_saved_model
+from rnnzoo.serving.signatures import Signature, pair_signatures, recurrent_signatures
+from rnnzoo.serving.tables import TokenTable
+from rnnzoo.serving.to_litert import write_litert
+from rnnzoo.serving.to_onnx import write_onnx
+from rnnzoo.serving.to_triton import write_triton
+
+FORMATS = ("tf_saved_model", "onnx", "litert", "triton")
+
+
+def write(
+    model: Any, path: pathlib.Path, *, format: str, beam: dict, metrics: dict, name: str
+) -> None:
+    """Writes `model` to the folder `path`, with its manifest.
+
+    Args:
+        model: a model of one of the three forms.
+        path: the folder to make.
+        format: one of `FORMATS`.
+        beam: the settings of `Beam` for the signature 'beam'.
+        metrics: what the manifest says of the model's worth.
+        name: the name that the model is served under.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        saved_model = format == "tf_saved_model"
+        tables = {
+            side: TokenTable(one, pathlib.Path(folder), f"{side}_tokens")
+            if one and saved_model
+            else None
+            for side, one in vocabularies(model).items()
+        }
+        signatures = _signatures(model, tables, beam)
+        if saved_model:
+            files = [one for table in tables.values() if table for one in table.tables]
+            written = write_saved_model(signatures, [*parts(model), *files], path)
+        elif format == "onnx":
+            written = write_onnx({k: s for k, s in signatures.items() if k in _PLAIN}, path)
+        elif format == "litert":
+            written = write_litert(signatures, [w for p in parts(model) for w in p.weights], path)
+        else:
+            written = write_triton(signatures, path, name)
+    write_manifest(model, path, format, written, metrics)
+
+
+# Signatures without decoding loops and strings.
+_PLAIN = ("serving_default", "initial_state", "step", "encode", "decode_step")
+
+
+def _signatures(model: Any, tables: dict, beam: dict) -> dict[str, Signature]:
+    if model.form == "encoder_decoder":
+        return pair_signatures(model, tables, Beam(**beam))
+    return recurrent_signatures(model, tables["prompt"])

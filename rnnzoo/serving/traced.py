@@ -1,0 +1,45 @@
+"""Signatures on their way to another format: their shapes, and what the format needs installed."""
+
+import importlib
+from typing import Any
+
+from rnnzoo.serving.signatures import Signature
+
+
+def specs_of(signature: Signature, batch: int | None = None, steps: int | None = None) -> dict:
+    """The `tf.TensorSpec` of each input.
+
+    Args:
+        signature: the signature.
+        batch: rows; None leaves them open.
+        steps: steps of `inputs` and `reset`; None leaves them open.
+    """
+    import tensorflow as tf
+
+    def shape(key: str, sizes: tuple) -> tuple:
+        time = steps if key in ("inputs", "reset") else None
+        return (batch, *(time if size is None else size for size in sizes))
+
+    return {
+        key: tf.TensorSpec(shape(key, sizes), dtype, name=key)
+        for key, (sizes, dtype) in signature.inputs.items()
+    }
+
+
+def described(specs: dict[str, Any]) -> dict[str, dict]:
+    """`specs` as the manifest has them."""
+    return {
+        key: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
+        for key, spec in sorted(specs.items())
+    }
+
+
+def needed(format: str, module: str) -> Any:
+    """The module that a format needs; ImportError that says how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"format={format!r} must have the package {module.split('.')[0]}; received none "
+            f"(pip install 'rnnzoo[{format}]')"
+        ) from error
