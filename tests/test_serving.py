@@ -128,13 +128,13 @@ def test_any_signature_can_be_called(pair):
 
 
 BAD_STEPS = {
-    "features": (np.zeros(3), r"inputs must have shape \('any', 'any', 2\)"),
+    "features": (np.zeros(3), r"inputs must have shape \(any, any, 2\)"),
     "rank": (np.zeros((1, 1, 2)), "received shape"),
     "no step": (np.zeros((0, 2)), "at least one of rank 2"),
     "text": (np.array(["a", "b"]), "received shape"),
     "nothing": (None, "received shape"),
-    "nan": (np.array([0.0, np.nan]), "inputs must be finite; received nan"),
-    "infinite": (np.array([np.inf, 0.0]), "inputs must be finite; received inf"),
+    "nan": (np.array([0.0, np.nan]), "inputs must be finite float32; received nan"),
+    "infinite": (np.array([np.inf, 0.0]), "inputs must be finite float32; received inf"),
 }
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from rnnzoo._checks import shown
-from rnnzoo.serving.manifest import fitting, read_manifest
-
-# The signature that a stream steps through, and what a stream starts from.
-_STEPS = {"encoder_decoder": "decode_step"}
+from rnnzoo.data.reading import as_array
+from rnnzoo.data.text import Vocabulary
+from rnnzoo.serving.manifest import MANIFEST, fitting, read_manifest
 
 
 class Stream:
@@ -20,12 +19,13 @@ class Stream:
     Made by `Served.new_stream`. A stream is an ordinary object: forget it and it is gone.
 
     Attributes:
+        served: the model.
         state: arrays by name, without batch: what the next step goes on from.
         steps: steps that it has made.
     """
 
     def __init__(self, served: "Served", state: dict[str, np.ndarray]):
-        self._served = served
+        self.served = served
         self.state, self.steps = dict(state), 0
 
     def step(self, inputs: Any) -> np.ndarray:
@@ -42,7 +42,7 @@ class Stream:
         Raises:
             ValueError: inputs of another shape or type.
         """
-        return self._served.step([self], [inputs])[0]
+        return self.served.step([self], [inputs])[0]
 
 
 class Served:
@@ -55,6 +55,7 @@ class Served:
         path: the folder.
         manifest: what `assets.extra/rnnzoo.json` says.
         signatures: names of the signatures, for `call`.
+        vocabularies: those of its sides, "prompt", or "source" and "target", where it has them.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -73,9 +74,14 @@ class Served:
                 "(pip install tensorflow-cpu)"
             ) from error
         self._tf = tf
+        extra = (self.path / MANIFEST).parent
+        self.vocabularies = {
+            side: Vocabulary.load(extra / entry["file"])
+            for side, entry in self.manifest["vocabularies"].items()
+        }
         self._loaded = tf.saved_model.load(str(self.path))
         self.signatures = tuple(sorted(self._loaded.signatures))
-        self._step = _STEPS.get(self.manifest["form"], "step")
+        self._step = "decode_step" if "decode_step" in self.signatures else "step"
         specs = self.manifest["signatures"][self._step]
         self._spec = specs["inputs"]["inputs"]
         self._timeless = len(specs["outputs"]["outputs"]["shape"]) == 2
@@ -169,9 +175,12 @@ class Served:
             moved = {k.removesuffix("_out"): v for k, v in results[i].items() if k[-4:] == "_out"}
             stream.state = {**stream.state, **moved}
             stream.steps += len(batches[i])
-        outputs = [result["outputs"] for result in results]
-        drop = [single and not self._timeless for single in singles]
-        return [y[0] if dropped else y for y, dropped in zip(outputs, drop)]
+        single = [one and not self._timeless for one in singles]
+        return [r["outputs"][0] if one else r["outputs"] for r, one in zip(results, single)]
+
+    def check(self, inputs: Any) -> None:
+        """ValueError unless `inputs` are what `Stream.step` takes."""
+        self._steps_of(inputs)
 
     def _run(self, streams: list, batches: list) -> dict:
         values = {"inputs": np.stack(batches)}
@@ -183,7 +192,7 @@ class Served:
     def _steps_of(self, value: Any) -> tuple[bool, np.ndarray]:
         """Whether `value` is a single step, and it as an array of steps."""
         rank = len(self._spec["shape"]) - 1
-        array = np.asarray(value)
+        array = as_array(value, "inputs")
         single = array.ndim == rank - 1
         array = array[None] if single else array
         fitting("inputs", array[None], self._spec)
@@ -202,8 +211,8 @@ class Served:
             )
         if len({id(stream) for stream in streams}) < len(streams):
             raise ValueError("every stream must come once in a call; received one twice")
-        if any(stream._served is not self for stream in streams):
-            raise ValueError("streams must be of this model; received one of another")
+        if any(stream.served is not self for stream in streams):
+            raise ValueError("streams must be of this model; received another's")
 
     def _encoded(self, source: Any) -> dict[str, np.ndarray]:
         source = np.asarray(source)[None]

@@ -12,6 +12,7 @@ import numpy as np
 
 from rnnzoo._checks import shown
 from rnnzoo.core import size_and_vocabulary
+from rnnzoo.data.reading import as_array
 from rnnzoo.data.text import Vocabulary
 from rnnzoo.inputs import vocabulary_of
 from rnnzoo.layers.recurrent import RecurrentLayer
@@ -36,25 +37,29 @@ def read_manifest(path: pathlib.Path) -> dict:
 
 def fitting(name: str, value: Any, spec: dict) -> np.ndarray:
     """`value` as an array of dtype and shape of `spec`; ValueError where it does not fit."""
-    array = np.asarray(value)
+    array = as_array(value, name)
     wanted, dtype = spec["shape"], spec["dtype"]
     fits = array.ndim == len(wanted) and all(w in (None, n) for w, n in zip(wanted, array.shape))
     kinds = {"float": "fiu", "int": "iu", "bool": "b", "string": "UOS"}
     kind = next(kinds[start] for start in kinds if dtype.startswith(start))
     if not fits or (array.dtype.kind not in kind and array.size):
+        shape = ", ".join("any" if size is None else str(size) for size in wanted)
         raise ValueError(
-            f"{name} must have shape {tuple('any' if n is None else n for n in wanted)} and dtype "
-            f"{dtype}; received shape {array.shape}, dtype {array.dtype}"
+            f"{name} must have shape ({shape}) and dtype {dtype}; "
+            f"received shape {array.shape}, dtype {array.dtype}"
         )
     if dtype == "string":
         return array
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite; received {array[~np.isfinite(array)][0]}")
     size = spec.get("vocabulary")
     if size is not None and array.size and (array.min() < 0 or array.max() >= size):
         wrong = array[(array < 0) | (array >= size)][0]
         raise ValueError(f"{name} must be token ids in 0 to {size - 1}; received {wrong}")
-    return array.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):
+        fitted = array.astype(dtype, copy=False)
+    if fitted.dtype.kind == "f" and not np.isfinite(fitted).all():
+        wrong = array[~np.isfinite(fitted)][0]
+        raise ValueError(f"{name} must be finite {dtype}; received {wrong}")
+    return fitted
 
 
 def vocabularies(model: Any) -> dict[str, Vocabulary | None]:

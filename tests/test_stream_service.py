@@ -1,0 +1,430 @@
+"""`recipes/serve.py` with real clients: WebSocket, HTTP, and a browser."""
+
+import asyncio
+import json
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import keras
+import numpy as np
+import pytest
+
+import rnnzoo
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+websockets = pytest.importorskip("websockets")
+if keras.backend.backend() == "jax":
+    pytest.skip("the service runs a SavedModel, on TensorFlow", allow_module_level=True)
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TEXT = "the cat sat on the mat.\n"
+LIMITS = {"max-streams": 70, "max-steps": 50, "max-bytes": 20_000, "idle": 3}
+
+
+class Service:
+    """The recipe in a process of its own, on a free port of 127.0.0.1."""
+
+    def __init__(self, path, **limits):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        options = [f"--{name}={value}" for name, value in limits.items()]
+        command = [sys.executable, ROOT / "recipes/serve.py", path, f"--port={self.port}", *options]
+        environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+        self.errors = (path.parent / "stderr.txt").open("w+")
+        self.process = subprocess.Popen(command, stderr=self.errors, env=environment)
+
+    def wait(self):
+        for _ in range(600):
+            try:
+                return self.get("/healthz")
+            except OSError:
+                assert self.process.poll() is None, self.stderr()
+                time.sleep(0.1)
+        raise TimeoutError(self.stderr())
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(20)
+        self.errors.close()
+
+    def stderr(self):
+        self.errors.flush()
+        return pathlib.Path(self.errors.name).read_text()
+
+    def get(self, path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            return answer.read().decode()
+
+    def send(self, path, body=b"", method="POST"):
+        """Status and JSON of the answer."""
+        body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        url = f"http://127.0.0.1:{self.port}{path}"
+        request = urllib.request.Request(url, body, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                status, content = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            status, content = error.code, error.read()
+        return status, json.loads(content) if content else None
+
+    def connect(self, query=""):
+        return websockets.connect(f"ws://127.0.0.1:{self.port}/stream{query}", open_timeout=20)
+
+    def metric(self, name):
+        return float(re.search(rf"^{name} (\S+)$", self.get("/metrics"), re.M).group(1))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """For each name the model and its export."""
+    folder = tmp_path_factory.mktemp("saved_models")
+    keras.utils.set_random_seed(1)
+    vocabulary = rnnzoo.data.Vocabulary.from_text(TEXT)
+    made = {
+        "text": rnnzoo.one_to_one(vocabulary=vocabulary, units=8),
+        "sensor": rnnzoo.one_to_one(features=2, units=[4, 4], outputs=3, cell="gru"),
+    }
+    for model in made.values():
+        for weight in model.trainable_weights:
+            weight.assign(weight * 3)
+    return {name: (model, model.export(folder / name / "1")) for name, model in made.items()}
+
+
+@pytest.fixture(scope="module")
+def services(models):
+    running = {name: Service(path, **LIMITS) for name, (_, path) in models.items()}
+    try:
+        for service in running.values():
+            service.wait()
+        yield running
+        for service in running.values():
+            assert service.process.poll() is None
+            assert "Traceback" not in service.stderr()
+    finally:
+        for service in running.values():
+            service.stop()
+
+
+async def ask(client, message):
+    await client.send(message if isinstance(message, (str, bytes)) else json.dumps(message))
+    return json.loads(await asyncio.wait_for(client.recv(), 20))
+
+
+def offline(model, x):
+    return np.array(model.step(x[None], model.initial_state(1))[0])[0]
+
+
+def test_many_connections_keep_their_states_apart(models, services):
+    """Half of them die in the middle, some are slow, one sends rubbish: the others see nothing."""
+    model, service = models["sensor"][0], services["sensor"]
+    data = np.random.default_rng(0).normal(size=(40, 12, 2)).astype("float32")
+
+    async def client(row):
+        async with service.connect() as connection:
+            got = []
+            for step, x in enumerate(data[row]):
+                if row % 4 == 1 and step == 5:
+                    connection.transport.abort()
+                    return got
+                if row % 4 == 2 and step % 4 == 0:
+                    await asyncio.sleep(0.05)
+                if row % 4 == 3 and step == 6:
+                    assert "error" in await ask(connection, {"inputs": "rubbish"})
+                answer = await ask(connection, {"inputs": x.tolist()})
+                got.append(answer["outputs"])
+                assert answer["steps"] == step + 1
+            return got
+
+    async def all_clients():
+        return await asyncio.gather(*map(client, range(len(data))))
+
+    calls = service.metric("rnnzoo_calls")
+    found = asyncio.run(all_clients())
+    for row, got in enumerate(found):
+        assert len(got) == (5 if row % 4 == 1 else 12)
+        np.testing.assert_allclose(got, offline(model, data[row])[: len(got)], rtol=1e-5, atol=1e-5)
+    # Steps of concurrent connections were run together.
+    assert service.metric("rnnzoo_calls") - calls < sum(map(len, found)) / 2
+
+
+def test_http_streams(models, services):
+    model, service = models["sensor"][0], services["sensor"]
+    x = np.random.default_rng(1).normal(size=(6, 2)).astype("float32")
+    status, made = service.send("/streams")
+    assert status == 201
+    path = f"/streams/{made['stream']}"
+    status, answers = service.send(path, {"inputs": x[:4].tolist()})
+    assert (status, answers[0]["steps"]) == (200, 4)
+    _, saved = service.send(path, {"save": True})
+    token = saved[0]["token"]
+    _, rest = service.send(path, {"inputs": x[4:].tolist()})
+    got = [*answers[0]["outputs"], *rest[0]["outputs"]]
+    np.testing.assert_allclose(got, offline(model, x), rtol=1e-5, atol=1e-5)
+    # The state was taken away, and is brought back into a new stream, and into this one.
+    _, other = service.send(f"/streams?token={token}")
+    for place, message in ((other["stream"], None), (made["stream"], {"load": token})):
+        if message:
+            assert service.send(f"/streams/{place}", message) == (200, [{"steps": 4}])
+        _, again = service.send(f"/streams/{place}", {"inputs": x[4:].tolist()})
+        np.testing.assert_array_equal(again[0]["outputs"], rest[0]["outputs"])
+    assert service.send(path, method="DELETE") == (204, None)
+    assert service.send(path, {"save": True})[0] == 404
+
+
+def test_text_is_written_piece_by_piece_and_goes_on(models, services):
+    model, service = models["text"][0], services["text"]
+
+    async def write(messages):
+        parts = []
+        async with service.connect() as client:
+            for message in messages:
+                answer = await ask(client, message)
+                while "text" in answer:
+                    parts.append(answer["text"])
+                    answer = json.loads(await client.recv())
+                assert answer == {"written": message["write"]}
+        return parts
+
+    greedy = {"temperature": 0, "prompt": "the c"}
+    parts = asyncio.run(write([{"write": 20, **greedy}, {"write": 10, "temperature": 0}]))
+    assert [len(part) for part in parts] == [8, 8, 4, 8, 2]
+    assert "".join(parts) == model.generate("the c", 30).text[0]
+    drawn = {"prompt": "the c", "write": 30, "seed": 5}
+    assert asyncio.run(write([drawn])) == asyncio.run(write([drawn]))
+    assert asyncio.run(write([drawn])) != asyncio.run(write([drawn | {"seed": 6}]))
+
+
+NAN = '{"inputs": [NaN, 1]}'
+BAD = {
+    "nothing": ("sensor", "", "a message must be JSON"),
+    "no JSON": ("sensor", "inputs", "a message must be JSON"),
+    "half a JSON": ("sensor", '{"inputs": [1', "a message must be JSON"),
+    "a list": ("sensor", "[1, 2]", "an object of JSON"),
+    "a number": ("sensor", "1", "an object of JSON"),
+    "deep": ("sensor", "[" * 9000, "a message must be JSON"),
+    "no key": ("sensor", {}, "one of the keys"),
+    "another key": ("sensor", {"input": [0, 0]}, "one of the keys"),
+    "two keys": ("sensor", {"inputs": [0, 0], "save": True}, "one of the keys"),
+    "extra": ("sensor", {"inputs": [0, 0], "seed": 1}, "inputs takes no"),
+    "null": ("sensor", {"inputs": None}, "inputs must"),
+    "text": ("sensor", {"inputs": "abc"}, "inputs must"),
+    "texts": ("sensor", {"inputs": ["a", "b"]}, "inputs must have shape"),
+    "objects": ("sensor", {"inputs": {"a": 1}}, "inputs must"),
+    "features": ("sensor", {"inputs": [0, 0, 0]}, "inputs must have shape"),
+    "rank": ("sensor", {"inputs": [[[0, 0]]]}, "inputs must"),
+    "ragged": ("sensor", {"inputs": [[0, 0], [0]]}, "entries of inputs must all have the same"),
+    "empty": ("sensor", {"inputs": []}, "inputs must"),
+    "nan": ("sensor", NAN, "numbers must be finite"),
+    "infinite": ("sensor", '{"inputs": [-Infinity, 1]}', "numbers must be finite"),
+    "overflow": ("sensor", '{"inputs": [1e999, 1]}', "inputs must be finite"),
+    "over float32": ("sensor", {"inputs": [1e300, 1]}, "inputs must be finite"),
+    "huge integer": ("sensor", {"inputs": [10**400, 1]}, "inputs must|a message must"),
+    "too many steps": ("sensor", {"inputs": [[0, 0]] * 51}, "at most 50 steps; received 51"),
+    "altered token": ("sensor", {"load": "AAAA"}, "must be what seal returned"),
+    "no token": ("sensor", {"load": 5}, "must be what seal returned"),
+    "write": ("sensor", {"write": 5}, "write is for models on tokens"),
+    "token too high": ("text", {"inputs": 99}, "token ids in 0 to"),
+    "token below 0": ("text", {"inputs": [0, -1]}, "token ids in 0 to"),
+    "fraction": ("text", {"inputs": 0.5}, "dtype int32"),
+    "boolean": ("text", {"inputs": [True]}, "dtype int32"),
+    "unknown letter": ("text", {"write": 5, "prompt": "the Z"}, "received 'Z' at position 4"),
+    "no prompt": ("text", {"write": 5}, "prompt must be a text"),
+    "prompt of numbers": ("text", {"write": 5, "prompt": [1]}, "prompt must be a text"),
+    "long prompt": ("text", {"write": 5, "prompt": "t" * 51}, "at most 50 tokens; received 51"),
+    "write nothing": ("text", {"write": 0, "prompt": "t"}, "write must be an integer from 1 to 50"),
+    "write too much": ("text", {"write": 51, "prompt": "t"}, "write must be an integer from 1"),
+    "write half": ("text", {"write": 1.5, "prompt": "t"}, "write must be an integer"),
+    "cold": (
+        "text",
+        {"write": 5, "prompt": "t", "temperature": -1},
+        "temperature must be a number",
+    ),
+    "seed": ("text", {"write": 5, "prompt": "t", "seed": "x"}, "seed must be an integer"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_messages_are_refused_and_change_nothing(services, case):
+    name, message, rule = BAD[case]
+    service = services[name]
+    good = {"inputs": [0.5, -1.0] if name == "sensor" else 1}
+
+    async def over_a_socket():
+        async with service.connect() as client:
+            error = await ask(client, message)
+            return error, await ask(client, good)
+
+    error, answer = asyncio.run(over_a_socket())
+    assert re.search(rule, error["error"])
+    assert "Traceback" not in error["error"] and "/" not in error["error"]
+    assert answer["steps"] == 1
+    _, stream = service.send("/streams")
+    path = f"/streams/{stream['stream']}"
+    body = message.encode() if isinstance(message, str) else message
+    status, error = service.send(path, body)
+    assert status == 400
+    assert re.search(rule, error["error"])
+    assert service.send(path, good)[1][0] == answer
+    service.send(path, method="DELETE")
+
+
+def test_bad_requests(services):
+    service = services["sensor"]
+    assert service.send("/streams/unknown", {"save": True}) == (
+        404,
+        {"error": "there is no stream 'unknown'"},
+    )
+    assert service.send("/streams?token=altered")[0] == 400
+    _, stream = service.send("/streams")
+    path = f"/streams/{stream['stream']}"
+    assert service.send(path, b"x" * 30_000)[0] == 413
+    _, saved = service.send(path, {"save": True})
+    token = saved[0]["token"]
+    altered = token[:60] + ("A" if token[60] != "A" else "B") + token[61:]
+    for wrong in (altered, token[:-4], token + "AAAA"):
+        assert service.send(f"/streams?token={wrong}")[0] == 400
+    assert service.send("/streams?token=" + token)[0] == 201
+
+    async def closed_with(send, query=""):
+        async with service.connect(query) as client:
+            if send is not None:
+                await client.send(send)
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await asyncio.wait_for(client.recv(), 20)
+        return closed.value.rcvd.code
+
+    assert asyncio.run(closed_with(b"bytes")) == 1003
+    assert asyncio.run(closed_with("x" * 30_000)) == 1009
+    assert asyncio.run(closed_with(None, "?token=altered")) == 1008
+    assert json.loads(service.get("/healthz"))
+
+
+def test_idle_streams_are_dropped_and_too_many_are_refused(services):
+    service = services["text"]
+    for _ in range(100):
+        if service.metric("rnnzoo_streams") == 0:
+            break
+        time.sleep(0.1)
+    made = [service.send("/streams") for _ in range(LIMITS["max-streams"])]
+    assert {status for status, _ in made} == {201}
+    status, error = service.send("/streams")
+    assert (status, "at most 70 streams" in error["error"]) == (429, True)
+
+    async def refused():
+        async with service.connect() as client:
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await asyncio.wait_for(client.recv(), 20)
+        return closed.value.rcvd.code
+
+    assert asyncio.run(refused()) == 1013
+    for _ in range(100):
+        if service.metric("rnnzoo_streams") == 0:
+            break
+        time.sleep(0.1)
+    assert service.send(f"/streams/{made[0][1]['stream']}", {"save": True})[0] == 404
+    assert service.send("/streams")[0] == 201
+
+    async def idle():
+        async with service.connect() as client:
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await asyncio.wait_for(client.recv(), 20)
+        return closed.value.rcvd.code
+
+    assert asyncio.run(idle()) == 1001
+
+
+def test_a_flood_is_answered_in_order(services):
+    """Messages sent without waiting are answered one after the other."""
+    service = services["sensor"]
+
+    async def flood():
+        async with service.connect() as client:
+            for _ in range(300):
+                await client.send('{"inputs": [0.1, 0.2]}')
+            return [json.loads(await client.recv())["steps"] for _ in range(300)]
+
+    assert asyncio.run(flood()) == list(range(1, 301))
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")
+def test_the_page_in_a_browser(services, tmp_path):
+    service = services["text"]
+    picture = asyncio.run(browse(service, tmp_path))
+    assert picture["written"].startswith("the cat")
+    assert len(picture["written"]) == len("the cat") + 40
+    assert picture["status"] == "40 tokens written"
+    assert (tmp_path / "page.png").stat().st_size > 5000
+
+
+async def browse(service, folder):
+    """The page after its form was filled in and sent, by the browser's own protocol."""
+    command = [
+        "chromium",
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--window-size=800,600",
+    ]
+    command += ["--remote-debugging-port=0", f"--user-data-dir={folder / 'profile'}", "about:blank"]
+    browser = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        port_file = folder / "profile" / "DevToolsActivePort"
+        for _ in range(300):
+            if port_file.exists() and port_file.read_text().count("\n"):
+                break
+            await asyncio.sleep(0.1)
+        port = port_file.read_text().split("\n")[0]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
+            pages = [page for page in json.load(answer) if page["type"] == "page"]
+        async with websockets.connect(pages[0]["webSocketDebuggerUrl"], max_size=None) as tab:
+            return await fill_in(tab, service, folder)
+    finally:
+        browser.terminate()
+        browser.wait(20)
+
+
+async def fill_in(tab, service, folder):
+    count = 0
+
+    async def command(method, **parameters):
+        nonlocal count
+        count += 1
+        await tab.send(json.dumps({"id": count, "method": method, "params": parameters}))
+        while True:
+            answer = json.loads(await asyncio.wait_for(tab.recv(), 20))
+            if answer.get("id") == count:
+                return answer["result"]
+
+    async def value(expression):
+        found = await command("Runtime.evaluate", expression=expression, returnByValue=True)
+        return found["result"].get("value")
+
+    async def until(expression):
+        for _ in range(200):
+            if await value(expression):
+                return
+            await asyncio.sleep(0.05)
+        raise TimeoutError(f"{expression}: {await value('document.body.innerText')}")
+
+    await command("Page.navigate", url=f"http://127.0.0.1:{service.port}/")
+    await until("document.getElementById('write') && !document.getElementById('write').disabled")
+    await value("document.getElementById('prompt').value = 'the cat'")
+    await value("document.getElementById('count').value = 40")
+    await value("document.getElementById('write').click()")
+    await until("document.getElementById('status').textContent.includes('written')")
+    shot = await command("Page.captureScreenshot")
+    (folder / "page.png").write_bytes(__import__("base64").b64decode(shot["data"]))
+    return {
+        name: await value(f"document.getElementById('{name}').textContent")
+        for name in ("written", "status")
+    }
