@@ -18,7 +18,6 @@ import numpy as np
 import rnnzoo
 from rnnzoo.curves import attention_map
 from rnnzoo.data import Vocabulary, read_pairs, read_text
-from rnnzoo.decoding import Beam
 from rnnzoo.metrics import edit_distance
 
 HERE = Path(__file__).resolve().parent
@@ -39,6 +38,7 @@ add("--batch", type=int, default=128)
 add("--beam", type=int, default=5, help="width of the beam search")
 add("--limit", type=int, help="test on this many words only")
 add("--seed", type=int, default=0)
+add("--name", help="export to saved_models/NAME/1")
 args = parser.parse_args()
 
 
@@ -68,6 +68,13 @@ def rates(answers: list[str], words: list[str], listed: dict[str, list[str]]) ->
         least, length = min(counts)
         wrong, errors, phonemes = wrong + (least > 0), errors + least, phonemes + length
     return 100 * wrong / len(words), 100 * errors / phonemes
+
+
+def smoothed(y, logits):
+    """Cross-entropy in nats, part of it against all phonemes alike."""
+    right = keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
+    alike = -keras.ops.mean(keras.ops.log_softmax(logits), axis=-1)
+    return (1 - args.smoothing) * right + args.smoothing * alike
 
 
 try:
@@ -110,28 +117,22 @@ rate = keras.optimizers.schedules.CosineDecay(
     args.rate / 25, updates - updates // 10, warmup_target=args.rate, warmup_steps=updates // 10
 )
 
-
-def smoothed(y, logits):
-    """Cross-entropy in nats, part of it against all phonemes alike."""
-    right = keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
-    alike = -keras.ops.mean(keras.ops.log_softmax(logits), axis=-1)
-    return (1 - args.smoothing) * right + args.smoothing * alike
-
-
 model.compile(keras.optimizers.Adam(rate, global_clipnorm=5.0), smoothed, metrics=["accuracy"])
 begin = time.time()
 model.fit(batches, epochs=args.epochs, verbose=2)
 minutes = (time.time() - begin) / 60
 
-lines, longest = [], max(len(said.split()) for said in train[1] + test[1])
-for name, sampler in (("greedy", "greedy"), (f"beam {args.beam}", Beam(args.beam))):
+lines, figures, longest = [], {}, max(len(said.split()) for said in train[1] + test[1])
+for name, sampler in (("greedy", "greedy"), (f"beam {args.beam}", rnnzoo.decoding.Beam(args.beam))):
     begin = time.time()
     found = model.generate(words, longest + 1, sampler, batch_size=256)
     speed = len(words) / (time.time() - begin)
     answers = found.text if name == "greedy" else [best[0] for best in found.text]
     wrong, errors = rates(answers, words, listed)
-    rate = f"{wrong:.2f} % of words wrong, {errors:.2f} % of phonemes"
-    lines.append(f"{name:18} {rate}, {speed:.0f} words/s")
+    figures[name] = f"{wrong:.2f} % of words wrong, {errors:.2f} % of phonemes"
+    lines.append(f"{name:18} {figures[name]}, {speed:.0f} words/s")
+if args.name:
+    model.export(HERE.parent / "saved_models" / args.name / "1", overwrite=True, metrics=figures)
 
 by_length = sorted(range(len(words)), key=lambda i: len(words[i]))[len(words) // 2 :]
 shown = by_length[:: max(1, len(words) // 9)][:4]
