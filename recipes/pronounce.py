@@ -21,7 +21,6 @@ from rnnzoo.data import Vocabulary, read_pairs, read_text
 from rnnzoo.metrics import edit_distance
 
 HERE = Path(__file__).resolve().parent
-
 parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
 add = parser.add_argument
 add("--data", type=Path, help="pairs, one 'word <tab> P H O N E M E S' a line (default: CMU)")

@@ -24,6 +24,7 @@ def export(
     *,
     beam: Beam | None = None,
     metrics: dict[str, Any] | None = None,
+    warm_up: bool = False,
 ) -> pathlib.Path:
     """The path of the folder written, in the `<name>/<version>` layout of TensorFlow Serving.
 
@@ -80,6 +81,8 @@ def export(
         overwrite: replace an existing version.
         beam: the search of the signature `beam`; `Beam(5, n_best=5)` by default.
         metrics: figures of the model's worth, for `rnnzoo.json`; what JSON can hold.
+        warm_up: write a request for each signature beside a SavedModel, which TensorFlow
+            Serving runs before it answers (`pip install 'rnnzoo[tf-serving]'`).
 
     Raises:
         ValueError: a path without a version; a model that is not of rnnzoo; another format, or
@@ -99,7 +102,9 @@ def export(
         raise ValueError(f"beam must be a rnnzoo.decoding.Beam or None; received {beam!r}")
     path = pathlib.Path(path)
     options = {"format": format, "beam": dict(vars(beam)), "metrics": _plain(metrics or {})}
-    options["name"] = path.absolute().parent.name
+    options |= {"name": path.absolute().parent.name, "warm_up": bool(warm_up)}
+    if warm_up and format != "tf_saved_model":
+        raise ValueError(f"warm_up=True is for format='tf_saved_model'; received format={format!r}")
     with written_aside(path, overwrite) as written:
         if keras.backend.backend() == "tensorflow":
             write(model, written, **options)

@@ -112,7 +112,7 @@ def served(tmp_path_factory):
     def export(name):
         (folder / name).mkdir()
         options = {"beam": Beam(3, 0.5, n_best=2)} if name == "words" else {}
-        models[name].export(folder / name / "1", metrics={"nats": 1.5}, **options)
+        models[name].export(folder / name / "1", metrics={"nats": 1.5}, warm_up=True, **options)
 
     with ThreadPoolExecutor(2 if keras.backend.backend() == "jax" else 1) as pool:
         list(pool.map(export, models))
@@ -240,6 +240,24 @@ def test_the_manifest_tells_what_there_is(served, name):
         states = {key: value["shape"] for key, value in manifest["state"].items()}
         assert states == {"h_0": [4], "c_0": [4], "h_1": [5], "c_1": [5]}
         assert {value["initial"] for value in manifest["state"].values()} == {"zeros"}
+
+
+def test_every_warm_up_request_is_answered(served):
+    """TensorFlow Serving, which sends them, wants a request of each signature that works."""
+    import tensorflow as tf
+    from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+    for name, (_, path, _) in served.items():
+        signatures = tf.saved_model.load(str(path)).signatures
+        file = path / "assets.extra" / "tf_serving_warmup_requests"
+        logs = [PredictionLog.FromString(r.numpy()) for r in tf.data.TFRecordDataset(str(file))]
+        requests = [log.predict_log.request for log in logs]
+        assert {r.model_spec.signature_name for r in requests} == set(signatures)
+        for request in requests:
+            assert request.model_spec.name == name
+            inputs = {k: tf.constant(tf.make_ndarray(v)) for k, v in request.inputs.items()}
+            found = signatures[request.model_spec.signature_name](**inputs)
+            assert all(value.shape[0] == 1 for value in found.values())
 
 
 def test_the_export_is_small(served):

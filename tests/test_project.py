@@ -49,7 +49,7 @@ ORDER = [
     "serving.conversation",
     "serving.conversations",
     "serving",
-    "serving.saved_model serving.to_onnx serving.to_litert",
+    "serving.saved_model serving.to_onnx serving.to_litert serving.warm_up",
     "serving.to_triton",
     "serving.formats",
     "export",

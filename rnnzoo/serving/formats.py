@@ -12,12 +12,20 @@ from rnnzoo.serving.tables import TokenTable
 from rnnzoo.serving.to_litert import write_litert
 from rnnzoo.serving.to_onnx import write_onnx
 from rnnzoo.serving.to_triton import write_triton
+from rnnzoo.serving.warm_up import write_warm_up
 
 FORMATS = ("tf_saved_model", "onnx", "litert", "triton")
 
 
 def write(
-    model: Any, path: pathlib.Path, *, format: str, beam: dict, metrics: dict, name: str
+    model: Any,
+    path: pathlib.Path,
+    *,
+    format: str,
+    beam: dict,
+    metrics: dict,
+    name: str,
+    warm_up: bool,
 ) -> None:
     """Writes `model` to the folder `path`, with its manifest.
 
@@ -28,6 +36,7 @@ def write(
         beam: the settings of `Beam` for the signature 'beam'.
         metrics: what the manifest says of the model's worth.
         name: the name that the model is served under.
+        warm_up: whether to write requests for TensorFlow Serving beside a SavedModel.
     """
     with tempfile.TemporaryDirectory() as folder:
         saved_model = format == "tf_saved_model"
@@ -41,6 +50,9 @@ def write(
         if saved_model:
             files = [one for table in tables.values() if table for one in table.tables]
             written = write_saved_model(signatures, [*parts(model), *files], path)
+            if warm_up:
+                known = next(filter(None, vocabularies(model).values()), None)
+                write_warm_up(written, path, name, known.tokens[-1] if known else "")
         elif format == "onnx":
             written = write_onnx({k: s for k, s in signatures.items() if k in _PLAIN}, path)
         elif format == "litert":

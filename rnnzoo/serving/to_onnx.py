@@ -27,7 +27,7 @@ STEPPING = ("step", "decode_step")
 
 
 def _convert(signature: Signature, file: pathlib.Path, steps: int | None) -> dict:
-    convert = needed("onnx", "tf2onnx.convert")
+    convert = needed("format='onnx'", "tf2onnx.convert", "onnx")
     import tensorflow as tf
 
     specs = specs_of(signature, steps=steps)

@@ -34,12 +34,12 @@ def described(specs: dict[str, Any]) -> dict[str, dict]:
     }
 
 
-def needed(format: str, module: str) -> Any:
-    """The module that a format needs; ImportError that says how to install it."""
+def needed(option: str, module: str, extra: str) -> Any:
+    """The module that an option of `export` needs; ImportError that says how to install it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"format={format!r} must have the package {module.split('.')[0]}; received none "
-            f"(pip install 'rnnzoo[{format}]')"
+            f"{option} must have the package {module.split('.')[0]}; received none "
+            f"(pip install 'rnnzoo[{extra}]')"
         ) from error

@@ -1,0 +1,153 @@
+"""Latency of one served step at batch 1, by format, beside PyTorch's `nn.LSTM`.
+
+Every format runs the same model: token in, logits and state out, the state fed back as a service
+does. Median and 99th percentile in microseconds. PyTorch is measured where it is installed.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+
+import rnnzoo
+
+VOCABULARY = 65
+SIZES = {"1x128": [128], "2x512": [512, 512]}
+
+
+def in_memory(model, folder):
+    def step(state):
+        _, state = model.step(np.array([[3]], "int32"), state)
+        return state
+
+    return step, model.initial_state(1)
+
+
+def saved_model(model, folder):
+    signatures = tf.saved_model.load(str(model.export(folder / "tf" / "1"))).signatures
+    token, reset = tf.constant([[3]]), tf.constant([[False]])
+
+    def step(state):
+        found = signatures["step"](inputs=token, reset=reset, **state)
+        return {name: found[f"{name}_out"] for name in state}
+
+    return step, signatures["initial_state"](like=tf.constant([0]))
+
+
+def fed(model) -> tuple[dict, dict]:
+    token = {"inputs": np.array([[3]], "int32"), "reset": np.array([[False]])}
+    return token, {key: np.array(value) for key, value in model.initial_state(1).items()}
+
+
+def onnx(model, folder):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = os.cpu_count()
+    file = str(model.export(folder / "onnx" / "1", "onnx") / "step.onnx")
+    session = onnxruntime.InferenceSession(file, options)
+    token, state = fed(model)
+    names = [f"{name}_out" for name in state]
+
+    def step(state):
+        _, *new = session.run(["outputs", *names], {**token, **state})
+        return dict(zip(state, new))
+
+    return step, state
+
+
+def litert(model, folder):
+    from ai_edge_litert.interpreter import Interpreter
+
+    file = str(model.export(folder / "litert" / "1", "litert") / "step.tflite")
+    run = Interpreter(model_path=file, num_threads=os.cpu_count()).get_signature_runner("step")
+    token, state = fed(model)
+
+    def step(state):
+        found = run(**token, **state)
+        return {name: found[f"{name}_out"] for name in state}
+
+    return step, state
+
+
+def torch_step(units: list[int], script: bool):
+    import torch
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = torch.nn.Embedding(VOCABULARY, units[0])
+            self.lstm = torch.nn.LSTM(units[0], units[0], len(units), batch_first=True)
+            self.out = torch.nn.Linear(units[0], VOCABULARY)
+
+        def forward(self, token, h, c):
+            hidden, (h, c) = self.lstm(self.table(token), (h, c))
+            return self.out(hidden), h, c
+
+    torch.set_num_threads(os.cpu_count())
+    model = Model().eval()
+    zeros = torch.zeros(len(units), 1, units[0])
+    token = torch.tensor([[3]])
+    run = torch.jit.trace(model, (token, zeros, zeros)) if script else model
+
+    def step(state):
+        with torch.inference_mode():
+            _, h, c = run(token, *state)
+        return h, c
+
+    return step, (zeros, zeros)
+
+
+def microseconds(step, state, steps: int) -> tuple[float, float]:
+    for _ in range(50):
+        state = step(state)
+    times = []
+    for _ in range(steps):
+        begin = time.perf_counter()
+        state = step(state)
+        times.append(time.perf_counter() - begin)
+    return tuple(float(np.percentile(times, p) * 1e6) for p in (50, 99))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    args = parser.parse_args()
+    table: dict[str, dict] = {}
+    for size, units in SIZES.items():
+        model = rnnzoo.one_to_one(vocabulary=VOCABULARY, units=units)
+        ways = {
+            "model.step": lambda folder: in_memory(model, folder),
+            "SavedModel": lambda folder: saved_model(model, folder),
+            "ONNX": lambda folder: onnx(model, folder),
+            "LiteRT": lambda folder: litert(model, folder),
+            "PyTorch eager": lambda folder: torch_step(units, False),
+            "PyTorch jit": lambda folder: torch_step(units, True),
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            for name, make in ways.items():
+                try:
+                    made = make(Path(folder))
+                except ImportError as error:
+                    print(f"{name}: left out, {error}")
+                    continue
+                table.setdefault(name, {})[size] = microseconds(*made, args.steps)
+    if args.json:
+        print(json.dumps(table))
+        return
+    print(f"{'microseconds a step':20}" + "".join(f"{size:>22}" for size in SIZES))
+    for name, row in table.items():
+        cells = (f"{median:.0f} (99 %: {tail:.0f})" for median, tail in row.values())
+        print(f"{name:20}" + "".join(f"{cell:>22}" for cell in cells))
+
+
+if __name__ == "__main__":
+    main()
