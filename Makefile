@@ -42,7 +42,7 @@ wheel: $(STAMP)  ## build the wheel, install it into a clean environment, use it
 	rm -rf build dist
 	$(BIN)/python -m build --outdir dist . > /dev/null
 	$(PYTHON) -m venv build/clean
-	build/clean/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) dist/*.whl
+	build/clean/bin/python -m pip install --quiet --no-compile --disable-pip-version-check $(CONSTRAINTS) dist/*.whl
 	cd build && clean/bin/python ../tests/wheel_check.py
 	rm -rf build/clean
 
