@@ -127,7 +127,8 @@ def test_a_beam_over_a_pair_holds_true_scores():
         length = found.lengths[row, best]
         target = found.tokens[row, best, :length]
         source = pairs.row_of(x, row)["source"]
-        outputs = np.array(model({"source": source, "target": [np.append(target, 0)]}))[0]
+        target_in = np.append(target, 0)[None].astype("int32")
+        outputs = np.array(pairs.forward(model, {"source": source, "target": target_in}))[0]
         outputs[:, model.start] = -1e9
         scored = np.append(target, [model.end] if length < 5 else [])
         logs = log_softmax(outputs)[np.arange(len(scored)), scored.astype(int)]
@@ -144,7 +145,7 @@ def test_real_values_are_fed_back():
     found = model.generate(source, steps=5, batch_size=2)
     target = np.zeros((3, 5, 2), "float32")
     for t in range(5):  # what comes out at step t, given all before it
-        target[:, t] = np.array(model({"source": source, "target": target}))[:, t]
+        target[:, t] = pairs.forward(model, {"source": source, "target": target})[:, t]
     close(found, target)
 
 
