@@ -28,7 +28,7 @@ def gradients(function, arrays):
         import jax
 
         arrays = [jax.numpy.asarray(a) for a in arrays]
-        found = jax.grad(function, argnums=tuple(range(len(arrays))))(*arrays)
+        found = jax.jit(jax.grad(function, argnums=tuple(range(len(arrays)))))(*arrays)
         return [np.array(g) for g in found]
     import tensorflow as tf
 
