@@ -90,6 +90,15 @@ def test_single_steps_and_many_steps(sensor):
     np.testing.assert_allclose(long, alone(model, x), rtol=1e-5, atol=1e-6)
 
 
+def test_a_model_with_one_answer_gives_it_after_any_steps(folder):
+    model = rnnzoo.many_to_one(features=FEATURES, units=3, outputs=2, cell="simple_rnn")
+    model, served = exported(folder, "many", model)
+    x = np.random.default_rng(3).normal(size=(5, FEATURES)).astype("float32")
+    stream = served.new_stream()
+    assert stream.step(x[0]).shape == stream.step(x[1:4]).shape == (2,)
+    np.testing.assert_allclose(stream.step(x[4]), alone(model, x), rtol=1e-5, atol=1e-6)
+
+
 def test_a_state_can_be_taken_away_and_brought_back(sensor):
     model, served = sensor
     x = np.random.default_rng(2).normal(size=(6, FEATURES)).astype("float32")
