@@ -30,7 +30,7 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("--units", type=int, default=128)
     add("--attention", choices=["none", "dot", "additive"], default="dot")
     add("--dropout", type=float, default=0.2)
-    add("--epochs", type=int, default=20)
+    add("--epochs", type=int, default=12)
     add("--rate", type=float, default=4e-3, help="highest learning rate")
     add("--batch", type=int, default=64)
     add("--seed", type=int, default=0)

@@ -15,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf
 
 parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-parser.add_argument("path", type=Path, help="the export, such as saved_models/shakespeare/1")
+parser.add_argument("path", type=Path, help="the export, such as saved_models/char_lm/1")
 parser.add_argument("--prompt", default="\n", help="text to go on from, or a word to say")
 parser.add_argument("--temperature", type=float, default=0.7, help="0: the likeliest always")
 parser.add_argument("--characters", type=int, default=400)

@@ -264,3 +264,5 @@ def test_the_export_is_small(served):
     for model, path, _ in served.values():
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         assert size < 1.5 * 4 * model.count_params() + 2e6
+        values = (path / "variables" / "variables.data-00000-of-00001").stat().st_size
+        assert values < 4 * model.count_params() + 10_000  # once, with the graph of objects

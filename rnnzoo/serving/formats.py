@@ -49,7 +49,7 @@ def write(
         signatures = _signatures(model, tables, beam)
         if saved_model:
             files = [one for table in tables.values() if table for one in table.tables]
-            written = write_saved_model(signatures, [*parts(model), *files], path)
+            written = write_saved_model(signatures, files, path)
             if warm_up:
                 known = next(filter(None, vocabularies(model).values()), None)
                 write_warm_up(written, path, name, known.tokens[-1] if known else "")
