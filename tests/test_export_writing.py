@@ -38,7 +38,7 @@ MODELS = {
     "values": {"source_vocabulary": 9, "target_features": 3, "units": 4, "cell": "simple_rnn"},
 }
 if keras.backend.backend() == "jax":
-    MODELS = {name: MODELS[name] for name in ("text", "words")}
+    MODELS = {"words": MODELS["words"]}
 PROMPTS = ["ab", "c", "gé\nf", "a"]
 SETTINGS = {
     "max_length": np.array([6, 3, 9, 1], "int32"),
@@ -144,6 +144,7 @@ def sampler_of(row):
     return Sample(temperature, seed=seed) if temperature else "greedy"
 
 
+@pytest.mark.skipif("text" not in MODELS, reason="each export takes seconds on JAX")
 def test_prompts_of_many_lengths_are_continued(served):
     model, _, found = served["text"]
     given = calls_for("text", model)["tokens"][1]

@@ -6,8 +6,14 @@ import runpy
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+
+if keras.backend.backend() == "jax":
+    pytest.skip(
+        "what recipes use is tested on JAX; compiling them takes minutes", allow_module_level=True
+    )
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING = ("char_lm", "speaker", "chorales", "scan", "pronounce", "forecast")
