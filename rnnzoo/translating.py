@@ -15,16 +15,11 @@ from rnnzoo.stepwise import CONSTANTS
 
 def write_tokens(model: Any, source: Any, chosen: Options, batch_size: int) -> Generated:
     """The target tokens for `source`, written until the end token."""
-    start = model.start
 
     def build() -> Callable:
         def run(inputs: dict) -> dict:
-            encoded = model.encode(inputs)
-            state = {key: encoded[key] for key in model.state_names}
-            step = decoder_step(model, encoded, chosen.sampler.copies)
-            tokens = ops.full((ops.shape(inputs["source"])[0],), start, dtype="int32")
-            found = chosen.decode(step, state, tokens, inputs["values"])._asdict()
-            return {key: found[key] for key in _KEPT if found[key] is not None}
+            begun = begin_target(model, inputs, chosen.sampler.copies)
+            return kept(chosen.decode(*begun, inputs["values"]))
 
         return run
 
@@ -41,11 +36,7 @@ def write_values(model: Any, source: Any, steps: int, batch_size: int) -> np.nda
 
     def build() -> Callable:
         def run(inputs: dict) -> dict:
-            encoded = model.encode(inputs)
-            rows = ops.shape(inputs["source"])[0]
-            zeros = ops.zeros((rows, steps, model.blueprint.target_features), model.compute_dtype)
-            own = {"inputs": zeros, "truth": ops.zeros((rows, steps), "bool")}
-            return {"outputs": model.decode({**encoded, **own})["outputs"]}
+            return {"outputs": own_outputs(model, inputs, steps)}
 
         return run
 
@@ -53,10 +44,36 @@ def write_values(model: Any, source: Any, steps: int, batch_size: int) -> np.nda
     return _in_batches(model, source, batch_size, run, lambda rows: {})["outputs"]
 
 
-_KEPT = ("tokens", "lengths", "scores", "alignment")
+def begin_target(model: Any, batch: dict, copies: int) -> tuple[Callable, dict, Tensor]:
+    """Traced: step function, states and first tokens, with which decoding a target begins.
+
+    Args:
+        model: an encoder-decoder to tokens.
+        batch: `source` and `source_mask`.
+        copies: rows of the state for each row of the batch.
+    """
+    encoded = model.encode(batch)
+    state = {key: encoded[key] for key in model.state_names}
+    tokens = ops.full((ops.shape(batch["source"])[0],), model.start, dtype="int32")
+    return _decoder_step(model, encoded, copies), state, tokens
 
 
-def decoder_step(model: Any, encoded: dict[str, Tensor], copies: int) -> Callable:
+def own_outputs(model: Any, batch: dict, steps: Any) -> Tensor:
+    """Traced: `steps` outputs of a real-valued decoder that is fed what it wrote."""
+    encoded = model.encode(batch)
+    rows = ops.shape(batch["source"])[0]
+    zeros = ops.zeros((rows, steps, model.blueprint.target_features), model.compute_dtype)
+    own = {"inputs": zeros, "truth": ops.zeros((rows, steps), "bool")}
+    return model.decode({**encoded, **own})["outputs"]
+
+
+def kept(found: Any) -> dict[str, Tensor]:
+    """What of a `Decoded` is shown to users, by name."""
+    names = ("tokens", "lengths", "scores", "alignment")
+    return {name: getattr(found, name) for name in names if getattr(found, name) is not None}
+
+
+def _decoder_step(model: Any, encoded: dict[str, Tensor], copies: int) -> Callable:
     """One step of the decoder as decoding wants it, over the memory in `encoded`."""
     constants = {
         key: ops.repeat(encoded[key], copies, axis=0) if copies > 1 else encoded[key]

@@ -120,6 +120,23 @@ async def ask(client, message):
     return json.loads(await asyncio.wait_for(client.recv(), 20))
 
 
+async def closed_with(service, send=None, query=""):
+    """The code with which the service closes a connection that sends this."""
+    async with service.connect(query) as client:
+        if send is not None:
+            await client.send(send)
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            await asyncio.wait_for(client.recv(), 20)
+    return closed.value.rcvd.code
+
+
+def wait_until_all_are_dropped(service):
+    for _ in range(100):
+        if service.metric("rnnzoo_streams") == 0:
+            return
+        time.sleep(0.1)
+
+
 def offline(model, x):
     return np.array(model.step(x[None], model.initial_state(1))[0])[0]
 
@@ -295,52 +312,25 @@ def test_bad_requests(services):
         assert service.send(f"/streams?token={wrong}")[0] == 400
     assert service.send("/streams?token=" + token)[0] == 201
 
-    async def closed_with(send, query=""):
-        async with service.connect(query) as client:
-            if send is not None:
-                await client.send(send)
-            with pytest.raises(websockets.ConnectionClosed) as closed:
-                await asyncio.wait_for(client.recv(), 20)
-        return closed.value.rcvd.code
-
-    assert asyncio.run(closed_with(b"bytes")) == 1003
-    assert asyncio.run(closed_with("x" * 30_000)) == 1009
-    assert asyncio.run(closed_with(None, "?token=altered")) == 1008
+    assert asyncio.run(closed_with(service, b"bytes")) == 1003
+    assert asyncio.run(closed_with(service, "x" * 30_000)) == 1009
+    assert asyncio.run(closed_with(service, None, "?token=altered")) == 1008
     assert json.loads(service.get("/healthz"))
 
 
 def test_idle_streams_are_dropped_and_too_many_are_refused(services):
     service = services["text"]
-    for _ in range(100):
-        if service.metric("rnnzoo_streams") == 0:
-            break
-        time.sleep(0.1)
+    wait_until_all_are_dropped(service)
     made = [service.send("/streams") for _ in range(LIMITS["max-streams"])]
     assert {status for status, _ in made} == {201}
     status, error = service.send("/streams")
     assert (status, "at most 70 streams" in error["error"]) == (429, True)
 
-    async def refused():
-        async with service.connect() as client:
-            with pytest.raises(websockets.ConnectionClosed) as closed:
-                await asyncio.wait_for(client.recv(), 20)
-        return closed.value.rcvd.code
-
-    assert asyncio.run(refused()) == 1013
-    for _ in range(100):
-        if service.metric("rnnzoo_streams") == 0:
-            break
-        time.sleep(0.1)
+    assert asyncio.run(closed_with(service)) == 1013
+    wait_until_all_are_dropped(service)
     assert service.send(f"/streams/{made[0][1]['stream']}", {"save": True})[0] == 404
     assert service.send("/streams")[0] == 201
-
-    async def idle():
-        async with service.connect() as client:
-            with pytest.raises(websockets.ConnectionClosed) as closed:
-                await asyncio.wait_for(client.recv(), 20)
-        return closed.value.rcvd.code
-
-    assert asyncio.run(idle()) == 1001
+    assert asyncio.run(closed_with(service)) == 1001
 
 
 def test_a_flood_is_answered_in_order(services):

@@ -5,7 +5,7 @@ import tempfile
 from typing import Any
 
 from rnnzoo.decoding import Beam
-from rnnzoo.serving.manifest import parts, vocabularies, write_manifest
+from rnnzoo.serving.manifest import vocabularies, weights_of, write_manifest
 from rnnzoo.serving.saved_model import write_saved_model
 from rnnzoo.serving.signatures import Signature, pair_signatures, recurrent_signatures
 from rnnzoo.serving.tables import TokenTable
@@ -39,24 +39,24 @@ def write(
         warm_up: whether to write requests for TensorFlow Serving beside a SavedModel.
     """
     with tempfile.TemporaryDirectory() as folder:
-        saved_model = format == "tf_saved_model"
+        saved_model, known = format == "tf_saved_model", vocabularies(model)
         tables = {
             side: TokenTable(one, pathlib.Path(folder), f"{side}_tokens")
             if one and saved_model
             else None
-            for side, one in vocabularies(model).items()
+            for side, one in known.items()
         }
         signatures = _signatures(model, tables, beam)
         if saved_model:
             files = [one for table in tables.values() if table for one in table.tables]
             written = write_saved_model(signatures, files, path)
             if warm_up:
-                known = next(filter(None, vocabularies(model).values()), None)
-                write_warm_up(written, path, name, known.tokens[-1] if known else "")
+                first = next(filter(None, known.values()), None)
+                write_warm_up(written, path, name, first.tokens[-1] if first else "")
         elif format == "onnx":
             written = write_onnx({k: s for k, s in signatures.items() if k in _PLAIN}, path)
         elif format == "litert":
-            written = write_litert(signatures, [w for p in parts(model) for w in p.weights], path)
+            written = write_litert(signatures, weights_of(model), path)
         else:
             written = write_triton(signatures, path, name)
     write_manifest(model, path, format, written, metrics)

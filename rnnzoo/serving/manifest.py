@@ -73,7 +73,7 @@ def vocabularies(model: Any) -> dict[str, Vocabulary | None]:
     }
 
 
-def parts(model: Any) -> list[keras.Model]:
+def _parts(model: Any) -> list[keras.Model]:
     """The functional models whose weights an export holds."""
     return [model.encoder, model.decoder] if model.form == "encoder_decoder" else [model.core]
 
@@ -112,7 +112,7 @@ def write_manifest(
         "signatures": tables,
         "vocabularies": kept,
         "weights_sha256": _weights_hash(model),
-        "parameters": sum(int(np.prod(w.shape)) for w in _weights(model)),
+        "parameters": sum(int(np.prod(w.shape)) for w in weights_of(model)),
         "versions": _versions(),
         "metrics": metrics,
     }
@@ -129,7 +129,7 @@ def _states(model: Any) -> dict[str, dict]:
     names = model.state_names if pair else model.initial_state(1)
     learned = any(
         layer.learned_initial_state
-        for part in parts(model)
+        for part in _parts(model)
         for layer in part._flatten_layers()
         if isinstance(layer, RecurrentLayer)
     )
@@ -154,14 +154,15 @@ def _sizes(model: Any) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if size is not None}
 
 
-def _weights(model: Any) -> list:
-    weights = [w for part in parts(model) for w in part.weights]
+def weights_of(model: Any) -> list:
+    """The weights that an export holds, each once."""
+    weights = [w for part in _parts(model) for w in part.weights]
     return list({id(w): w for w in weights}.values())
 
 
 def _weights_hash(model: Any) -> str:
     digest = hashlib.sha256()
-    for weight in _weights(model):
+    for weight in weights_of(model):
         digest.update(f"{weight.path} {tuple(weight.shape)} {weight.dtype}\n".encode())
         digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
     return digest.hexdigest()

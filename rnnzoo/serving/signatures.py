@@ -10,7 +10,7 @@ from rnnzoo.continuing import continues, read_prompt, token_step
 from rnnzoo.decoding import Beam, Sample, decode
 from rnnzoo.layers.recurrent import Tensor
 from rnnzoo.serving.tables import TokenTable
-from rnnzoo.translating import decoder_step
+from rnnzoo.translating import begin_target, kept, own_outputs
 
 # What every signature that writes takes for each row.
 _SETTINGS = {"max_length": ((), "int32"), "temperature": ((), "float32"), "seed": ((), "int32")}
@@ -69,7 +69,7 @@ def _continuing(model: Any, table: TokenTable | None, states: dict) -> dict[str,
         state = {key: batch[key] for key in states}
         found = write(batch["prompt"], batch["prompt_lengths"], state, batch)
         carried = {f"{key}_out": value for key, value in found.state.items()}
-        return _written(found) | carried | {"last": found.last}
+        return kept(found) | carried | {"last": found.last}
 
     def generate_text(batch: dict) -> dict:
         prompt, lengths = table.encode(batch["text"])
@@ -88,7 +88,7 @@ def pair_signatures(
 ) -> dict[str, Signature]:
     """The signatures of an encoder-decoder `model`; `tables` know the tokens of its sides."""
     decoder = model.decoder
-    kept = [key for key in decoder.input if key != "inputs"]
+    names = [key for key in decoder.input if key != "inputs"]
     source = {"source": _spec(model.encoder.input["source"]), "source_lengths": _COUNT}
     target = {"target": _spec(decoder.input["inputs"], open_time=True), "target_lengths": _COUNT}
 
@@ -97,12 +97,12 @@ def pair_signatures(
 
     def encode(batch: dict) -> dict:
         encoded = model.encode(model.standardize(batch))
-        return {key: ops.copy(encoded[key]) for key in kept}
+        return {key: ops.copy(encoded[key]) for key in names}
 
     def decode_step(batch: dict) -> dict:
         return _out(model.decode(dict(batch)), model.state_names)
 
-    step = {"inputs": target["target"], **{key: _spec(decoder.input[key]) for key in kept}}
+    step = {"inputs": target["target"], **{key: _spec(decoder.input[key]) for key in names}}
     signatures = {
         "serving_default": Signature(whole, source | target),
         "encode": Signature(encode, source),
@@ -115,17 +115,14 @@ def pair_signatures(
 
 def _translating(model: Any, tables: dict, beam: Beam, source: dict) -> dict[str, Signature]:
     def write(batch: dict, sampler: Any) -> Any:
-        encoded = model.encode(model.standardize(batch))
-        state = {key: encoded[key] for key in model.state_names}
-        step = decoder_step(model, encoded, sampler.copies)
-        first = ops.full(ops.shape(batch["source_lengths"]), model.start, dtype="int32")
-        return decode(step, state, first, end=model.end, **_settings(batch, sampler))
+        begun = begin_target(model, model.standardize(batch), sampler.copies)
+        return decode(*begun, end=model.end, **_settings(batch, sampler))
 
     def generate(batch: dict) -> dict:
-        return _written(write(batch, _sampler(batch)))
+        return kept(write(batch, _sampler(batch)))
 
     def search(batch: dict) -> dict:
-        return _written(write(batch, beam))
+        return kept(write(batch, beam))
 
     def generate_text(batch: dict) -> dict:
         tokens, lengths = tables["source"].encode(batch["text"])
@@ -145,16 +142,10 @@ def _translating(model: Any, tables: dict, beam: Beam, source: dict) -> dict[str
 
 def _values(model: Any, source: dict) -> Signature:
     """What a decoder of real values writes when it is fed its own outputs."""
-    features = model.blueprint.target_features
 
     def generate(batch: dict) -> dict:
-        encoded = model.encode(model.standardize(batch))
-        rows, steps = ops.shape(batch["steps"])[0], ops.max(batch["steps"])
-        fed = {
-            "inputs": ops.zeros((rows, steps, features), model.compute_dtype),
-            "truth": ops.zeros((rows, steps), "bool"),
-        }
-        outputs = model.decode({**encoded, **fed})["outputs"]
+        steps = ops.max(batch["steps"])
+        outputs = own_outputs(model, model.standardize(batch), steps)
         wanted = ops.arange(steps) < batch["steps"][:, None]
         return {"outputs": ops.where(wanted[..., None], outputs, 0)}
 
@@ -184,8 +175,3 @@ def _settings(batch: dict, sampler: Any = None) -> dict[str, Any]:
     limits = batch["max_length"]
     longest = ops.max(limits)
     return {"sampler": sampler or _sampler(batch), "max_length": longest, "limits": limits}
-
-
-def _written(found: Any) -> dict[str, Tensor]:
-    kept = ("tokens", "lengths", "scores", "alignment")
-    return {key: getattr(found, key) for key in kept if getattr(found, key) is not None}

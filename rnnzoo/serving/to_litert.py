@@ -6,7 +6,7 @@ from typing import Any
 
 from rnnzoo.layers.recurrent import portable
 from rnnzoo.serving.signatures import Signature
-from rnnzoo.serving.traced import described, specs_of
+from rnnzoo.serving.traced import described, specs_of, step_of
 
 
 def write_litert(
@@ -24,12 +24,7 @@ def write_litert(
     """
     import tensorflow as tf
 
-    if "step" not in signatures:
-        raise ValueError(
-            "format='litert' writes the signature step of one-to-one and many-to-one models; "
-            f"received an encoder-decoder, which has {', '.join(signatures)}"
-        )
-    step = signatures["step"]
+    step = step_of(signatures, "litert")
     specs = specs_of(step, batch=1, steps=1)
 
     def function(**inputs: Any) -> dict:

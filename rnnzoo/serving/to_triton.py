@@ -4,6 +4,7 @@ import pathlib
 
 from rnnzoo.serving.signatures import Signature
 from rnnzoo.serving.to_onnx import write_onnx
+from rnnzoo.serving.traced import step_of
 
 _TYPES = {"float32": "TYPE_FP32", "float64": "TYPE_FP64", "int32": "TYPE_INT32"}
 
@@ -13,13 +14,13 @@ _CONFIG = """\
 name: "{name}"
 backend: "onnxruntime"
 default_model_filename: "step.onnx"
-max_batch_size: {rows}
+max_batch_size: 64
 {inputs}
 {outputs}
 sequence_batching {{
-  max_sequence_idle_microseconds: {idle}
+  max_sequence_idle_microseconds: 60000000
   oldest {{
-    max_candidate_sequences: {streams}
+    max_candidate_sequences: 1024
     max_queue_delay_microseconds: 1000
   }}
   control_input [
@@ -64,42 +65,24 @@ _STATE = """\
 
 
 def write_triton(
-    signatures: dict[str, Signature],
-    path: pathlib.Path,
-    name: str,
-    *,
-    rows: int = 64,
-    streams: int = 1024,
-    idle_seconds: float = 60.0,
+    signatures: dict[str, Signature], path: pathlib.Path, name: str
 ) -> dict[str, dict]:
     """Writes `step.onnx`, and `config.pbtxt` beside it; returns what it takes and gives.
 
     Args:
         signatures: those of a one-to-one or many-to-one model. A learned initial state works
             too: `reset` sets it, whatever the state is.
-        path: the folder of the version; Triton wants `config.pbtxt` one folder above it, where
-            `config_of` says it to be.
+        path: the folder of the version; Triton wants `config.pbtxt` one folder above it.
         name: the model's name for Triton, that of its folder.
-        rows: sequences that step together at most.
-        streams: sequences that the server holds at most.
-        idle_seconds: after which a sequence is dropped.
 
     Raises:
         ValueError: a model without the signature `step`.
     """
-    if "step" not in signatures:
-        raise ValueError(
-            "format='triton' writes the signature step of one-to-one and many-to-one models; "
-            f"received an encoder-decoder, which has {', '.join(signatures)}"
-        )
-    tables = write_onnx({"step": signatures["step"]}, path)
+    tables = write_onnx({"step": step_of(signatures, "triton")}, path)
     step = tables["step"]
     states = [key for key in step["inputs"] if f"{key}_out" in step["outputs"]]
     text = _CONFIG.format(
         name=name,
-        rows=rows,
-        streams=streams,
-        idle=int(idle_seconds * 1e6),
         inputs=_TENSOR.format(kind="input", **_fields("inputs", step["inputs"]["inputs"])),
         outputs=_TENSOR.format(kind="output", **_fields("outputs", step["outputs"]["outputs"])),
         states="\n".join(_STATE.format(**_fields(key, step["inputs"][key])) for key in states),

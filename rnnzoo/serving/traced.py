@@ -26,6 +26,16 @@ def specs_of(signature: Signature, batch: int | None = None, steps: int | None =
     }
 
 
+def step_of(signatures: dict[str, Signature], format: str) -> Signature:
+    """The signature `step`; ValueError that names `format` where a model has none."""
+    if "step" not in signatures:
+        raise ValueError(
+            f"format={format!r} writes the signature step of one-to-one and many-to-one models; "
+            f"received an encoder-decoder, which has {', '.join(signatures)}"
+        )
+    return signatures["step"]
+
+
 def described(specs: dict[str, Any]) -> dict[str, dict]:
     """`specs` as the manifest has them."""
     return {
