@@ -25,6 +25,9 @@ $(STAMP): pyproject.toml setup.cfg requirements-lock.txt
 
 demo: $(STAMP)  ## train a character model on Shakespeare, export it, serve it (minutes)
 	$(BIN)/python recipes/char_lm.py
+	@echo; echo "The exports that come with the project:"
+	$(BIN)/python recipes/serve_saved_model.py saved_models/shakespeare/1 --prompt ROMEO:
+	$(BIN)/python recipes/serve_saved_model.py saved_models/pronounce/1 --prompt recurrent --temperature 0
 
 test: lint unit-tensorflow unit-jax wheel  ## everything CI checks
 

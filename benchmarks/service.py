@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--units", type=int, default=256)
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds to gather steps for")
     args = parser.parse_args()
     model = rnnzoo.one_to_one(features=FEATURES, units=args.units, outputs=4)
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
@@ -81,6 +82,7 @@ def main() -> None:
         port = free.getsockname()[1]
         free.close()
         command = [sys.executable, ROOT / "recipes" / "serve.py", path, f"--port={port}"]
+        command += ["--delay", str(args.delay)]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
             for _ in range(600):

@@ -1,7 +1,9 @@
 """Latency of one served step at batch 1, by format, beside PyTorch's `nn.LSTM`.
 
 Every format runs the same model: token in, logits and state out, the state fed back as a service
-does. Median and 99th percentile in microseconds. PyTorch is measured where it is installed.
+does. "empty signature" is a SavedModel with the same inputs that only hands them back: what
+TensorFlow itself takes for a call. Median and 99th percentile in microseconds, of all rounds, in
+which the formats take turns. PyTorch is measured where it is installed.
 """
 
 import argparse
@@ -39,6 +41,29 @@ def saved_model(model, folder):
         return {name: found[f"{name}_out"] for name in state}
 
     return step, signatures["initial_state"](like=tf.constant([0]))
+
+
+def empty_signature(model, folder):
+    served = tf.saved_model.load(str(model.export(folder / "full" / "1"))).signatures["step"]
+    specs = {
+        key: tf.TensorSpec([None] * len(spec.shape), spec.dtype, name=key)
+        for key, spec in served.structured_input_signature[1].items()
+    }
+
+    def same(batch):
+        return {f"{key}_out": tf.identity(value) for key, value in batch.items()}
+
+    call = tf.function(same, input_signature=[specs])
+    tf.saved_model.save(tf.Module(), str(folder / "empty"), signatures=call)
+    call = tf.saved_model.load(str(folder / "empty")).signatures["serving_default"]
+    token, reset = tf.constant([[3]]), tf.constant([[False]])
+    state = {key: tf.constant(value) for key, value in model.initial_state(1).items()}
+
+    def step(state):
+        found = call(inputs=token, reset=reset, **state)
+        return {name: found[f"{name}_out"] for name in state}
+
+    return step, state
 
 
 def fed(model) -> tuple[dict, dict]:
@@ -105,41 +130,56 @@ def torch_step(units: list[int], script: bool):
     return step, (zeros, zeros)
 
 
-def microseconds(step, state, steps: int) -> tuple[float, float]:
+def times(step, state, steps: int) -> list[float]:
+    """Seconds of each of `steps` steps, after some that warm up."""
     for _ in range(50):
         state = step(state)
-    times = []
+    found = []
     for _ in range(steps):
         begin = time.perf_counter()
         state = step(state)
-        times.append(time.perf_counter() - begin)
-    return tuple(float(np.percentile(times, p) * 1e6) for p in (50, 99))
+        found.append(time.perf_counter() - begin)
+    return found
+
+
+def made(units: list[int], folder: Path) -> dict[str, tuple]:
+    """By name, a step and its first state, of every contestant that is installed."""
+    model = rnnzoo.one_to_one(vocabulary=VOCABULARY, units=units)
+    ways = {
+        "model.step": lambda: in_memory(model, folder),
+        "SavedModel": lambda: saved_model(model, folder),
+        "empty signature": lambda: empty_signature(model, folder),
+        "ONNX": lambda: onnx(model, folder),
+        "LiteRT": lambda: litert(model, folder),
+        "PyTorch eager": lambda: torch_step(units, False),
+        "PyTorch jit": lambda: torch_step(units, True),
+    }
+    contestants = {}
+    for name, make in ways.items():
+        try:
+            contestants[name] = make()
+        except ImportError as error:
+            print(f"{name}: left out, {error}")
+    return contestants
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=500, help="in a round")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     args = parser.parse_args()
     table: dict[str, dict] = {}
     for size, units in SIZES.items():
-        model = rnnzoo.one_to_one(vocabulary=VOCABULARY, units=units)
-        ways = {
-            "model.step": lambda folder: in_memory(model, folder),
-            "SavedModel": lambda folder: saved_model(model, folder),
-            "ONNX": lambda folder: onnx(model, folder),
-            "LiteRT": lambda folder: litert(model, folder),
-            "PyTorch eager": lambda folder: torch_step(units, False),
-            "PyTorch jit": lambda folder: torch_step(units, True),
-        }
         with tempfile.TemporaryDirectory() as folder:
-            for name, make in ways.items():
-                try:
-                    made = make(Path(folder))
-                except ImportError as error:
-                    print(f"{name}: left out, {error}")
-                    continue
-                table.setdefault(name, {})[size] = microseconds(*made, args.steps)
+            contestants = made(units, Path(folder))
+            seconds = {name: [] for name in contestants}
+            for _ in range(args.rounds):
+                for name, contestant in contestants.items():
+                    seconds[name] += times(*contestant, args.steps)
+        for name, found in seconds.items():
+            percentiles = np.percentile(found, (50, 99)) * 1e6
+            table.setdefault(name, {})[size] = percentiles.tolist()
     if args.json:
         print(json.dumps(table))
         return

@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
 parser.add_argument("path", type=Path, help="an export, such as saved_models/char_lm/1")
 parser.add_argument("--port", type=int, default=8000, help="on 127.0.0.1")
-parser.add_argument("--delay", type=float, default=0.002, help="seconds to gather steps for")
+parser.add_argument("--delay", type=float, default=0.0, help="seconds to gather steps for")
 parser.add_argument("--max-streams", type=int, default=1000)
 parser.add_argument("--max-steps", type=int, default=1000, help="in one message")
 parser.add_argument("--max-bytes", type=int, default=1 << 18, help="of one message")

@@ -1,5 +1,7 @@
 """Recurrent layers: against NumPy, against the stock layers, against themselves in pieces."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -88,7 +90,7 @@ def test_gradient_by_hand_equals_plain_differentiation(name, options, dtype, tol
         )
         return weighed(ops.stack(hidden, axis=1), state)
 
-    def by_hand(x, kernel, recurrent, bias, *states):
+    def by_hand(keep, x, kernel, recurrent, bias, *states):
         after = name == "GRU" and options.get("reset_after", True)
         projected = ops.matmul(ops.transpose(x, (1, 0, 2)), kernel) + (bias[0] if after else bias)
         flags = [ops.transpose(ops.convert_to_tensor(f))[..., None] for f in (reset, mask)]
@@ -101,15 +103,17 @@ def test_gradient_by_hand_equals_plain_differentiation(name, options, dtype, tol
             tuple(states[n:]),
             *flags,
             ops.convert_to_tensor(drop),
+            keep,
         )
         return weighed(ops.transpose(hidden, (1, 0, 2)), state)
 
     arrays = [x, *weights, *states]
-    found, wanted = gradients(by_hand, arrays), gradients(plain, arrays)
+    wanted = gradients(plain, arrays)
     assert all(np.abs(g).max() > 0 for g in wanted)
-    for got, expected in zip(found, wanted):
-        assert got.dtype == dtype
-        close(got, expected, tolerance)
+    for keep in (True, False):
+        for got, expected in zip(gradients(partial(by_hand, keep), arrays), wanted):
+            assert got.dtype == dtype
+            close(got, expected, tolerance)
 
 
 @every_cell

@@ -46,6 +46,7 @@ def recurrence(
     reset: Tensor | None = None,
     mask: Tensor | None = None,
     drop: Tensor | None = None,
+    keep: bool = True,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The hidden states of all steps and the last state.
 
@@ -59,12 +60,14 @@ def recurrence(
         mask: `(time, batch, 1)` bool, False where a step is padding, which holds the state.
         drop: `(batch, units)` factors on the hidden state where it meets the recurrent
             weights (recurrent dropout, the same at every step; Gal & Ghahramani, 2016).
+        keep: whether the loop keeps what its gradient needs. Otherwise only the hidden states
+            are stored, and a gradient asked for all the same runs the loop again.
 
     Returns:
         `(time, batch, units)` hidden states and a tuple of `(batch, units)`.
     """
     args = (projected, *weights, *state, *(initial or (None,) * len(state)), reset, mask, drop)
-    loop = _Loop(cell, len(weights), len(state))
+    loop = _Loop(cell, len(weights), len(state), keep)
     hidden, *last = backend.custom_gradient(loop.forward, loop.backward, args)
     return hidden, tuple(last)
 
@@ -72,8 +75,8 @@ def recurrence(
 class _Loop:
     """Forward and backward pass over all steps, as `backend.custom_gradient` wants them."""
 
-    def __init__(self, cell: type, weights: int, states: int):
-        self.cell, self.weights, self.states = cell, weights, states
+    def __init__(self, cell: type, weights: int, states: int, keep: bool):
+        self.cell, self.weights, self.states, self.keep = cell, weights, states, keep
 
     def unpack(self, args: tuple) -> tuple:
         w, s = self.weights, self.states
@@ -92,14 +95,17 @@ class _Loop:
             used = tuple(_restart(restart, s, i) for s, i in zip(state, initial))
             new, kept = self.cell.forward(z, used, weights, drop)
             new = tuple(_select(valid, n, u) for n, u in zip(new, used))
-            return new, (*new, *kept)
+            return new, (*new, *kept) if self.keep else new[:1]
 
-        widths = [units] * self.states + self.cell.kept_widths(units)
+        widths = [units] * self.states + self.cell.kept_widths(units) if self.keep else [units]
         last, ys = backend.scan(step, state, [projected, *flags], widths)
-        states, kept = ys[: self.states], ys[self.states :]
-        return (states[0], *last), (args, states, kept)
+        residuals = (args, ys[: self.states], ys[self.states :]) if self.keep else args
+        return (ys[0], *last), residuals
 
     def backward(self, residuals: tuple, gradients: tuple) -> list:
+        if not self.keep:
+            loop = _Loop(self.cell, self.weights, self.states, keep=True)
+            return loop.backward(loop.forward(*residuals)[1], gradients)
         args, states, kept = residuals
         projected, weights, state, initial, reset, mask, drop = self.unpack(args)
         flags = [f for f in (reset, mask) if f is not None]

@@ -188,7 +188,7 @@ class RecurrentLayer:
             for f in (reset, mask)
         ]
         hidden, state = recurrence(
-            self.recurrent_cell(), projected, tuple(weights), state, initial, *flags, drop
+            self.recurrent_cell(), projected, tuple(weights), state, initial, *flags, drop, training
         )
         return ops.transpose(hidden, (1, 0, 2)), state
 

@@ -29,7 +29,8 @@ class Batcher:
 
     Args:
         served: what `rnnzoo.load_served` returned.
-        delay: seconds to gather steps for, at least 0.
+        delay: seconds that a step waits for others where no call is running, at least 0.
+            Steps that come during a call are gathered in any case.
         max_batch: steps in one call at most.
         max_waiting: steps that wait at most; beyond it `Overloaded` is raised.
 
@@ -38,7 +39,7 @@ class Batcher:
     """
 
     def __init__(
-        self, served: Served, delay: float = 0.002, max_batch: int = 256, max_waiting: int = 4096
+        self, served: Served, delay: float = 0.0, max_batch: int = 256, max_waiting: int = 4096
     ):
         if not isinstance(delay, (int, float)) or isinstance(delay, bool) or not delay >= 0:
             raise ValueError(f"delay must be seconds, at least 0; received delay={shown(delay)}")

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from rnnzoo import backend
 from rnnzoo.continuing import continues, read_prompt, token_step
 from rnnzoo.decoding import Beam, Sample, decode
-from rnnzoo.layers.recurrent import Tensor
 from rnnzoo.serving.tables import TokenTable
 from rnnzoo.translating import begin_target, kept, own_outputs
 
@@ -61,20 +61,21 @@ def recurrent_signatures(model: Any, table: TokenTable | None) -> dict[str, Sign
 def _continuing(model: Any, table: TokenTable | None, states: dict) -> dict[str, Signature]:
     one = token_step(model)
 
-    def write(prompt: Tensor, lengths: Tensor, state: dict, batch: dict) -> Any:
-        last, state = read_prompt(one, prompt, lengths, state)
-        return decode(one, state, last, **_settings(batch))
-
     def generate(batch: dict) -> dict:
         state = {key: batch[key] for key in states}
-        found = write(batch["prompt"], batch["prompt_lengths"], state, batch)
+        last, state = read_prompt(one, batch["prompt"], batch["prompt_lengths"], state)
+        found = decode(one, state, last, **_settings(batch))
         carried = {f"{key}_out": value for key, value in found.state.items()}
         return kept(found) | carried | {"last": found.last}
 
+    generate = backend.compile_call(model, generate)  # one function of the graph, used twice
+
     def generate_text(batch: dict) -> dict:
         prompt, lengths = table.encode(batch["text"])
-        found = write(prompt, lengths, model.initial_state(ops.shape(lengths)[0]), batch)
-        return {"text": table.decode(found.tokens, found.lengths), "scores": found.scores}
+        read = {"prompt": prompt, "prompt_lengths": lengths}
+        read |= model.initial_state(ops.shape(lengths)[0])
+        found = generate(read | {key: batch[key] for key in _SETTINGS})
+        return {"text": table.decode(found["tokens"], found["lengths"]), "scores": found["scores"]}
 
     prompt = {"prompt": ((None,), "int32"), "prompt_lengths": _COUNT}
     signatures = {"generate": Signature(generate, prompt | states | _SETTINGS)}
@@ -121,15 +122,17 @@ def _translating(model: Any, tables: dict, beam: Beam, source: dict) -> dict[str
     def generate(batch: dict) -> dict:
         return kept(write(batch, _sampler(batch)))
 
+    generate = backend.compile_call(model, generate)  # one function of the graph, used twice
+
     def search(batch: dict) -> dict:
         return kept(write(batch, beam))
 
     def generate_text(batch: dict) -> dict:
         tokens, lengths = tables["source"].encode(batch["text"])
-        read = {"source": tokens, "source_lengths": lengths, **batch}
-        found = write(read, _sampler(batch))
-        text = tables["target"].decode(found.tokens, found.lengths)
-        return {"text": text, "scores": found.scores}
+        read = {"source": tokens, "source_lengths": lengths}
+        found = generate(read | {key: batch[key] for key in _SETTINGS})
+        text = tables["target"].decode(found["tokens"], found["lengths"])
+        return {"text": text, "scores": found["scores"]}
 
     signatures = {
         "generate": Signature(generate, source | _SETTINGS),
