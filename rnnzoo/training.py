@@ -31,6 +31,7 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
         self.sampling: Any = None  # how a decoder is fed its own outputs, where it is
         self._cut: Cut | None = None
         self._only_shapes = False
+        self._compiled_for: tuple | None = None  # the settings that went into train_function
         self.generators: dict = {}  # compiled functions of `generate`
 
     def fit(
@@ -135,13 +136,15 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
 
     def train_on_batch(self, x: Any, y: Any = None, **kwargs: Any) -> Any:
         """Metrics of one update on one batch, as `keras.Model.train_on_batch`."""
-        self._prepare_batch(self.training_carry, x)
-        return super().train_on_batch(x, y, **kwargs)
+        with self._configured(None):
+            self._prepare_batch(self.training_carry, x)
+            return super().train_on_batch(x, y, **kwargs)
 
     def test_on_batch(self, x: Any, y: Any = None, **kwargs: Any) -> Any:
         """Metrics of one batch, as `keras.Model.test_on_batch`."""
-        self._prepare_batch(self.evaluation_carry, x)
-        return super().test_on_batch(x, y, **kwargs)
+        with self._configured(None):
+            self._prepare_batch(self.evaluation_carry, x)
+            return super().test_on_batch(x, y, **kwargs)
 
     def predict_on_batch(self, x: Any) -> np.ndarray:
         """Outputs of one batch, as `keras.Model.predict_on_batch`."""
@@ -222,14 +225,13 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
         for callback in inputs.callback_list(callbacks):
             if hasattr(callback, "configure"):
                 callback.configure(self)
-        changed = (self.truncation, self.sampling) != (before[0], before[2])
-        if changed:
-            self.train_function = self.test_function = None
         if self.truncation is not before[0]:
             self.jit_compile = self.jit_compile or (self._auto_jit and self._xla_fits())
+        wanted = self.truncation, self.sampling, self.jit_compile
+        if wanted != self._compiled_for:  # else a second `fit` uses what the first compiled
+            self.train_function = self.test_function = None
+            self._compiled_for = wanted
         try:
             yield
         finally:
             self.truncation, self.reset_every, self.sampling, self.jit_compile = before
-            if changed:
-                self.train_function = self.test_function = None

@@ -8,6 +8,7 @@ alike and run in one compiled loop, and the last may be short (Williams & Peng, 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
@@ -60,16 +61,17 @@ def align_right(batch: dict, mask: str = "mask") -> dict:
     return {key: move(value) for key, value in batch.items()}
 
 
+@dataclass(frozen=True)
 class Truncation:
     """Runs a training step window by window.
 
-    Args:
+    Attributes:
         window: steps to propagate back through, at least 1.
         stride: steps between updates, 1 to `window`.
     """
 
-    def __init__(self, window: int, stride: int):
-        self.window, self.stride = window, stride
+    window: int
+    stride: int
 
     def run(self, model: Any, step: Callable, forward: Callable, state: Any, data: Any) -> Any:
         """The training state after all windows of one batch.

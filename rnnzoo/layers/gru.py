@@ -7,13 +7,6 @@ from rnnzoo.layers.recurrence import Tensor, dot, sequence_product
 from rnnzoo.layers.recurrent import RecurrentLayer
 
 
-def _mix_gradient(z: Tensor, candidate: Tensor, h: Tensor, dh: Tensor) -> tuple:
-    """Gradients of `h' = z * h + (1 - z) * tanh(a)` with respect to a and to z's sum."""
-    d_candidate = dh * (1.0 - z) * (1.0 - candidate * candidate)
-    d_update = dh * (h - candidate) * z * (1.0 - z)
-    return d_candidate, d_update
-
-
 class GRUCell:
     """One step with the reset gate after the product (`reset_after=True`, as cuDNN).
 
@@ -22,15 +15,17 @@ class GRUCell:
         z, r = sigmoid(p_z + q_z, p_r + q_r)      k = tanh(p_k + r * q_k)
         h' = z * h + (1 - z) * k
 
-    Backward, with `a = dh' (1 - z) (1 - k^2)` and `dz = dh' (h - k) z (1 - z)`:
+    Backward, with `e = (1 - z) (1 - k^2)`, one factor of all that depends on the step alone:
 
-        dr = a q_k r (1 - r)      dp = [dz, dr, a]      dq = [dz, dr, a r]
-        back to h: dh' z + (dq @ U.T) * drop
+        dp = [dh', dh', dh'] * m     m = [(h - k) z (1 - z), e q_k r (1 - r), e]
+        dq = [dp_z, dp_r, dp_k r]    back to h: dh' z + (dq @ U.T) * drop
         dU = sum over steps of (h * drop).T @ dq        db = sum of dq
     """
 
     @staticmethod
-    def forward(projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None) -> tuple:
+    def forward(
+        projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None, keep: bool
+    ) -> tuple:
         (h,) = state
         kernel, bias = weights
         hidden = h if drop is None else h * drop
@@ -40,20 +35,22 @@ class GRUCell:
         z, r = ops.split(gates, 2, axis=-1)
         q_k = q[:, 2 * units :]
         k = ops.tanh(projected[:, 2 * units :] + r * q_k)
-        return (z * h + (1.0 - z) * k,), (gates, k, q_k)
+        new = (z * h + (1.0 - z) * k,)
+        if not keep:
+            return new, ()
+        e = (1.0 - z) * (1.0 - k * k)
+        factors = [(h - k) * z * (1.0 - z), e * q_k * r * (1.0 - r), e]
+        return new, (ops.concatenate(factors, axis=-1), z, r)
 
     @staticmethod
-    def backward(
-        kept: tuple, state: tuple, new: tuple, gradient: tuple, weights: tuple, drop: Tensor | None
-    ) -> tuple:
-        (gates, k, q_k), (h,), (dh,) = kept, state, gradient
-        z, r = ops.split(gates, 2, axis=-1)
-        a, dz = _mix_gradient(z, k, h, dh)
-        dr = a * q_k * r * (1.0 - r)
-        dq = ops.concatenate([dz, dr, a * r], axis=-1)
-        through = dot(dq, ops.transpose(weights[0]), dh.dtype)
+    def backward(kept: tuple, gradient: tuple, turned: Tensor, drop: Tensor | None) -> tuple:
+        (m, z, r), (dh,) = kept, gradient
+        units = dh.shape[-1]
+        dp = m * ops.concatenate([dh, dh, dh], axis=-1)
+        dq = ops.concatenate([dp[:, : 2 * units], dp[:, 2 * units :] * r], axis=-1)
+        through = dot(dq, turned, dh.dtype)
         through = through if drop is None else through * drop
-        return ops.concatenate([dz, dr, a], axis=-1), dq, (dh * z + through,)
+        return dp, dq, (dh * z + through,)
 
     @staticmethod
     def weight_gradients(kept: tuple, hidden: Tensor, d_recurrent: Tensor) -> tuple:
@@ -64,7 +61,7 @@ class GRUCell:
 
     @staticmethod
     def kept_widths(units: int) -> list[int]:
-        return [2 * units, units, units]
+        return [3 * units, units, units]
 
     @staticmethod
     def recurrent_width(units: int) -> int:
@@ -79,14 +76,17 @@ class ResetBeforeGRUCell:
         z, r = sigmoid(p_zr + s @ U_zr)      k = tanh(p_k + (r * s) @ U_k)
         h' = z * h + (1 - z) * k
 
-    Backward, with a and dz as in `GRUCell`, `e = a @ U_k.T`, and `dr = e s r (1 - r)`:
+    Backward, with e as in `GRUCell` and `a = dh' e`, `v = a @ U_k.T`:
 
-        dp = [dz, dr, a]      back to h: dh' z + (e r + [dz, dr] @ U_zr.T) * drop
-        dU_zr = sum of s.T @ [dz, dr]      dU_k = sum of (r * s).T @ a
+        dp = [dh' (h - k) z (1 - z), v s r (1 - r), a]
+        back to h: dh' z + (v r + dp_zr @ U_zr.T) * drop
+        dU_zr = sum of s.T @ dp_zr      dU_k = sum of (r * s).T @ a
     """
 
     @staticmethod
-    def forward(projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None) -> tuple:
+    def forward(
+        projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None, keep: bool
+    ) -> tuple:
         (h,) = state
         (kernel,) = weights
         s = h if drop is None else h * drop
@@ -94,37 +94,34 @@ class ResetBeforeGRUCell:
         gates = ops.sigmoid(projected[:, : 2 * units] + dot(s, kernel[:, : 2 * units], h.dtype))
         z, r = ops.split(gates, 2, axis=-1)
         k = ops.tanh(projected[:, 2 * units :] + dot(r * s, kernel[:, 2 * units :], h.dtype))
-        return (z * h + (1.0 - z) * k,), (gates, k)
+        new = (z * h + (1.0 - z) * k,)
+        if not keep:
+            return new, ()
+        e = (1.0 - z) * (1.0 - k * k)
+        return new, ((h - k) * z * (1.0 - z), s * r * (1.0 - r), e, z, r)
 
     @staticmethod
-    def backward(
-        kept: tuple, state: tuple, new: tuple, gradient: tuple, weights: tuple, drop: Tensor | None
-    ) -> tuple:
-        (gates, k), (h,), (dh,) = kept, state, gradient
-        units = h.shape[-1]
-        kernel = ops.transpose(weights[0])
-        s = h if drop is None else h * drop
-        z, r = ops.split(gates, 2, axis=-1)
-        a, dz = _mix_gradient(z, k, h, dh)
-        e = dot(a, kernel[2 * units :], dh.dtype)
-        d_gates = ops.concatenate([dz, e * s * r * (1.0 - r)], axis=-1)
-        through = e * r + dot(d_gates, kernel[: 2 * units], dh.dtype)
+    def backward(kept: tuple, gradient: tuple, turned: Tensor, drop: Tensor | None) -> tuple:
+        (of_z, of_r, e, z, r), (dh,) = kept, gradient
+        units = dh.shape[-1]
+        a = dh * e
+        v = dot(a, turned[2 * units :], dh.dtype)
+        d_gates = ops.concatenate([dh * of_z, v * of_r], axis=-1)
+        through = v * r + dot(d_gates, turned[: 2 * units], dh.dtype)
         through = through if drop is None else through * drop
         return ops.concatenate([d_gates, a], axis=-1), None, (dh * z + through,)
 
     @staticmethod
     def weight_gradients(kept: tuple, hidden: Tensor, d_recurrent: Tensor) -> tuple:
-        gates, k = kept
-        units = k.shape[-1]
-        dtype = hidden.dtype
+        r = kept[-1]
+        units, dtype = r.shape[-1], hidden.dtype
         of_gates = sequence_product(hidden, d_recurrent[..., : 2 * units], dtype)
-        r = gates[..., units:]
         of_candidate = sequence_product(hidden * r, d_recurrent[..., 2 * units :], dtype)
         return (ops.concatenate([of_gates, of_candidate], axis=-1),)
 
     @staticmethod
     def kept_widths(units: int) -> list[int]:
-        return [2 * units, units]
+        return [units] * 5
 
     @staticmethod
     def recurrent_width(units: int) -> int:

@@ -12,50 +12,43 @@ class LSTMCell:
 
     With `z = projected + (h * drop) @ U` and `i, f, o = sigmoid(z_i, z_f, z_o)`, `g = tanh(z_g)`:
 
-        c' = f * c + i * g          h' = o * tanh(c')
+        c' = f * c + i * g          h' = o * t,  t = tanh(c')
 
-    Given `dh` and `dc` of h' and c', and `t = tanh(c')`:
+    Given `dh` and `dc` of h' and c', all that depends on the step alone is one factor:
 
-        dc += dh * o * (1 - t^2)
-        di = dc * g,  df = dc * c,  dg = dc * i,  do = dh * t
-        dz_k = dk * k * (1 - k) for i, f, o, and dz_g = dg * (1 - g^2)
+        dc += dh * a                a = o * (1 - t^2)
+        dz = [dc, dc, dc, dh] * k   k = [g i (1 - i), c f (1 - f), i (1 - g^2), t o (1 - o)]
         back to c: dc * f           back to h: (dz @ U.T) * drop
         dU = sum over steps of (h * drop).T @ dz
 
+    The way forward keeps k, a and f: there the gates are at hand, and the way back is short.
     sigmoid(z) is computed as tanh(z / 2) / 2 + 1 / 2, so that one tanh serves all gates.
     """
 
     @staticmethod
-    def forward(projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None) -> tuple:
+    def forward(
+        projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None, keep: bool
+    ) -> tuple:
         h, c = state
         units = h.shape[-1]
         hidden = h if drop is None else h * drop
         z = projected + dot(hidden, weights[0], h.dtype)
         half, ones = [0.5] * units, [1.0] * units
         scale = ops.convert_to_tensor(half + half + ones + half, dtype=h.dtype)
-        gates = ops.tanh(z * scale) * scale + (1.0 - scale)
-        i, f, g, o = ops.split(gates, 4, axis=-1)
-        c = f * c + i * g
-        return (o * ops.tanh(c), c), (gates,)
+        i, f, g, o = ops.split(ops.tanh(z * scale) * scale + (1.0 - scale), 4, axis=-1)
+        new_c = f * c + i * g
+        t = ops.tanh(new_c)
+        if not keep:
+            return (o * t, new_c), ()
+        factors = [g * i * (1.0 - i), c * f * (1.0 - f), i * (1.0 - g * g), t * o * (1.0 - o)]
+        return (o * t, new_c), (ops.concatenate(factors, axis=-1), o * (1.0 - t * t), f)
 
     @staticmethod
-    def backward(
-        kept: tuple, state: tuple, new: tuple, gradient: tuple, weights: tuple, drop: Tensor | None
-    ) -> tuple:
-        (gates,), (_, c), (_, new_c), (dh, dc) = kept, state, new, gradient
-        i, f, g, o = ops.split(gates, 4, axis=-1)
-        t = ops.tanh(new_c)
-        dc = dc + dh * o * (1.0 - t * t)
-        dz = ops.concatenate(
-            [
-                dc * g * i * (1.0 - i),
-                dc * c * f * (1.0 - f),
-                dc * i * (1.0 - g * g),
-                dh * t * o * (1.0 - o),
-            ],
-            axis=-1,
-        )
-        dh = dot(dz, ops.transpose(weights[0]), dz.dtype)
+    def backward(kept: tuple, gradient: tuple, turned: Tensor, drop: Tensor | None) -> tuple:
+        (k, a, f), (dh, dc) = kept, gradient
+        dc = dc + dh * a
+        dz = k * ops.concatenate([dc, dc, dc, dh], axis=-1)
+        dh = dot(dz, turned, dz.dtype)
         return dz, None, (dh if drop is None else dh * drop, dc * f)
 
     @staticmethod
@@ -64,7 +57,7 @@ class LSTMCell:
 
     @staticmethod
     def kept_widths(units: int) -> list[int]:
-        return [4 * units]
+        return [4 * units, units, units]
 
     @staticmethod
     def recurrent_width(units: int) -> int:

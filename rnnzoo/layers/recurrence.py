@@ -2,9 +2,9 @@
 
 A cell is a class of three static functions over one step, in its own module:
 
-* `forward(projected, state, weights, drop) -> (new_state, kept)`
-* `backward(kept, state, new_state, gradient, weights, drop)
-  -> (d_projected, d_recurrent, d_state)`
+* `forward(projected, state, weights, drop, keep) -> (new_state, kept)`, nothing kept without `keep`
+* `backward(kept, gradient, turned, drop) -> (d_projected, d_recurrent, d_state)`, with the
+  gradient of the new state and the first of the weights transposed
 * `weight_gradients(kept, hidden, d_recurrent) -> one gradient per weight`
 
 and of `kept_widths(units)` and `recurrent_width(units)`: the sizes of what `forward` keeps for
@@ -32,9 +32,7 @@ def dot(x: Tensor, weight: Tensor, dtype: str) -> Tensor:
 
 def sequence_product(x: Tensor, d: Tensor, dtype: str) -> Tensor:
     """Sum over time and batch of the outer products of `x` and `d`, in one matrix product."""
-    x = ops.reshape(x, (-1, x.shape[-1]))
-    d = ops.reshape(d, (-1, d.shape[-1]))
-    return ops.cast(ops.matmul(ops.transpose(x), d), dtype)
+    return ops.cast(ops.tensordot(x, d, axes=((0, 1), (0, 1))), dtype)
 
 
 def recurrence(
@@ -93,35 +91,32 @@ class _Loop:
             z, *rest = x
             restart, valid = _flags(reset, mask, rest)
             used = tuple(_restart(restart, s, i) for s, i in zip(state, initial))
-            new, kept = self.cell.forward(z, used, weights, drop)
+            new, kept = self.cell.forward(z, used, weights, drop, self.keep)
             new = tuple(_select(valid, n, u) for n, u in zip(new, used))
-            return new, (*new, *kept) if self.keep else new[:1]
+            return new, (new[0], *kept)
 
-        widths = [units] * self.states + self.cell.kept_widths(units) if self.keep else [units]
-        last, ys = backend.scan(step, state, [projected, *flags], widths)
-        residuals = (args, ys[: self.states], ys[self.states :]) if self.keep else args
-        return (ys[0], *last), residuals
+        widths = [units] + (self.cell.kept_widths(units) if self.keep else [])
+        last, (hidden, *kept) = backend.scan(step, state, [projected, *flags], widths)
+        return (hidden, *last), ((args, hidden, tuple(kept)) if self.keep else args)
 
     def backward(self, residuals: tuple, gradients: tuple) -> list:
         if not self.keep:
             loop = _Loop(self.cell, self.weights, self.states, keep=True)
             return loop.backward(loop.forward(*residuals)[1], gradients)
-        args, states, kept = residuals
+        args, hidden, kept = residuals
         projected, weights, state, initial, reset, mask, drop = self.unpack(args)
         flags = [f for f in (reset, mask) if f is not None]
-        used = self.states_before(states, state, initial, reset)
         learned = initial[0] is not None
         units, n = state[0].shape[-1], self.states
+        turned = ops.transpose(weights[0])  # once, not at every step
 
         def step(carry: tuple, x: list) -> tuple:
             d_state, d_initial = carry[:n], carry[n:]
-            d_hidden, now, before, keep = x[0], x[1 : 1 + n], x[1 + n : 1 + 2 * n], x[1 + 2 * n :]
-            restart, valid = _flags(reset, mask, keep[len(kept) :])
+            d_hidden, keep = x[0], x[1 : 1 + len(kept)]
+            restart, valid = _flags(reset, mask, x[1 + len(kept) :])
             d_state = (d_state[0] + d_hidden, *d_state[1:])
             d_new = tuple(_select(valid, d, None) for d in d_state)
-            d_z, d_recurrent, d_used = self.cell.backward(
-                keep[: len(kept)], before, now, d_new, weights, drop
-            )
+            d_z, d_recurrent, d_used = self.cell.backward(keep, d_new, turned, drop)
             if valid is not None:
                 d_used = tuple(ops.where(valid, u, d) for u, d in zip(d_used, d_state))
             if learned and restart is not None:
@@ -137,21 +132,15 @@ class _Loop:
             carry += tuple(ops.zeros_like(s) for s in state)
         width = self.cell.recurrent_width(units)
         widths = [projected.shape[-1]] + ([width] if width else [])
-        xs = [gradients[0], *states, *used, *kept, *flags]
+        xs = [gradients[0], *kept, *flags]
         carry, ys = backend.scan(step, carry, xs, widths, reverse=True)
         d_initial = carry[n:] if learned else (None,) * n
-        hidden = used[0] if drop is None else used[0] * drop
-        d_weights = self.cell.weight_gradients(kept, hidden, ys[-1])
+        used = ops.concatenate([state[0][None], hidden], axis=0)[:-1]
+        used = _restart(reset, used, initial[0])  # what each step saw
+        used = used if drop is None else used * drop
+        d_weights = self.cell.weight_gradients(kept, used, ys[-1])
         d_weights = [ops.cast(d, w.dtype) for d, w in zip(d_weights, weights)]
         return [ys[0], *d_weights, *carry[:n], *d_initial, None, None, None]
-
-    def states_before(self, states: tuple, state: tuple, initial: tuple, reset: Any) -> tuple:
-        """What each step saw: the state of the step before it, or the initial one at a reset."""
-        before = (
-            ops.concatenate([first[None], all_steps], axis=0)[:-1]
-            for first, all_steps in zip(state, states)
-        )
-        return tuple(_restart(reset, b, i) for b, i in zip(before, initial))
 
 
 def _flags(reset: Any, mask: Any, given: list) -> tuple:

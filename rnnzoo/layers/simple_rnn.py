@@ -10,23 +10,23 @@ from rnnzoo.layers.recurrent import RecurrentLayer
 class SimpleRNNCell:
     """One step: `h' = tanh(projected + (h * drop) @ U)`.
 
-    Backward: `dz = dh' * (1 - h'^2)`, to h `(dz @ U.T) * drop`, and
-    `dU = sum over steps of (h * drop).T @ dz`.
+    Backward: `dz = dh' * k` with the factor `k = 1 - h'^2` that is kept, to h
+    `(dz @ U.T) * drop`, and `dU = sum over steps of (h * drop).T @ dz`.
     """
 
     @staticmethod
-    def forward(projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None) -> tuple:
+    def forward(
+        projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None, keep: bool
+    ) -> tuple:
         (h,) = state
         hidden = h if drop is None else h * drop
-        return (ops.tanh(projected + dot(hidden, weights[0], h.dtype)),), ()
+        h = ops.tanh(projected + dot(hidden, weights[0], h.dtype))
+        return (h,), ((1.0 - h * h,) if keep else ())
 
     @staticmethod
-    def backward(
-        kept: tuple, state: tuple, new: tuple, gradient: tuple, weights: tuple, drop: Tensor | None
-    ) -> tuple:
-        (h,), (dh,) = new, gradient
-        dz = dh * (1.0 - h * h)
-        dh = dot(dz, ops.transpose(weights[0]), dz.dtype)
+    def backward(kept: tuple, gradient: tuple, turned: Tensor, drop: Tensor | None) -> tuple:
+        dz = gradient[0] * kept[0]
+        dh = dot(dz, turned, dz.dtype)
         return dz, None, (dh if drop is None else dh * drop,)
 
     @staticmethod
@@ -35,7 +35,7 @@ class SimpleRNNCell:
 
     @staticmethod
     def kept_widths(units: int) -> list[int]:
-        return []
+        return [units]
 
     @staticmethod
     def recurrent_width(units: int) -> int:

@@ -1,0 +1,161 @@
+"""One contestant of the training benchmark, in a process of its own: prints one JSON object.
+
+A contestant is a function of a case that returns `train(windows)`, which trains on so many
+windows from the start of the data, and returns the mean of their losses, each before its update.
+"""
+
+import argparse
+import json
+import os
+import resource
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+
+from benchmarks.cases import BATCH, CASES, CLIP, RATE, Case, data, weights
+
+
+def rnnzoo_model(case: Case) -> Callable:
+    import rnnzoo
+
+    kind = {"features": case.features}
+    if case.vocabulary:
+        kind = {"vocabulary": case.vocabulary, "embedding": case.embedding}
+    model = rnnzoo.one_to_one(units=case.units, outputs=case.outputs, **kind)
+    model.core.set_weights(weights(case))
+    _compile(model, case)
+    truncated = rnnzoo.TruncatedBPTT(case.window)
+
+    def train(windows: int) -> float:
+        x, y = (a.reshape(-1, *a.shape[2:]) for a in data(case, windows))
+        sizes = {"batch_size": case.lanes, "window": case.window, "windows_per_batch": BATCH}
+        batches = rnnzoo.data.stream(x, targets=y, **sizes)
+        return model.fit(batches, callbacks=[truncated], verbose=0).history["loss"][0]
+
+    return train
+
+
+def stock_model(case: Case) -> Callable:
+    """Stateful layers, one window after the other through `fit`."""
+    import keras
+    from keras import layers
+
+    shape = (None,) if case.vocabulary else (None, case.features)
+    dtype = "int32" if case.vocabulary else "float32"
+    x = inputs = keras.Input(batch_shape=(case.lanes, *shape), dtype=dtype)
+    if case.vocabulary:
+        x = layers.Embedding(case.vocabulary, case.embedding)(x)
+    for units in case.units:
+        x = layers.LSTM(units, return_sequences=True, stateful=True)(x)
+    model = keras.Model(inputs, layers.Dense(case.outputs)(x))
+    for weight, value in zip(model.trainable_weights, weights(case), strict=True):
+        weight.assign(value)
+    _compile(model, case)
+
+    def train(windows: int) -> float:
+        x, y = (np.concatenate(np.split(a, windows, axis=1)) for a in data(case, windows))
+        for layer in model.layers:
+            if hasattr(layer, "reset_states"):
+                layer.reset_states()
+        done = model.fit(x, y, batch_size=case.lanes, shuffle=False, verbose=0)
+        return done.history["loss"][0]
+
+    return train
+
+
+def _compile(model, case: Case) -> None:
+    import keras
+
+    loss = keras.losses.MeanSquaredError()
+    if case.vocabulary:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    jit = {"1": True, "0": False}.get(os.environ.get("JIT"), "auto")
+    model.compile(keras.optimizers.Adam(RATE, global_clipnorm=CLIP), loss, jit_compile=jit)
+
+
+def torch_model(case: Case) -> Callable:
+    """The usual loop: detach the state, clip, Adam."""
+    import torch
+
+    torch.set_num_threads(os.cpu_count())
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            embedding = torch.nn.Embedding(case.vocabulary or 1, case.embedding or 1)
+            self.table = embedding if case.vocabulary else torch.nn.Identity()
+            width, units = case.embedding or case.features, case.units[0]
+            self.lstm = torch.nn.LSTM(width, units, len(case.units), batch_first=True)
+            self.out = torch.nn.Linear(units, case.outputs)
+
+        def forward(self, x, state):
+            hidden, state = self.lstm(self.table(x), state)
+            return self.out(hidden), state
+
+    model = Model()
+    _fill(model, case)
+    cost = torch.nn.functional.cross_entropy if case.vocabulary else torch.nn.functional.mse_loss
+    adam = torch.optim.Adam(model.parameters(), RATE, eps=1e-7)
+
+    def train(windows: int) -> float:
+        x, y = (torch.tensor(a).split(case.window, dim=1) for a in data(case, windows))
+        state, total = None, 0.0
+        for inputs, targets in zip(x, y):
+            outputs, state = model(inputs, state)
+            state = tuple(s.detach() for s in state)
+            targets = targets.reshape(-1).long() if case.vocabulary else targets
+            loss = cost(outputs.flatten(0, 1) if case.vocabulary else outputs, targets)
+            adam.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+            adam.step()
+            total += float(loss.detach())
+        return total / windows
+
+    return train
+
+
+def _fill(model, case: Case) -> None:
+    """The benchmark's weights; PyTorch has the same gates in the same order, transposed."""
+    import torch
+
+    queue = iter(weights(case))
+    with torch.no_grad():
+        if case.vocabulary:
+            model.table.weight.copy_(torch.tensor(next(queue)))
+        for layer in range(len(case.units)):
+            for name in ("weight_ih", "weight_hh", "bias_ih"):
+                getattr(model.lstm, f"{name}_l{layer}").copy_(torch.tensor(next(queue).T))
+            getattr(model.lstm, f"bias_hh_l{layer}").zero_()
+            getattr(model.lstm, f"bias_hh_l{layer}").requires_grad_(False)
+        model.out.weight.copy_(torch.tensor(next(queue).T))
+        model.out.bias.copy_(torch.tensor(next(queue)))
+
+
+CONTESTANTS = {"rnnzoo": rnnzoo_model, "stock": stock_model, "torch": torch_model}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("contestant", choices=CONTESTANTS)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the number of windows timed")
+    args = parser.parse_args()
+    case = CASES[args.case]
+    train = CONTESTANTS[args.contestant](case)
+    loss = train(BATCH)  # compiles, too
+    train(BATCH)
+    windows = BATCH * max(1, round(case.windows * args.scale / BATCH))
+    begin = time.perf_counter()
+    train(windows)
+    seconds = time.perf_counter() - begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    rate = windows * case.window * case.lanes / seconds
+    print(json.dumps({"loss": loss, "tokens a second": rate, "peak MiB": peak}))
+
+
+if __name__ == "__main__":
+    main()

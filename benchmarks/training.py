@@ -1,0 +1,45 @@
+"""Truncated BPTT end to end, tokens a second: rnnzoo, stock Keras and PyTorch.
+
+The same weights, data, optimizer and windows for all. Each run is a process of its own, and
+the contestants take turns. Before anything is compared, the losses of the first eight windows must
+agree; stock Keras on JAX carries no state from window to window in `fit`, so it is shown as it is
+and its loss is not compared.
+"""
+
+import argparse
+
+from benchmarks.cases import CASES
+from benchmarks.turns import CONTESTANTS, in_turn, machine, save, table
+
+RATE, PEAK = "tokens a second", "peak MiB"
+
+
+def check_losses(found: dict) -> None:
+    """SystemExit where contestants that carry their state compute different losses."""
+    for case, rows in found.items():
+        losses = {name: results[0]["loss"] for name, results in rows.items()}
+        print(f"{case}: loss of the first windows " + str(losses))
+        losses.pop("Keras JAX", None)
+        if max(losses.values()) - min(losses.values()) > 1e-4 * max(losses.values()):
+            raise SystemExit(f"{case}: the contestants do not compute the same")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    names = list(CONTESTANTS)
+    parser.add_argument("--contestants", nargs="+", choices=names, default=names)
+    parser.add_argument("--scale", default="1", help="of the number of windows timed")
+    args = parser.parse_args()
+    module = "benchmarks.contestant"
+    found = in_turn(module, args.contestants, args.cases, args.rounds, "--scale", args.scale)
+    check_losses(found)
+    for key in (RATE, PEAK):
+        table(found, key, "PyTorch")
+    print(f"\n{machine()}")
+    save("training", found, RATE)
+
+
+if __name__ == "__main__":
+    main()
