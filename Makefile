@@ -49,8 +49,8 @@ wheel: $(STAMP)  ## build the wheel, install it into a clean environment, use it
 	cd build && clean/bin/python ../tests/wheel_check.py
 	rm -rf build/clean
 
-bench: $(STAMP)  ## measure: every script of benchmarks/, one after another
-	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: $(STAMP)  ## measure all, half an hour or more; `pip install '.[bench]'` adds PyTorch
+	$(BIN)/python -m benchmarks
 
 clean:  ## remove what the other targets made, .venv too
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis *.egg-info

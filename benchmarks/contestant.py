@@ -1,7 +1,8 @@
 """One contestant of the training benchmark, in a process of its own: prints one JSON object.
 
-A contestant is a function of a case that returns `train(windows)`, which trains on so many
-windows from the start of the data, and returns the mean of their losses, each before its update.
+A contestant is a function `(case, windows)` that trains on so many windows in one go. It returns
+the mean loss of the first eight, each before its update, and the seconds that all took after the
+first sixteen, which warm up.
 """
 
 import argparse
@@ -9,7 +10,6 @@ import json
 import os
 import resource
 import time
-from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -17,8 +17,10 @@ import numpy as np
 
 from benchmarks.cases import BATCH, CASES, CLIP, RATE, Case, data, weights
 
+WARM = 2 * BATCH
 
-def rnnzoo_model(case: Case) -> Callable:
+
+def rnnzoo_model(case: Case, windows: int) -> tuple[float, float]:
     import rnnzoo
 
     kind = {"features": case.features}
@@ -27,18 +29,15 @@ def rnnzoo_model(case: Case) -> Callable:
     model = rnnzoo.one_to_one(units=case.units, outputs=case.outputs, **kind)
     model.core.set_weights(weights(case))
     _compile(model, case)
-    truncated = rnnzoo.TruncatedBPTT(case.window)
-
-    def train(windows: int) -> float:
-        x, y = (a.reshape(-1, *a.shape[2:]) for a in data(case, windows))
-        sizes = {"batch_size": case.lanes, "window": case.window, "windows_per_batch": BATCH}
-        batches = rnnzoo.data.stream(x, targets=y, **sizes)
-        return model.fit(batches, callbacks=[truncated], verbose=0).history["loss"][0]
-
-    return train
+    x, y = (a.reshape(-1, *a.shape[2:]) for a in data(case, windows))
+    sizes = {"batch_size": case.lanes, "window": case.window, "windows_per_batch": BATCH}
+    batches = rnnzoo.data.stream(x, targets=y, **sizes)
+    clock = _clock(BATCH)
+    model.fit(batches, callbacks=[rnnzoo.TruncatedBPTT(case.window), clock], verbose=0)
+    return clock.loss, clock.seconds
 
 
-def stock_model(case: Case) -> Callable:
+def stock_model(case: Case, windows: int) -> tuple[float, float]:
     """Stateful layers, one window after the other through `fit`."""
     import keras
     from keras import layers
@@ -55,15 +54,28 @@ def stock_model(case: Case) -> Callable:
         weight.assign(value)
     _compile(model, case)
 
-    def train(windows: int) -> float:
-        x, y = (np.concatenate(np.split(a, windows, axis=1)) for a in data(case, windows))
-        for layer in model.layers:
-            if hasattr(layer, "reset_states"):
-                layer.reset_states()
-        done = model.fit(x, y, batch_size=case.lanes, shuffle=False, verbose=0)
-        return done.history["loss"][0]
+    x, y = (np.concatenate(np.split(a, windows, axis=1)) for a in data(case, windows))
+    clock = _clock(1)
+    model.fit(x, y, batch_size=case.lanes, shuffle=False, verbose=0, callbacks=[clock])
+    return clock.loss, clock.seconds
 
-    return train
+
+def _clock(windows: int):
+    """A Keras callback that takes loss and seconds; `windows` of them make a batch."""
+    import keras
+
+    class Clock(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            done = (batch + 1) * windows
+            if done == BATCH:
+                self.loss = float(logs["loss"])
+            elif done == WARM:
+                self.begin = time.perf_counter()
+
+        def on_train_end(self, logs=None):
+            self.seconds = time.perf_counter() - self.begin
+
+    return Clock()
 
 
 def _compile(model, case: Case) -> None:
@@ -72,11 +84,10 @@ def _compile(model, case: Case) -> None:
     loss = keras.losses.MeanSquaredError()
     if case.vocabulary:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    jit = {"1": True, "0": False}.get(os.environ.get("JIT"), "auto")
-    model.compile(keras.optimizers.Adam(RATE, global_clipnorm=CLIP), loss, jit_compile=jit)
+    model.compile(keras.optimizers.Adam(RATE, global_clipnorm=CLIP), loss)
 
 
-def torch_model(case: Case) -> Callable:
+def torch_model(case: Case, windows: int) -> tuple[float, float]:
     """The usual loop: detach the state, clip, Adam."""
     import torch
 
@@ -100,22 +111,22 @@ def torch_model(case: Case) -> Callable:
     cost = torch.nn.functional.cross_entropy if case.vocabulary else torch.nn.functional.mse_loss
     adam = torch.optim.Adam(model.parameters(), RATE, eps=1e-7)
 
-    def train(windows: int) -> float:
-        x, y = (torch.tensor(a).split(case.window, dim=1) for a in data(case, windows))
-        state, total = None, 0.0
-        for inputs, targets in zip(x, y):
-            outputs, state = model(inputs, state)
-            state = tuple(s.detach() for s in state)
-            targets = targets.reshape(-1).long() if case.vocabulary else targets
-            loss = cost(outputs.flatten(0, 1) if case.vocabulary else outputs, targets)
-            adam.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-            adam.step()
-            total += float(loss.detach())
-        return total / windows
-
-    return train
+    x, y = (torch.tensor(a).split(case.window, dim=1) for a in data(case, windows))
+    state, losses = None, []
+    for inputs, targets in zip(x, y):
+        if len(losses) == WARM:
+            begin = time.perf_counter()
+        outputs, state = model(inputs, state)
+        state = tuple(s.detach() for s in state)
+        if case.vocabulary:
+            outputs, targets = outputs.flatten(0, 1), targets.reshape(-1).long()
+        loss = cost(outputs, targets)
+        adam.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        adam.step()
+        losses.append(float(loss.detach()))
+    return sum(losses[:BATCH]) / BATCH, time.perf_counter() - begin
 
 
 def _fill(model, case: Case) -> None:
@@ -145,13 +156,8 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of windows timed")
     args = parser.parse_args()
     case = CASES[args.case]
-    train = CONTESTANTS[args.contestant](case)
-    loss = train(BATCH)  # compiles, too
-    train(BATCH)
     windows = BATCH * max(1, round(case.windows * args.scale / BATCH))
-    begin = time.perf_counter()
-    train(windows)
-    seconds = time.perf_counter() - begin
+    loss, seconds = CONTESTANTS[args.contestant](case, WARM + windows)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     rate = windows * case.window * case.lanes / seconds
     print(json.dumps({"loss": loss, "tokens a second": rate, "peak MiB": peak}))

@@ -31,7 +31,7 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
         self.sampling: Any = None  # how a decoder is fed its own outputs, where it is
         self._cut: Cut | None = None
         self._only_shapes = False
-        self._compiled_for: tuple | None = None  # the settings that went into train_function
+        self._compiled_for: dict[str, tuple] = {}  # what went into train_function and others
         self.generators: dict = {}  # compiled functions of `generate`
 
     def fit(
@@ -57,7 +57,7 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
         Raises:
             ValueError: a batch that does not fit the model or the carry; shuffled streams.
         """
-        with self._configured(callbacks):
+        with self._configured(callbacks, trains=True):
             data = self._feed(x, y, sample_weight, batch_size, kwargs.get("steps_per_epoch"))
             refuse_with_dataset(data, class_weight=class_weight)
             if data.streaming and (shuffle or validation_split):
@@ -136,7 +136,7 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
 
     def train_on_batch(self, x: Any, y: Any = None, **kwargs: Any) -> Any:
         """Metrics of one update on one batch, as `keras.Model.train_on_batch`."""
-        with self._configured(None):
+        with self._configured(None, trains=True):
             self._prepare_batch(self.training_carry, x)
             return super().train_on_batch(x, y, **kwargs)
 
@@ -219,7 +219,7 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
             carry.assign(self.initial_state(carry.lanes))
 
     @contextlib.contextmanager
-    def _configured(self, callbacks: Any) -> Iterator[None]:
+    def _configured(self, callbacks: Any, trains: bool = False) -> Iterator[None]:
         """Inside, the model is set as its callbacks want it; afterwards as it was before."""
         before = self.truncation, self.reset_every, self.sampling, self.jit_compile
         for callback in inputs.callback_list(callbacks):
@@ -227,10 +227,13 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
                 callback.configure(self)
         if self.truncation is not before[0]:
             self.jit_compile = self.jit_compile or (self._auto_jit and self._xla_fits())
-        wanted = self.truncation, self.sampling, self.jit_compile
-        if wanted != self._compiled_for:  # else a second `fit` uses what the first compiled
-            self.train_function = self.test_function = None
-            self._compiled_for = wanted
+        wanted = {"test_function": (self.sampling, self.jit_compile)}
+        if trains:
+            wanted["train_function"] = (self.truncation, self.sampling, self.jit_compile)
+        for name, settings in wanted.items():
+            if self._compiled_for.get(name) != settings:  # else what was compiled serves again
+                setattr(self, name, None)
+                self._compiled_for[name] = settings
         try:
             yield
         finally:

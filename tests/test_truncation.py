@@ -1,5 +1,7 @@
 """Truncated back-propagation: against a plain loop, against windows cut by hand, and its reach."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from keras import ops
 from reference import CELLS, cell_step, close, gradients, on_jax
 
 import rnnzoo
+from rnnzoo.windows import Truncation
 
 UNITS, FEATURES, OUTPUTS, RATE = 4, 2, 3, 0.3
 LAYER_CLASSES = {
@@ -167,6 +170,24 @@ def test_the_loop_equals_windows_cut_by_hand(steps, jit_compile):
     for key, value in models[0].states.items():
         close(value, models[1].states[key])
     assert set(history.history) == {"loss", "mae"}
+
+
+def test_a_second_fit_uses_what_the_first_compiled_and_another_window_does_not(monkeypatch):
+    """Also after an evaluation; and a single batch after it is trained as one window."""
+    traced = []
+    run = Truncation.run
+    monkeypatch.setattr(Truncation, "run", lambda *args: traced.append(1) or run(*args))
+    x, y = data()
+    model = build()
+    model.compile("sgd", "mse")
+    fit = partial(model.fit, x, y, batch_size=3, verbose=0)
+    for count, window in ((1, 5), (1, 5), (2, 4), (3, 5)):
+        fit(callbacks=[rnnzoo.TruncatedBPTT(window)])
+        model.evaluate(x, y, batch_size=3, verbose=0)
+        assert len(traced) == count
+    before = int(model.optimizer.iterations)
+    model.train_on_batch(x, y)
+    assert int(model.optimizer.iterations) == before + 1
 
 
 def test_the_loop_continues_streams_from_batch_to_batch():
