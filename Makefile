@@ -36,10 +36,10 @@ lint: $(STAMP)  ## style: ruff check and ruff format --check
 	$(BIN)/ruff format --check .
 
 unit-tensorflow: $(STAMP)  ## tests and doctests on TensorFlow
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q -n $(WORKERS)
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 unit-jax: $(STAMP)  ## tests and doctests on JAX
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n $(WORKERS)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 wheel: $(STAMP)  ## build the wheel, install it into a clean environment, use it there
 	rm -rf build dist

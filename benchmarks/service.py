@@ -2,7 +2,8 @@
 
 Starts `recipes/serve.py` on an export of a fresh model and talks to it over WebSockets: first one
 connection, then many at once, each stepping its own sequence as fast as it is answered. At the end
-every answer is compared with what the model in memory gives for that sequence.
+every answer is compared with what the model in memory gives for that sequence. A few more clients
+make trouble meanwhile: they send rubbish, read no answer, and break off in the middle.
 """
 
 import argparse
@@ -42,9 +43,26 @@ async def client(url: str, inputs: np.ndarray, until: float) -> tuple[list, list
     return outputs, seconds
 
 
-async def load(url: str, data: np.ndarray, seconds: float) -> list:
+async def trouble(url: str, until: float) -> None:
+    """Rubbish, answers that nobody reads, a broken connection; again and again."""
+    while time.monotonic() < until:
+        try:
+            async with websockets.connect(url, open_timeout=60) as connection:
+                await connection.send("rubbish")
+                for _ in range(3):
+                    await connection.send(json.dumps({"inputs": [0.0] * FEATURES}))
+                await asyncio.sleep(0.2)
+                connection.transport.abort()
+        except websockets.ConnectionClosed:
+            continue
+
+
+async def load(url: str, data: np.ndarray, seconds: float, troublesome: int = 0) -> list:
     until = time.monotonic() + seconds
-    return await asyncio.gather(*(client(url, inputs, until) for inputs in data))
+    others = asyncio.gather(*(trouble(url, until) for _ in range(troublesome)))
+    found = await asyncio.gather(*(client(url, inputs, until) for inputs in data))
+    await others
+    return found
 
 
 def report(name: str, found: list, seconds: float) -> float:
@@ -72,6 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--streams", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--troublesome", type=int, default=5, help="clients that misbehave")
     parser.add_argument("--units", type=int, default=256)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds to gather steps for")
     args = parser.parse_args()
@@ -97,7 +116,7 @@ def main() -> None:
             asyncio.run(load(url, data[:4], 2))
             first = args.seconds / 4
             one = report("one connection", asyncio.run(load(url, data[:1], first)), first)
-            found = asyncio.run(load(url, data, args.seconds))
+            found = asyncio.run(load(url, data, args.seconds, args.troublesome))
             many = report(f"{args.streams} connections", found, args.seconds)
         finally:
             process.terminate()

@@ -96,6 +96,7 @@ def save(name: str, found: dict, key: str) -> None:
                 axes.plot(rounds, [row] * len(rounds), "k|")
             axes.invert_yaxis()
             axes.set_xlabel(key)
+            axes.locator_params(axis="x", nbins=4)
             if place:
                 axes.set_yticklabels([])
 

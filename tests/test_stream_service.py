@@ -142,7 +142,7 @@ def offline(model, x):
 
 
 def test_many_connections_keep_their_states_apart(models, services):
-    """Half of them die in the middle, some are slow, one sends rubbish: the others see nothing."""
+    """A quarter dies in the middle, some are slow, some send rubbish: the others see nothing."""
     model, service = models["sensor"][0], services["sensor"]
     data = np.random.default_rng(0).normal(size=(40, 12, 2)).astype("float32")
 
