@@ -38,10 +38,9 @@ def keras_layer(stock: bool) -> Callable:
 
         if stock:
             layer = getattr(keras.layers, cell)(units, return_sequences=True)
-            layer.build(x.shape)
         else:
             layer = getattr(rnnzoo.layers, cell)(units)
-            layer.build(x.shape)
+        layer.build(x.shape)
 
         def total(weights: list, x):
             state = () if stock else (layer.initial_state(len(x)),)

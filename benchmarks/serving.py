@@ -19,6 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 import rnnzoo
+from rnnzoo.serving.signatures import recurrent_signatures
+from rnnzoo.serving.traced import specs_of
 
 VOCABULARY = 65
 SIZES = {"1x128": [128], "2x512": [512, 512]}
@@ -44,11 +46,7 @@ def saved_model(model, folder):
 
 
 def empty_signature(model, folder):
-    served = tf.saved_model.load(str(model.export(folder / "full" / "1"))).signatures["step"]
-    specs = {
-        key: tf.TensorSpec([None] * len(spec.shape), spec.dtype, name=key)
-        for key, spec in served.structured_input_signature[1].items()
-    }
+    specs = specs_of(recurrent_signatures(model, None)["step"])
 
     def same(batch):
         return {f"{key}_out": tf.identity(value) for key, value in batch.items()}

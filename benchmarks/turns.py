@@ -31,7 +31,8 @@ def machine() -> dict:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
     model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if os.name == "posix" else ():
+    listed = Path("/proc/cpuinfo")  # where Linux tells more; other systems have no such file
+    for line in listed.read_text().splitlines() if listed.exists() else ():
         if line.startswith("model name"):
             model = line.split(":")[1].strip()
     return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), **versions}
