@@ -1,6 +1,7 @@
 """Recurrent Keras models that are right: explicit state, truncated BPTT, honest export."""
 
 from rnnzoo import data, decoding, layers, metrics, serving
+from rnnzoo.backup import BackupAndResume
 from rnnzoo.callbacks import ResetStates, ScheduledSampling, TruncatedBPTT
 from rnnzoo.encoder_decoder import encoder_decoder
 from rnnzoo.export import export
@@ -14,6 +15,7 @@ from rnnzoo.serving import load_served
 __version__ = "0.1.0"
 
 __all__ = [
+    "BackupAndResume",
     "EncoderDecoder",
     "Generated",
     "RecurrentModel",

@@ -10,7 +10,7 @@ from rnnzoo.training import SequenceTraining
 from rnnzoo.windows import truncation
 
 
-class _SequenceCallback(keras.callbacks.Callback):
+class SequenceCallback(keras.callbacks.Callback):
     """A callback that the shell asks for its settings before any data are read."""
 
     def set_model(self, model: keras.Model) -> None:
@@ -22,7 +22,7 @@ class _SequenceCallback(keras.callbacks.Callback):
         super().set_model(model)
 
 
-class TruncatedBPTT(_SequenceCallback):
+class TruncatedBPTT(SequenceCallback):
     """A callback that trains by truncated back-propagation through time.
 
     Every `stride` steps the loss of the newest `stride` outputs is propagated back through at
@@ -68,7 +68,7 @@ class TruncatedBPTT(_SequenceCallback):
         model.truncation = self.truncation
 
 
-class ResetStates(_SequenceCallback):
+class ResetStates(SequenceCallback):
     """A callback for batches that you cut yourself: state is carried, and reset where you say.
 
     Each row of a batch goes on where the same row of the batch before stopped. The state is
@@ -112,7 +112,7 @@ class ResetStates(_SequenceCallback):
         model.reset_every = self.every
 
 
-class ScheduledSampling(_SequenceCallback):
+class ScheduledSampling(SequenceCallback):
     """A callback that trains a decoder on its own outputs, with some probability.
 
     At each step the decoder is fed its own output of the step before instead of the true one

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
+from rnnzoo.data.epochs import as_tf_dataset
+
 
 def starts_sequence(index: int, every: int | str) -> bool:
     """Whether batch `index` of an epoch begins a sequence."""
@@ -89,9 +91,7 @@ class CheckedAdapter(CheckedDataset, DataAdapter):
         return iter(self)
 
     def get_tf_dataset(self) -> Any:
-        import tensorflow as tf
+        return as_tf_dataset(self, self.signature(), self.num_batches)
 
-        signature = self.inner.get_tf_dataset().element_spec
-        batches = tf.data.Dataset.from_generator(self.__iter__, output_signature=signature)
-        batches = batches.apply(tf.data.experimental.assert_cardinality(self.num_batches))
-        return batches.prefetch(tf.data.AUTOTUNE)
+    def signature(self) -> Any:
+        return self.inner.signature()

@@ -11,7 +11,7 @@ import keras
 
 from rnnzoo import _checks
 from rnnzoo.decoding import Beam
-from rnnzoo.serving.folders import written_aside
+from rnnzoo.folders import written_aside
 from rnnzoo.serving.formats import FORMATS, write
 from rnnzoo.training import SequenceTraining
 

@@ -88,6 +88,16 @@ def refuse_with_dataset(data: Feed, **given: Any) -> None:
         )
 
 
+def refuse_shuffling(shuffle: Any, validation_split: float) -> None:
+    """ValueError where batches that carry state are to lose their order."""
+    if shuffle or validation_split:
+        raise ValueError(
+            "batches that carry state follow one another and must not be shuffled or "
+            f"split; received shuffle={shuffle}, validation_split={validation_split}. "
+            "Shuffle documents before packing; pass validation_data."
+        )
+
+
 def _first_of(first: Any, every: Any, check: Callable) -> tuple[tuple, int, bool]:
     first = as_tuple(first)
     streaming = every is not None or carries_state(first[0])

@@ -12,7 +12,7 @@ import numpy as np
 from rnnzoo import backend, inputs
 from rnnzoo.carry import Carry
 from rnnzoo.compiling import AutoCompiled
-from rnnzoo.feeding import Feed, feed, refuse_with_dataset
+from rnnzoo.feeding import Feed, feed, refuse_shuffling, refuse_with_dataset
 from rnnzoo.streaming import predict_stream
 from rnnzoo.windows import Cut, Truncation
 
@@ -29,6 +29,7 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
         self.truncation: Truncation | None = None
         self.reset_every: int | str | None = None
         self.sampling: Any = None  # how a decoder is fed its own outputs, where it is
+        self.backup: Any = None  # the callback that takes over where a run may be resumed
         self._cut: Cut | None = None
         self._only_shapes = False
         self._compiled_for: dict[str, tuple] = {}  # what went into train_function and others
@@ -60,33 +61,32 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
         with self._configured(callbacks, trains=True):
             data = self._feed(x, y, sample_weight, batch_size, kwargs.get("steps_per_epoch"))
             refuse_with_dataset(data, class_weight=class_weight)
-            if data.streaming and (shuffle or validation_split):
-                raise ValueError(
-                    "batches that carry state follow one another and must not be shuffled or "
-                    f"split; received shuffle={shuffle}, validation_split={validation_split}. "
-                    "Shuffle documents before packing; pass validation_data."
-                )
+            if data.streaming:
+                refuse_shuffling(shuffle, validation_split)
             if validation_data is not None:
                 validation_data = self._validation(validation_data, batch_size, kwargs)
             if data.streaming or self.truncation is not None:
                 self._prepare(self.training_carry, data.lanes)
-            if self.truncation is not None:
-                # The loop over windows must find all metrics and optimizer slots made.
+            if self.truncation is not None or self.backup is not None:
+                # The loop over windows and a backup need all metrics and optimizer slots.
                 self._symbolic_build(data_batch=data.first)
-            return super().fit(
-                data.x,
-                y,
-                batch_size=batch_size,
-                epochs=epochs,
-                verbose=verbose,
-                callbacks=callbacks,
-                validation_split=validation_split,
-                validation_data=validation_data,
-                shuffle=not data.streaming if shuffle is None else shuffle,
-                class_weight=class_weight,
-                sample_weight=sample_weight,
+            given = {
+                "x": data.x,
+                "y": y,
+                "batch_size": batch_size,
+                "epochs": epochs,
+                "verbose": verbose,
+                "callbacks": callbacks,
+                "validation_split": validation_split,
+                "validation_data": validation_data,
+                "shuffle": not data.streaming if shuffle is None else shuffle,
+                "class_weight": class_weight,
+                "sample_weight": sample_weight,
                 **kwargs,
-            )
+            }
+            if self.backup is not None:
+                return self.backup.fit(self, super().fit, data, given)
+            return super().fit(**given)
 
     def evaluate(
         self,
@@ -221,11 +221,12 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
     @contextlib.contextmanager
     def _configured(self, callbacks: Any, trains: bool = False) -> Iterator[None]:
         """Inside, the model is set as its callbacks want it; afterwards as it was before."""
-        before = self.truncation, self.reset_every, self.sampling, self.jit_compile
+        names = ("truncation", "reset_every", "sampling", "backup", "jit_compile")
+        before = {name: getattr(self, name) for name in names}
         for callback in inputs.callback_list(callbacks):
             if hasattr(callback, "configure"):
                 callback.configure(self)
-        if self.truncation is not before[0]:
+        if self.truncation is not before["truncation"]:
             self.jit_compile = self.jit_compile or (self._auto_jit and self._xla_fits())
         wanted = {"test_function": (self.sampling, self.jit_compile)}
         if trains:
@@ -237,4 +238,5 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
         try:
             yield
         finally:
-            self.truncation, self.reset_every, self.sampling, self.jit_compile = before
+            for name, value in before.items():
+                setattr(self, name, value)

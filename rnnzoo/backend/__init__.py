@@ -3,7 +3,8 @@
 Both modules define the same names: `scan` (a loop over time), `custom_gradient` (a function
 with a hand-written gradient), `repeat` and `when` (control flow that carries the training
 state), `carry_variable` (a weight that holds the state of all lanes), `compile_call` (a
-function made callable in one compiled call), `Buffer` (one tensor for each turn of a loop),
+function made callable in one compiled call), `values_of` and `set_values` (what a variable
+holds, replica by replica), `Buffer` (one tensor for each turn of a loop),
 `gpu_available` and `spread_over_devices` (where the code will run), and `WindowedTraining` (the
 `train_step` that runs window by window).
 """
@@ -30,6 +31,8 @@ repeat = _implementation.repeat
 when = _implementation.when
 carry_variable = _implementation.carry_variable
 compile_call = _implementation.compile_call
+values_of = _implementation.values_of
+set_values = _implementation.set_values
 gpu_available = _implementation.gpu_available
 WindowedTraining = _implementation.WindowedTraining
 
@@ -42,6 +45,8 @@ __all__ = [
     "gpu_available",
     "repeat",
     "scan",
+    "set_values",
     "spread_over_devices",
+    "values_of",
     "when",
 ]

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import keras
+import numpy as np
 
 # What a training state is made of, in Keras's order.
 _KINDS = ("trainable_variables", "non_trainable_variables")
@@ -65,6 +66,16 @@ def carry_variable(shape: tuple, dtype: str, name: str) -> keras.Variable:
     return keras.Variable(
         "zeros", shape=shape, dtype=dtype, trainable=False, autocast=False, name=name
     )
+
+
+def values_of(variable: keras.Variable) -> list[np.ndarray]:
+    """Copies of what a variable holds, one for each replica that has its own: one on JAX."""
+    return [np.array(variable.value)]
+
+
+def set_values(variable: keras.Variable, values: Sequence[np.ndarray]) -> None:
+    """Set a variable to what `values_of` gave."""
+    variable.assign(values[0])
 
 
 def compile_call(model: keras.Model, function: Callable | None = None) -> Callable:

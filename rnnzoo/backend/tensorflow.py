@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 _INT = tf.int32
@@ -144,6 +145,19 @@ def carry_variable(shape: tuple, dtype: str, name: str) -> keras.Variable:
         synchronization="on_read",
         aggregation="only_first_replica",
     )
+
+
+def values_of(variable: keras.Variable) -> list[np.ndarray]:
+    """Copies of what a variable holds, one for each replica that has its own."""
+    value = variable.value
+    return [part.numpy() for part in getattr(value, "values", [value])]
+
+
+def set_values(variable: keras.Variable, values: Sequence[np.ndarray]) -> None:
+    """Set a variable to what `values_of` gave."""
+    value = variable.value
+    for part, given in zip(getattr(value, "values", [value]), values):
+        part.assign(given)
 
 
 def compile_call(model: keras.Model, function: Callable | None = None) -> Callable:

@@ -114,6 +114,10 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
 
     def get_tf_dataset(self) -> Any:
         """The batches of an epoch as a `tf.data.Dataset`, for Keras on TensorFlow."""
+        return as_tf_dataset(self, self.signature(), len(self))
+
+    def signature(self) -> Any:
+        """What a batch looks like to TensorFlow."""
         import tensorflow as tf
 
         def with_time(array: np.ndarray) -> tf.TensorSpec:
@@ -124,10 +128,16 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
 
         x, *others = self._batch(0, self._epoch)
         other = with_time if self._per_step else without_time
-        signature = ({name: with_time(part) for name, part in x.items()}, *map(other, others))
-        batches = tf.data.Dataset.from_generator(self.__iter__, output_signature=signature)
-        batches = batches.apply(tf.data.experimental.assert_cardinality(len(self)))
-        return batches.prefetch(tf.data.AUTOTUNE)
+        return ({name: with_time(part) for name, part in x.items()}, *map(other, others))
+
+
+def as_tf_dataset(batches: Any, signature: Any, count: int) -> Any:
+    """The `count` batches of an iterable as a `tf.data.Dataset`."""
+    import tensorflow as tf
+
+    made = tf.data.Dataset.from_generator(batches.__iter__, output_signature=signature)
+    made = made.apply(tf.data.experimental.assert_cardinality(count))
+    return made.prefetch(tf.data.AUTOTUNE)
 
 
 def _not_negative(name: str, value: Any) -> int:

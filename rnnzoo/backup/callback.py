@@ -1,0 +1,114 @@
+"""`BackupAndResume`: training that goes on where it was stopped."""
+
+import datetime
+import os
+import pathlib
+from collections.abc import Callable
+
+import keras
+
+from rnnzoo import _checks, inputs
+from rnnzoo.backup import folders
+from rnnzoo.backup.run import Run
+from rnnzoo.backup.sources import source_of
+from rnnzoo.callbacks import SequenceCallback
+from rnnzoo.data.epochs import EpochDataset
+from rnnzoo.feeding import Feed
+from rnnzoo.training import SequenceTraining
+
+
+class BackupAndResume(SequenceCallback):
+    """A callback with which training that was stopped goes on, bit for bit, as if it had not been.
+
+    Run the same script again: `fit` finds the last backup in the folder and goes on from its
+    batch, in the middle of an epoch and of a sequence. A backup holds weights, optimizer,
+    metrics, the state carried by every lane, seeds, history, the place in the data, and what
+    Keras's `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` remember; other callbacks
+    are told the right numbers of epochs and batches. Where training had ended, `fit` returns
+    its history, or trains on if there are more `epochs` now.
+
+    Backups are written aside and renamed, with checksums; the last two are kept. One that is
+    broken is passed over for the older one, with a warning. One that cannot be written (a full
+    disk) is a warning too. Weights that are not finite are never backed up.
+
+    To be sure that the data are the same, those of the begun epoch are read again and compared.
+    Arrays are shuffled by a seed of their own; other data must come in the same order in a new
+    process, so give `rnnzoo.data.pack(shuffle=True)` a seed.
+
+    Args:
+        folder: where the backups of this run are; made where it is not there.
+        every: from one backup to the next: a number of batches, or a `datetime.timedelta`, and
+            then backups take no more than 2 % of the time. One minute by default. One more is
+            made at the end of training, and where `stop_training` breaks an epoch off.
+
+    Raises:
+        ValueError: another kind of `every`; a backup of another model or of other data; all
+            backups broken; `steps_per_epoch`, `initial_epoch`, `validation_split` or
+            `class_weight` in `fit`; a `tf.data` set, which has no position.
+
+    Example:
+
+    >>> import tempfile, numpy as np, rnnzoo
+    >>> folder = tempfile.mkdtemp()
+    >>> def train(epochs):
+    ...     model = rnnzoo.one_to_one(features=1, units=4, outputs=1)
+    ...     model.compile("adam", "mse")
+    ...     x = np.zeros((8, 20, 1), "float32")
+    ...     return model.fit(x, x, batch_size=4, epochs=epochs, verbose=0,
+    ...                      callbacks=[rnnzoo.BackupAndResume(folder)])
+    >>> len(train(epochs=2).epoch), len(train(epochs=3).epoch)     # the second trains one more
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        every: int | datetime.timedelta = datetime.timedelta(minutes=1),
+    ):
+        super().__init__()
+        self.folder = pathlib.Path(folder)
+        if isinstance(every, datetime.timedelta):
+            if every <= datetime.timedelta(0):
+                raise ValueError(f"every must be longer than no time; received every={every!r}")
+        elif isinstance(every, bool) or not isinstance(every, int):
+            raise ValueError(
+                "every must be a number of batches, an int, or a datetime.timedelta; "
+                f"received every={_checks.shown(every)}"
+            )
+        else:
+            every = _checks.positive_integer("every", every)
+        self.every = every
+
+    def configure(self, model: SequenceTraining) -> None:
+        model.backup = self
+
+    def fit(
+        self, model: SequenceTraining, fit: Callable, data: Feed, given: dict
+    ) -> keras.callbacks.History:
+        """What `fit(**given)` returns, trained from the last backup on."""
+        for name in ("initial_epoch", "validation_split", "class_weight"):
+            if given.get(name):
+                raise ValueError(
+                    f"{name} cannot be used with BackupAndResume, which begins at the place in "
+                    f"the data that it knows; received {name}={_checks.shown(given[name])}"
+                )
+        saved = folders.newest(self.folder)
+        seed = saved.rest["seed"] if saved else None
+        targets = given.pop("y"), given.pop("sample_weight")
+        steps = given.pop("steps_per_epoch", None)
+        source = source_of(data, *targets, given["shuffle"], seed, steps)
+        run = Run(
+            self.folder,
+            self.every,
+            source,
+            saved,
+            inputs.callback_list(given["callbacks"]),
+            verbose=given["verbose"],
+            epochs=given["epochs"],
+            steps=source.batches,
+            model=model,
+        )
+        validation = getattr(given["validation_data"], "inner", None)
+        if isinstance(validation, EpochDataset):  # one that is shuffled goes on too
+            validation.epoch += run.position.epoch
+        return run.train(fit, given)

@@ -1,0 +1,52 @@
+"""Arrays as batches whose order is known: what `fit(x, y)` reads where a run may be resumed."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from rnnzoo.data.epochs import EpochDataset
+
+
+class ArrayBatches(EpochDataset):
+    """Rows of arrays in batches, shuffled by seed and epoch.
+
+    Args:
+        arrays: `(x, y, sample_weight)` or shorter; arrays or dicts of them, as many rows in each.
+        batch_size: rows of a batch; the last may have fewer.
+        shuffle: whether each epoch has another order.
+        seed: the seed of the order.
+    """
+
+    def __init__(self, arrays: tuple, batch_size: int, shuffle: bool, seed: int):
+        super().__init__(batch_size, seed)
+        self._arrays = keras.tree.map_structure(_as_array, arrays)
+        self._shuffle = shuffle
+        self._size = len(keras.tree.flatten(self._arrays)[0])
+        self._count = -(-self._size // batch_size)
+        self._planned: tuple[int, np.ndarray] | None = None
+
+    def _order(self, epoch: int) -> np.ndarray:
+        planned = self._planned
+        if planned is None or planned[0] != epoch:
+            order = np.arange(self._size)
+            if self._shuffle:
+                order = np.random.default_rng([self.seed, epoch]).permutation(order)
+            planned = self._planned = (epoch, order)
+        return planned[1]
+
+    def _batch(self, index: int, epoch: int) -> tuple[Any, ...]:
+        rows = self._order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+        return keras.tree.map_structure(lambda array: array[rows], self._arrays)
+
+    def signature(self) -> Any:
+        import tensorflow as tf
+
+        return keras.tree.map_structure(
+            lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), self._arrays
+        )
+
+
+def _as_array(values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    return array.astype(keras.config.floatx()) if array.dtype == np.float64 else array
