@@ -30,6 +30,7 @@ hypothesis.settings.load_profile("rnnzoo")
 # These use no backend, or start processes of their own: once is enough.
 if keras.backend.backend() == "jax":
     collect_ignore = ["test_project.py", "test_files.py", "test_curves.py", "test_data_text.py"]
+    collect_ignore += ["test_altered.py"]
 
 
 @pytest.fixture(autouse=True)

@@ -372,4 +372,4 @@ def test_a_model_that_is_not_ours_is_refused(tmp_path):
     model = keras.Sequential([keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="BackupAndResume must be used with a model of rnnzoo"):
-        model.fit(np.zeros((2, 1)), callbacks=[rnnzoo.BackupAndResume(tmp_path)])
+        model.fit(np.zeros((2, 1)), np.zeros((2, 1)), callbacks=[rnnzoo.BackupAndResume(tmp_path)])

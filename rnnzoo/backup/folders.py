@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnnzoo import _checks
 from rnnzoo.backup import record
 from rnnzoo.folders import written_aside
 
@@ -111,14 +112,12 @@ def read(path: pathlib.Path) -> Backup:
     try:
         arrays, rest = _unpacked(contents[_ARRAYS]), json.loads(contents[_REST])
         record.check(arrays, rest)
-    except _UNREADABLE as error:
-        raise BrokenBackup(f"the backup {path} is broken: {error}") from error
+    except Exception as error:  # what NumPy, zipfile and random raise for rubbish is any of them
+        raise BrokenBackup(
+            f"the backup {path} is broken: it was altered together with its checksums "
+            f"({type(error).__name__}: {_checks.shown(str(error))})"
+        ) from error
     return Backup(path, arrays, rest)
-
-
-# What `zipfile`, `numpy` and `json` raise for bytes that are no file of theirs.
-_UNREADABLE = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError)
-_UNREADABLE += (MemoryError, RecursionError, OverflowError, SyntaxError, TypeError, RuntimeError)
 
 
 def _unpacked(content: bytes) -> dict[str, np.ndarray]:
@@ -127,8 +126,12 @@ def _unpacked(content: bytes) -> dict[str, np.ndarray]:
             # A packed entry may be a thousand times as large as the file.
             if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > len(content):
                 raise ValueError(f"{_ARRAYS} must hold arrays that are not compressed")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    with np.load(io.BytesIO(content), allow_pickle=False) as opened:
+        arrays = {name: opened[name] for name in opened.files}
+    for name, value in arrays.items():
+        if not isinstance(value, np.ndarray):  # an entry that is no array comes as bytes
+            raise ValueError(f"{_ARRAYS} must hold arrays only; {name} is none")
+    return arrays
 
 
 def _content(path: pathlib.Path, name: str) -> bytes:

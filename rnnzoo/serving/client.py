@@ -9,8 +9,7 @@ import numpy as np
 
 from rnnzoo._checks import shown
 from rnnzoo.data.reading import as_array
-from rnnzoo.data.text import Vocabulary
-from rnnzoo.serving.manifest import MANIFEST, fitting, read_manifest
+from rnnzoo.serving import reading
 
 
 class Stream:
@@ -60,7 +59,7 @@ class Served:
 
     def __init__(self, path: str | os.PathLike):
         self.path = pathlib.Path(path)
-        self.manifest = read_manifest(self.path)
+        self.manifest = reading.read_manifest(self.path)
         if self.manifest["written_as"] != "tf_saved_model":
             raise ValueError(
                 "path must be an export of format 'tf_saved_model'; received one of format "
@@ -74,12 +73,9 @@ class Served:
                 "(pip install tensorflow-cpu)"
             ) from error
         self._tf = tf
-        extra = (self.path / MANIFEST).parent
-        self.vocabularies = {
-            side: Vocabulary.load(extra / entry["file"])
-            for side, entry in self.manifest["vocabularies"].items()
-        }
+        self.vocabularies = reading.read_vocabularies(self.path, self.manifest)
         self._loaded = tf.saved_model.load(str(self.path))
+        reading.check_signatures(self.path, self.manifest, self._loaded.signatures)
         self.signatures = tuple(sorted(self._loaded.signatures))
         self._step = "decode_step" if "decode_step" in self.signatures else "step"
         specs = self.manifest["signatures"][self._step]
@@ -106,7 +102,7 @@ class Served:
             raise ValueError(
                 f"{signature} takes the inputs {', '.join(specs)}; received {', '.join(inputs)}"
             )
-        given = {key: fitting(key, value, specs[key]) for key, value in inputs.items()}
+        given = {key: reading.fitting(key, value, specs[key]) for key, value in inputs.items()}
         rows = {len(value) for value in given.values()}
         if len(rows) > 1:
             lengths = {key: len(value) for key, value in given.items()}
@@ -195,7 +191,7 @@ class Served:
         array = as_array(value, "inputs")
         single = array.ndim == rank - 1
         array = array[None] if single else array
-        fitting("inputs", array[None], self._spec)
+        reading.fitting("inputs", array[None], self._spec)
         if array.ndim != rank or not len(array):
             raise ValueError(
                 f"inputs must be one step of rank {rank - 1} or at least one of rank {rank}; "
@@ -228,7 +224,9 @@ class Served:
         names = [key for key in specs if key not in ("inputs", "reset")]
         if set(state) != set(names):
             raise ValueError(f"state must have the names {names}; received {sorted(state)}")
-        return {k: fitting(k, np.asarray(state[k])[None], specs[k])[0].copy() for k in names}
+        return {
+            k: reading.fitting(k, np.asarray(state[k])[None], specs[k])[0].copy() for k in names
+        }
 
 
 def load_served(path: str | os.PathLike) -> Served:

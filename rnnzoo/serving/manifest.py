@@ -1,4 +1,4 @@
-"""What lies beside a SavedModel for its users: `assets.extra/rnnzoo.json`, and its reading."""
+"""What lies beside a SavedModel for its users: `assets.extra/rnnzoo.json`, and its writing."""
 
 import hashlib
 import json
@@ -10,56 +10,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from rnnzoo._checks import shown
 from rnnzoo.core import size_and_vocabulary
-from rnnzoo.data.reading import as_array
 from rnnzoo.data.text import Vocabulary
 from rnnzoo.inputs import vocabulary_of
 from rnnzoo.layers.recurrent import RecurrentLayer
 
 MANIFEST = pathlib.PurePath("assets.extra", "rnnzoo.json")
 FORMAT = "rnnzoo served model 1"
-
-
-def read_manifest(path: pathlib.Path) -> dict:
-    """The manifest of the export at `path`; ValueError where there is none that we can read."""
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"format {shown(manifest['format'])}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"path must be a folder that rnnzoo.export wrote, with {MANIFEST} of format "
-            f"{FORMAT!r}; received {str(path)!r} ({type(error).__name__}: {error})"
-        ) from error
-    return manifest
-
-
-def fitting(name: str, value: Any, spec: dict) -> np.ndarray:
-    """`value` as an array of dtype and shape of `spec`; ValueError where it does not fit."""
-    array = as_array(value, name)
-    wanted, dtype = spec["shape"], spec["dtype"]
-    fits = array.ndim == len(wanted) and all(w in (None, n) for w, n in zip(wanted, array.shape))
-    kinds = {"float": "fiu", "int": "iu", "bool": "b", "string": "UOS"}
-    kind = next(kinds[start] for start in kinds if dtype.startswith(start))
-    if not fits or (array.dtype.kind not in kind and array.size):
-        shape = ", ".join("any" if size is None else str(size) for size in wanted)
-        raise ValueError(
-            f"{name} must have shape ({shape}) and dtype {dtype}; "
-            f"received shape {array.shape}, dtype {array.dtype}"
-        )
-    if dtype == "string":
-        return array
-    size = spec.get("vocabulary")
-    if size is not None and array.size and (array.min() < 0 or array.max() >= size):
-        wrong = array[(array < 0) | (array >= size)][0]
-        raise ValueError(f"{name} must be token ids in 0 to {size - 1}; received {wrong}")
-    with np.errstate(over="ignore"):
-        fitted = array.astype(dtype, copy=False)
-    if fitted.dtype.kind == "f" and not np.isfinite(fitted).all():
-        wrong = array[~np.isfinite(fitted)][0]
-        raise ValueError(f"{name} must be finite {dtype}; received {wrong}")
-    return fitted
 
 
 def vocabularies(model: Any) -> dict[str, Vocabulary | None]:

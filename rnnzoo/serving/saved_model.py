@@ -7,7 +7,7 @@ import keras
 
 from rnnzoo.layers.recurrent import portable
 from rnnzoo.serving.signatures import Signature
-from rnnzoo.serving.traced import described, specs_of
+from rnnzoo.serving.traced import described_signatures, specs_of
 
 
 def write_saved_model(
@@ -34,11 +34,4 @@ def write_saved_model(
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         archive.write_out(str(path), options, verbose=False)
     # As they stand in what was written.
-    written = tf.saved_model.load(str(path)).signatures
-    return {
-        name: {
-            "inputs": described(signature.structured_input_signature[1]),
-            "outputs": described(signature.structured_outputs),
-        }
-        for name, signature in sorted(written.items())
-    }
+    return described_signatures(tf.saved_model.load(str(path)).signatures)

@@ -44,6 +44,17 @@ def described(specs: dict[str, Any]) -> dict[str, dict]:
     }
 
 
+def described_signatures(signatures: Any) -> dict[str, dict]:
+    """The signatures of a SavedModel as the manifest has them."""
+    return {
+        name: {
+            "inputs": described(signature.structured_input_signature[1]),
+            "outputs": described(signature.structured_outputs),
+        }
+        for name, signature in sorted(signatures.items())
+    }
+
+
 def needed(option: str, module: str, extra: str) -> Any:
     """The module that an option of `export` needs; ImportError that says how to install it."""
     try:

@@ -1,0 +1,130 @@
+"""An export of rnnzoo as it is read: a manifest that is whole and true, values that fit it."""
+
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from rnnzoo._checks import shown
+from rnnzoo.data.reading import as_array
+from rnnzoo.data.text import Vocabulary
+from rnnzoo.serving.manifest import FORMAT, MANIFEST
+from rnnzoo.serving.traced import described_signatures
+
+_FORMS = ("one_to_one", "many_to_one", "encoder_decoder")
+_SIDES = ("prompt", "source", "target")
+_TEXTS = ("written_as", "name", "weights_sha256")
+
+
+def read_manifest(path: pathlib.Path) -> dict:
+    """The manifest of the export at `path`; ValueError where there is none that we can read."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        _check(manifest)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"path must be a folder that rnnzoo.export wrote, with {MANIFEST} of format "
+            f"{FORMAT!r}; received {str(path)!r} ({type(error).__name__}: {error})"
+        ) from error
+    return manifest
+
+
+def read_vocabularies(path: pathlib.Path, manifest: dict) -> dict[str, Vocabulary]:
+    """The vocabularies of the export at `path`, by side.
+
+    Raises:
+        ValueError: one that is not the file which was written.
+    """
+    found = {}
+    for side, entry in manifest["vocabularies"].items():
+        file = (path / MANIFEST).with_name(entry["file"])
+        found[side] = Vocabulary.load(file)
+        if hashlib.sha256(file.read_bytes()).hexdigest() != entry["sha256"]:
+            raise ValueError(
+                f"the vocabulary of an export must be the one that was written with it; received "
+                f"{str(file)!r}, whose SHA-256 is not that of {MANIFEST}"
+            )
+    return found
+
+
+def check_signatures(path: pathlib.Path, manifest: dict, signatures: Any) -> None:
+    """ValueError unless the manifest at `path` tells of the `signatures` beside it."""
+    written = {
+        name: {
+            way: {
+                key: {what: spec.get(what) for what in ("dtype", "shape")}
+                for key, spec in table[way].items()
+            }
+            for way in ("inputs", "outputs")
+        }
+        for name, table in manifest["signatures"].items()
+    }
+    held = described_signatures(signatures)
+    wrong = [name for name in {**held, **written} if held.get(name) != written.get(name)]
+    if wrong:
+        raise ValueError(
+            f"{MANIFEST} must describe the SavedModel beside it; received {str(path)!r}, where "
+            f"the signature {shown(wrong[0])} is another. Export the model anew."
+        )
+
+
+def _check(manifest: Any) -> None:
+    """ValueError unless everything that a reader looks up is there, and of its kind."""
+    _need(isinstance(manifest, dict), "it must be an object")
+    _need(manifest.get("format") == FORMAT, f"format {shown(manifest.get('format'))}")
+    _need(manifest.get("form") in _FORMS, f"form must be one of {', '.join(_FORMS)}")
+    for name in _TEXTS:
+        _need(isinstance(manifest.get(name), str), f"{name} must be a text")
+    for name in ("signatures", "vocabularies"):
+        _need(isinstance(manifest.get(name), dict), f"{name} must be an object")
+    for side, entry in manifest["vocabularies"].items():
+        fine = side in _SIDES and isinstance(entry, dict) and isinstance(entry.get("sha256"), str)
+        # A name that was altered could lead out of the folder.
+        fine = fine and entry.get("file") == f"{side}_vocabulary.json"
+        _need(fine, f"vocabularies must give file and sha256 of {', '.join(_SIDES)}")
+    for name, table in manifest["signatures"].items():
+        for way in ("inputs", "outputs"):
+            tensors = table.get(way) if isinstance(table, dict) else None
+            fine = isinstance(tensors, dict) and all(map(_is_tensor, tensors.values()))
+            _need(fine, f"signature {shown(name)} must have {way} with dtype and shape")
+
+
+def _is_tensor(spec: Any) -> bool:
+    if not isinstance(spec, dict) or not isinstance(spec.get("shape"), list):
+        return False
+    size = spec.get("vocabulary", 1)
+    return isinstance(spec.get("dtype"), str) and type(size) is int and size > 0
+
+
+def _need(fine: bool, rule: str) -> None:
+    if not fine:
+        raise ValueError(rule)
+
+
+def fitting(name: str, value: Any, spec: dict) -> np.ndarray:
+    """`value` as an array of dtype and shape of `spec`; ValueError where it does not fit."""
+    array = as_array(value, name)
+    wanted, dtype = spec["shape"], spec["dtype"]
+    fits = array.ndim == len(wanted) and all(w in (None, n) for w, n in zip(wanted, array.shape))
+    kinds = {"float": "fiu", "int": "iu", "bool": "b", "string": "UOS"}
+    kind = next(kinds[start] for start in kinds if dtype.startswith(start))
+    if not fits or (array.dtype.kind not in kind and array.size):
+        shape = ", ".join("any" if size is None else str(size) for size in wanted)
+        raise ValueError(
+            f"{name} must have shape ({shape}) and dtype {dtype}; "
+            f"received shape {array.shape}, dtype {array.dtype}"
+        )
+    if dtype == "string":
+        return array
+    size = spec.get("vocabulary")
+    if size is not None and array.size and (array.min() < 0 or array.max() >= size):
+        wrong = array[(array < 0) | (array >= size)][0]
+        raise ValueError(f"{name} must be token ids in 0 to {size - 1}; received {wrong}")
+    with np.errstate(over="ignore"):
+        fitted = array.astype(dtype, copy=False)
+    if fitted.dtype.kind == "f" and not np.isfinite(fitted).all():
+        wrong = array[~np.isfinite(fitted)][0]
+        raise ValueError(f"{name} must be finite {dtype}; received {wrong}")
+    return fitted
