@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NAMES = ["layers", "training", "serving", "decoding", "memory", "service", "altered"]
+NAMES = ["layers", "training", "serving", "decoding", "memory", "service"]
+NAMES += ["altered", "survival", "backups", "endless"]
 
 
 def first_line(name: str) -> str:

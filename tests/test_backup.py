@@ -11,6 +11,7 @@ from keras import ops
 from reference import on_jax
 
 import rnnzoo
+from benchmarks import survival
 from rnnzoo.backup import snapshot
 
 EPOCHS, VOCABULARY = 3, 11
@@ -373,3 +374,15 @@ def test_a_model_that_is_not_ours_is_refused(tmp_path):
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="BackupAndResume must be used with a model of rnnzoo"):
         model.fit(np.zeros((2, 1)), np.zeros((2, 1)), callbacks=[rnnzoo.BackupAndResume(tmp_path)])
+
+
+@pytest.mark.skipif(not on_jax(), reason="once is enough, and JAX starts in half the time")
+def test_a_process_that_is_killed_while_it_writes_loses_nothing(tmp_path):
+    """`python -m benchmarks survival` kills thirty."""
+    never = survival.start(tmp_path / "never")
+    batches = 60
+    met = survival.kill(tmp_path / "killed", batches, 0.0, while_writing=True)
+    assert met is not None and met["backups"][-1] >= batches
+    resumed = survival.start(tmp_path / "killed")
+    assert survival.finish(resumed) == survival.finish(never)
+    assert not survival.writing(tmp_path / "killed")
