@@ -114,11 +114,8 @@ def main() -> None:
             rows.append(row)
             met = "while writing a backup" if row["writing"] else "between backups"
             end = "the same" if row["same"] else "ANOTHER END"
-            last = row["backups"][-1] if row["backups"] else "none"
-            print(
-                f"  {row['case']:3} after {row['moment']:5.2f} s {met}, last {last}: {end}",
-                flush=True,
-            )
+            last = max(row["backups"], default=0)
+            print(f"  {row['case']:3} {met}, last of batch {last}: {end}", flush=True)
     same = sum(row["same"] and not row["left_over"] for row in rows)
     amid = sum(row["writing"] for row in rows)
     print(

@@ -2,6 +2,7 @@
 
 import datetime
 import pathlib
+import resource
 import tempfile
 
 import keras
@@ -12,7 +13,7 @@ from reference import on_jax
 
 import rnnzoo
 from benchmarks import survival
-from rnnzoo.backup import snapshot
+from rnnzoo.backup import folders, snapshot
 
 EPOCHS, VOCABULARY = 3, 11
 
@@ -318,13 +319,20 @@ def test_nothing_starts_where_all_backups_are_broken(tmp_path):
 
 def test_a_full_disk_is_a_warning_and_older_backups_stay(whole, tmp_path, monkeypatch):
     train(tmp_path, 5)
+    write = folders.write
 
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
+    def without_room(*given):
+        """The system itself refuses to write more than 2,000 bytes."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+        try:
+            write(*given)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     with monkeypatch.context() as patched:
-        patched.setattr("os.fsync", full)
-        with pytest.warns(UserWarning, match="no backup .*No space left on device"):
+        patched.setattr("rnnzoo.backup.folders.write", without_room)
+        with pytest.warns(UserWarning, match="no backup .*File too large"):
             train(tmp_path, 5)
     assert numbers_in(tmp_path) == [2, 4]
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
