@@ -8,7 +8,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 NAMES = ["layers", "training", "serving", "decoding", "memory", "service"]
-NAMES += ["altered", "survival", "backups", "endless"]
+NAMES += ["growth", "altered", "survival", "backups", "endless"]
 
 
 def first_line(name: str) -> str:
