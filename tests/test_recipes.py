@@ -40,6 +40,7 @@ def run(recipes, monkeypatch, capfd):
 
     def run(recipe, *options):
         path = str(recipes / f"{recipe}.py")
+        monkeypatch.syspath_prepend(recipes)
         monkeypatch.setattr(sys, "argv", [path, *map(str, options)])
         status = 0
         try:
