@@ -64,8 +64,7 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("--temperature", type=float, default=0.7, help="of the text that is written")
     add("--characters", type=int, default=400, help="length of the text that is written")
     add("--name", default="char_lm", help="the export goes to saved_models/NAME/1")
-    add_options(parser)
-    args = parser.parse_args()
+    args = add_options(parser).parse_args()
     for name, value in PRESETS[args.preset].items():
         if getattr(args, name) is None:
             setattr(args, name, value)

@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import functools
+from collections.abc import Callable
 
 import keras
 
@@ -9,8 +11,8 @@ STRATEGIES = {"none": None, "mirrored": "tensorflow", "tpu": "tensorflow", "proc
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds `--strategy` and `--precision`."""
+def add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """`parser` with `--strategy` and `--precision`."""
     parser.add_argument(
         "--strategy",
         choices=STRATEGIES,
@@ -19,6 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "processes: all devices of all processes that run this (JAX)",
     )
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    return parser
 
 
 def set_up(args: argparse.Namespace) -> contextlib.AbstractContextManager:
@@ -34,22 +37,28 @@ def set_up(args: argparse.Namespace) -> contextlib.AbstractContextManager:
             f"Set KERAS_BACKEND={needed}."
         )
     keras.config.set_dtype_policy(args.precision)
-    if args.strategy == "none":
-        return contextlib.nullcontext()
-    if args.strategy == "processes":
+    return _started(args.strategy)()
+
+
+@functools.cache
+def _started(name: str) -> Callable[[], contextlib.AbstractContextManager]:
+    """What opens the scope of a strategy, which can be started once in a process."""
+    if name == "none":
+        return contextlib.nullcontext
+    if name == "processes":
         import jax
 
         jax.distributed.initialize()
         keras.distribution.set_distribution(keras.distribution.DataParallel())
-        return contextlib.nullcontext()
+        return contextlib.nullcontext
     import tensorflow as tf
 
-    if args.strategy == "mirrored":
-        return tf.distribute.MirroredStrategy().scope()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy().scope
     resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
     tf.config.experimental_connect_to_cluster(resolver)
     tf.tpu.experimental.initialize_tpu_system(resolver)
-    return tf.distribute.TPUStrategy(resolver).scope()
+    return tf.distribute.TPUStrategy(resolver).scope
 
 
 def least_lanes(model: keras.Model) -> int:
