@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from devices import add_options, least_lanes, set_up
+from devices import least_lanes, parse
 
 import rnnzoo
 from rnnzoo.curves import learning_curve
@@ -50,8 +50,8 @@ PRESETS = {
 }
 
 
-def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """The parser and the options, with the preset's values where none were given."""
+def arguments() -> tuple:
+    """The parser, the options, with the preset's values where none were given, and the scope."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     default = HERE / "data/tinyshakespeare/input.txt.gz"
@@ -64,14 +64,14 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("--temperature", type=float, default=0.7, help="of the text that is written")
     add("--characters", type=int, default=400, help="length of the text that is written")
     add("--name", default="char_lm", help="the export goes to saved_models/NAME/1")
-    args = add_options(parser).parse_args()
+    args, scope = parse(parser)
     for name, value in PRESETS[args.preset].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
-    return parser, args
+    return parser, args, scope
 
 
-parser, args = arguments()
+parser, args, scope = arguments()
 export_path = HERE.parent / "saved_models" / args.name / "1"
 if export_path.exists() and not (export_path / "assets.extra/prompt_vocabulary.json").exists():
     parser.error(f"--name must be new or of this recipe; received {args.name}: {export_path}")
@@ -100,7 +100,7 @@ rate = keras.optimizers.schedules.CosineDecay(
 nats = keras.losses.SparseCategoricalCrossentropy(
     from_logits=True, reduction="mean_with_sample_weight"
 )
-with set_up(args):
+with scope:
     model = rnnzoo.one_to_one(
         vocabulary=vocabulary,
         units=[args.units] * args.layers,

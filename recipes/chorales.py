@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from devices import add_options, set_up
+from devices import parse
 from keras import ops
 
 import rnnzoo
@@ -29,8 +29,8 @@ JSB = HERE.parent.parent / "shared" / "data" / "jsb-chorales" / "jsb-chorales-qu
 LOWEST, PITCHES, RULE = 21, 88, "pitches must be integers from 21 to 108"
 
 
-def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """The parser and the options."""
+def arguments() -> tuple:
+    """The parser, the options, and the scope for the model."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     text = (
@@ -49,7 +49,7 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("--lanes", type=int, default=8)
     add("--window", type=int, default=40)
     add("--seed", type=int, default=0)
-    return parser, add_options(parser).parse_args()
+    return parser, *parse(parser)
 
 
 def piano_roll(sequence: list[list[int]], place: str) -> np.ndarray:
@@ -105,7 +105,7 @@ def packed(part: list[np.ndarray], lanes: int, window: int, **options) -> keras.
     return rnnzoo.data.pack(part, lanes, min(window, steps), **options)
 
 
-parser, args = arguments()
+parser, args, scope = arguments()
 try:
     sequences = read_parts(args.data)
     train = packed(sequences[0], args.lanes, args.window, shuffle=True, seed=args.seed)
@@ -122,7 +122,7 @@ rate = keras.optimizers.schedules.CosineDecay(
     args.rate / 25, updates - rise, warmup_target=args.rate, warmup_steps=rise
 )
 dropped = {"dropout": args.dropout, "recurrent_dropout": args.recurrent_dropout}
-with set_up(args):
+with scope:
     model = rnnzoo.one_to_one(features=features, units=args.units, outputs=features, **dropped)
     model.compile(
         keras.optimizers.AdamW(rate, weight_decay=args.decay, global_clipnorm=1.0),

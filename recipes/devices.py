@@ -2,8 +2,7 @@
 
 import argparse
 import contextlib
-import functools
-from collections.abc import Callable
+import os
 
 import keras
 
@@ -25,7 +24,9 @@ def add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def set_up(args: argparse.Namespace) -> contextlib.AbstractContextManager:
-    """The context in which the model is to be made and compiled.
+    """The scope in which models are to be made and compiled, which may be entered often.
+
+    To be called once, before anything is computed.
 
     Raises:
         SystemExit: a strategy of the other backend.
@@ -37,28 +38,48 @@ def set_up(args: argparse.Namespace) -> contextlib.AbstractContextManager:
             f"Set KERAS_BACKEND={needed}."
         )
     keras.config.set_dtype_policy(args.precision)
-    return _started(args.strategy)()
+    if args.strategy == "mirrored":
+        import tensorflow as tf
 
+        return Scope(tf.distribute.MirroredStrategy())
+    if args.strategy == "tpu":
+        import tensorflow as tf
 
-@functools.cache
-def _started(name: str) -> Callable[[], contextlib.AbstractContextManager]:
-    """What opens the scope of a strategy, which can be started once in a process."""
-    if name == "none":
-        return contextlib.nullcontext
-    if name == "processes":
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return Scope(tf.distribute.TPUStrategy(resolver))
+    if args.strategy == "processes":
         import jax
 
-        jax.distributed.initialize()
+        # On a cluster JAX finds out by itself; elsewhere the address is JAX_COORDINATOR_ADDRESS.
+        names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+        given = {key: int(os.environ[n]) for key, n in names.items() if n in os.environ}
+        jax.distributed.initialize(**given)
         keras.distribution.set_distribution(keras.distribution.DataParallel())
-        return contextlib.nullcontext
-    import tensorflow as tf
+    return contextlib.nullcontext()
 
-    if name == "mirrored":
-        return tf.distribute.MirroredStrategy().scope
-    resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
-    tf.config.experimental_connect_to_cluster(resolver)
-    tf.tpu.experimental.initialize_tpu_system(resolver)
-    return tf.distribute.TPUStrategy(resolver).scope
+
+def parse(
+    parser: argparse.ArgumentParser,
+) -> tuple[argparse.Namespace, contextlib.AbstractContextManager]:
+    """The arguments, those of this module too, and the scope for the model."""
+    args = add_options(parser).parse_args()
+    return args, set_up(args)
+
+
+class Scope(contextlib.AbstractContextManager):
+    """The scope of a `tf.distribute` strategy; its own can be entered only once."""
+
+    def __init__(self, strategy):
+        self.strategy, self.inside = strategy, None
+
+    def __enter__(self) -> None:
+        self.inside = self.strategy.scope()
+        self.inside.__enter__()
+
+    def __exit__(self, *error) -> None:
+        self.inside.__exit__(*error)
 
 
 def least_lanes(model: keras.Model) -> int:

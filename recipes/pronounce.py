@@ -14,7 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from devices import add_options, set_up
+from devices import parse
 
 import rnnzoo
 from rnnzoo.curves import attention_map
@@ -39,7 +39,7 @@ add("--beam", type=int, default=5, help="width of the beam search")
 add("--limit", type=int, help="test on this many words only")
 add("--seed", type=int, default=0)
 add("--name", help="export to saved_models/NAME/1")
-args = add_options(parser).parse_args()
+args, scope = parse(parser)
 
 
 def cmu() -> tuple[list[str], list[str]]:
@@ -106,7 +106,7 @@ updates = args.epochs * len(batches)
 rate = keras.optimizers.schedules.CosineDecay(
     args.rate / 25, updates - updates // 10, warmup_target=args.rate, warmup_steps=updates // 10
 )
-with set_up(args):
+with scope:
     model = rnnzoo.encoder_decoder(
         source_vocabulary=letters,
         target_vocabulary=phonemes,

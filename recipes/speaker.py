@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from devices import add_options, set_up
+from devices import parse
 
 import rnnzoo
 from rnnzoo.curves import learning_curve
@@ -24,8 +24,8 @@ TRAIN_COUNTS = [30] * 9
 TEST_COUNTS = [31, 35, 88, 44, 29, 24, 40, 50, 29]
 
 
-def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """The parser and the options."""
+def arguments() -> tuple:
+    """The parser, the options, and the scope for the model."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add(
@@ -41,7 +41,7 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("--dropout", type=float, default=0.4)
     add("--rate", type=float, default=4e-3, help="highest learning rate")
     add("--batch", type=int, default=16, help="sequences in a batch")
-    return parser, add_options(parser).parse_args()
+    return parser, *parse(parser)
 
 
 def vowels(name: str, counts: list[int]) -> tuple[list[np.ndarray], np.ndarray]:
@@ -67,7 +67,7 @@ def own(path: Path) -> tuple[list, np.ndarray, list, np.ndarray, list[str]]:
     return (*parts[0], *parts[1], names.tolist())
 
 
-parser, args = arguments()
+parser, args, scope = arguments()
 if args.data is None:
     names = [f"speaker {i}" for i in range(1, 10)]
     x_train, y_train = vowels("ae.train.gz", TRAIN_COUNTS)
@@ -96,7 +96,7 @@ for seed in range(args.seeds):
     rate = keras.optimizers.schedules.CosineDecay(
         args.rate / 25, updates - rise, warmup_target=args.rate, warmup_steps=rise
     )
-    with set_up(args):
+    with scope:
         model = rnnzoo.many_to_one(
             features=len(mean),
             units=args.units,
