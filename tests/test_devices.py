@@ -203,7 +203,11 @@ def test_what_two_devices_cannot_do_is_refused(strategy):
     model = language_model(strategy)
     with pytest.raises(ValueError, match="multiple of 2, .* received 3. Take a batch_size of 2"):
         model.fit(rnnzoo.data.stream(tokens(60), 3, 5), verbose=0)
-    with pytest.raises(ValueError, match="jit_compile must be 'auto' or False .* on 2"):
-        model.compile("sgd", "mse", jit_compile=True)
-    with pytest.raises(ValueError, match="steps_per_execution must be 1 .* received .*=3 on 2"):
-        model.compile("sgd", "mse", steps_per_execution=3)
+    accumulating = keras.optimizers.SGD(gradient_accumulation_steps=2)
+    for name, value, optimizer, options in (
+        ("jit_compile", True, "sgd", {"jit_compile": True}),
+        ("steps_per_execution", 3, "sgd", {"steps_per_execution": 3}),
+        ("gradient_accumulation_steps", 2, accumulating, {}),
+    ):
+        with pytest.raises(ValueError, match=f"{name} must be .* received {name}={value} on 2"):
+            model.compile(optimizer, "mse", **options)

@@ -121,21 +121,24 @@ class WindowedTraining:
         return self._distribute_strategy is not None
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        several = self._replicas > 1
-        if several and kwargs.get("jit_compile") is True:
-            raise ValueError(
-                "jit_compile must be 'auto' or False for a model on several devices, whose "
-                "training step XLA cannot compile in one piece; received jit_compile=True on "
-                f"{self._replicas}. Leave it out."
-            )
-        if several and kwargs.get("steps_per_execution", 1) > 1:
-            raise ValueError(
-                "steps_per_execution must be 1 for a model on several devices: Keras cannot run "
-                f"more; received steps_per_execution={kwargs['steps_per_execution']} on "
-                f"{self._replicas}. Let windows_per_batch of rnnzoo.data save the host's calls."
-            )
         super().compile(*args, **kwargs)
-        if several and self.optimizer is not None:
+        if self._replicas == 1:
+            return
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        accumulated = getattr(optimizer, "gradient_accumulation_steps", None)
+        # What Keras or XLA cannot do on several devices; it would fail far from its cause.
+        for name, allowed, value in (
+            ("jit_compile", "'auto' or False", kwargs.get("jit_compile") is True),
+            ("steps_per_execution", 1, self.steps_per_execution),
+            ("gradient_accumulation_steps", None, accumulated),
+        ):
+            if value not in (allowed, False, None):
+                self.compiled = False
+                raise ValueError(
+                    f"{name} must be {allowed} for a model on several devices; received "
+                    f"{name}={value} on {self._replicas}. Leave it out."
+                )
+        if self.optimizer is not None:
             _sum_first(self.optimizer)
 
     def train_step(self, data: Any) -> dict:
