@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from devices import least_lanes, parse
 
 import rnnzoo
 from rnnzoo.curves import learning_curve
@@ -49,8 +50,8 @@ PRESETS = {
 }
 
 
-def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """The parser and the options, with the preset's values where none were given."""
+def arguments() -> tuple:
+    """The parser, the options, with the preset's values where none were given, and the scope."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     default = HERE / "data/tinyshakespeare/input.txt.gz"
@@ -63,14 +64,14 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("--temperature", type=float, default=0.7, help="of the text that is written")
     add("--characters", type=int, default=400, help="length of the text that is written")
     add("--name", default="char_lm", help="the export goes to saved_models/NAME/1")
-    args = parser.parse_args()
+    args, scope = parse(parser)
     for name, value in PRESETS[args.preset].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
-    return parser, args
+    return parser, args, scope
 
 
-parser, args = arguments()
+parser, args, scope = arguments()
 export_path = HERE.parent / "saved_models" / args.name / "1"
 if export_path.exists() and not (export_path / "assets.extra/prompt_vocabulary.json").exists():
     parser.error(f"--name must be new or of this recipe; received {args.name}: {export_path}")
@@ -91,13 +92,6 @@ train = rnnzoo.data.stream(train_ids, args.lanes, args.window, windows_per_batch
 valid = rnnzoo.data.stream(valid_ids, 16, math.ceil(len(valid_ids) / 64))
 
 # Model: the learning rate rises in the first third of the updates, then falls to zero.
-model = rnnzoo.one_to_one(
-    vocabulary=vocabulary,
-    units=[args.units] * args.layers,
-    embedding=args.embedding,
-    dropout=args.dropout,
-    recurrent_dropout=args.recurrent_dropout,
-)
 updates = args.epochs * math.ceil(train.steps / args.window)
 rise = updates // 3
 rate = keras.optimizers.schedules.CosineDecay(
@@ -106,18 +100,23 @@ rate = keras.optimizers.schedules.CosineDecay(
 nats = keras.losses.SparseCategoricalCrossentropy(
     from_logits=True, reduction="mean_with_sample_weight"
 )
-model.compile(
-    keras.optimizers.Adam(rate, global_clipnorm=1.0),
-    nats,
-    weighted_metrics=[rnnzoo.metrics.Perplexity()],
-)
+with scope:
+    model = rnnzoo.one_to_one(
+        vocabulary=vocabulary,
+        units=[args.units] * args.layers,
+        embedding=args.embedding,
+        dropout=args.dropout,
+        recurrent_dropout=args.recurrent_dropout,
+    )
+    optimizer = keras.optimizers.Adam(rate, global_clipnorm=1.0)
+    model.compile(optimizer, nats, weighted_metrics=[rnnzoo.metrics.Perplexity()])
 truncated = rnnzoo.TruncatedBPTT(args.window)
 begin = time.time()
 history = model.fit(train, validation_data=valid, epochs=args.epochs, callbacks=[truncated]).history
 minutes = (time.time() - begin) / 60
 
 # One lane: the state is carried through the whole validation text, from its first character.
-whole = rnnzoo.data.stream(valid_ids, 1, len(valid_ids) // 20)
+whole = rnnzoo.data.stream(valid_ids, least_lanes(model), len(valid_ids) // 20)
 perplexity = model.evaluate(whole, return_dict=True)["perplexity"]
 prompt = "\n" if "\n" in vocabulary.tokens else text[0]
 sampler = Sample(args.temperature, seed=args.seed)

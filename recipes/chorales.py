@@ -17,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from devices import parse
 from keras import ops
 
 import rnnzoo
@@ -28,8 +29,8 @@ JSB = HERE.parent.parent / "shared" / "data" / "jsb-chorales" / "jsb-chorales-qu
 LOWEST, PITCHES, RULE = 21, 88, "pitches must be integers from 21 to 108"
 
 
-def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """The parser and the options."""
+def arguments() -> tuple:
+    """The parser, the options, and the scope for the model."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     text = (
@@ -48,7 +49,7 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("--lanes", type=int, default=8)
     add("--window", type=int, default=40)
     add("--seed", type=int, default=0)
-    return parser, parser.parse_args()
+    return parser, *parse(parser)
 
 
 def piano_roll(sequence: list[list[int]], place: str) -> np.ndarray:
@@ -104,7 +105,7 @@ def packed(part: list[np.ndarray], lanes: int, window: int, **options) -> keras.
     return rnnzoo.data.pack(part, lanes, min(window, steps), **options)
 
 
-parser, args = arguments()
+parser, args, scope = arguments()
 try:
     sequences = read_parts(args.data)
     train = packed(sequences[0], args.lanes, args.window, shuffle=True, seed=args.seed)
@@ -115,24 +116,21 @@ except (OSError, ValueError) as error:
 
 keras.utils.set_random_seed(args.seed)
 features = sequences[0][0].shape[1]
-model = rnnzoo.one_to_one(
-    features=features,
-    units=args.units,
-    outputs=features,
-    dropout=args.dropout,
-    recurrent_dropout=args.recurrent_dropout,
-)
 updates = args.epochs * len(train)
 rise = updates // 10
 rate = keras.optimizers.schedules.CosineDecay(
     args.rate / 25, updates - rise, warmup_target=args.rate, warmup_steps=rise
 )
-model.compile(
-    keras.optimizers.AdamW(rate, weight_decay=args.decay, global_clipnorm=1.0),
-    NatsPerStep(),
-    weighted_metrics=[keras.metrics.MeanMetricWrapper(nats_per_step, name="nats")],
-    jit_compile=True,  # On a CPU, Keras leaves XLA out unless told; it halves the time.
-)
+dropped = {"dropout": args.dropout, "recurrent_dropout": args.recurrent_dropout}
+with scope:
+    model = rnnzoo.one_to_one(features=features, units=args.units, outputs=features, **dropped)
+    model.compile(
+        keras.optimizers.AdamW(rate, weight_decay=args.decay, global_clipnorm=1.0),
+        NatsPerStep(),
+        weighted_metrics=[keras.metrics.MeanMetricWrapper(nats_per_step, name="nats")],
+        # On a CPU, Keras leaves XLA out unless told; it halves the time.
+        jit_compile=args.strategy == "none" or "auto",
+    )
 patience = {"patience": args.patience, "restore_best_weights": True}
 best = keras.callbacks.EarlyStopping("val_nats", mode="min", **patience)
 begin = time.time()

@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from devices import parse
 
 import rnnzoo
 from rnnzoo.curves import picture
@@ -36,8 +37,8 @@ OPTIONS = (
 )
 
 
-def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """The parser and the options."""
+def arguments() -> tuple:
+    """The parser, the options, and the scope for the model."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--data", type=Path, default=HERE / "data" / "ett" / "ETTh1.csv.gz", help="a CSV file")
@@ -46,7 +47,7 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("--rows", type=int, nargs=3, default=months, metavar=names, help="rows of each part")
     for name, default, text in OPTIONS:
         add(f"--{name}", type=type(default), default=default, help=text)
-    return parser, parser.parse_args()
+    return parser, *parse(parser)
 
 
 def column(path: Path, name: str) -> np.ndarray:
@@ -83,7 +84,7 @@ def ridge(past: np.ndarray, future: np.ndarray, strength: float = 10.0) -> np.nd
     return np.linalg.solve(past.T @ past + strength * np.eye(past.shape[1]), past.T @ future)
 
 
-parser, args = arguments()
+parser, args, scope = arguments()
 try:
     values = column(args.data, args.column)
     ends = np.cumsum(args.rows)
@@ -104,18 +105,17 @@ forecasts, begin = [], time.time()
 for seed in range(args.seeds):
     keras.utils.set_random_seed(seed)
     sizes = {"source_features": args.segment + 2, "target_features": args.segment}
-    model = rnnzoo.encoder_decoder(**sizes, units=args.units, cell="gru", dropout=args.dropout)
     updates = args.epochs * (len(targets[0]) // args.batch + 1)
     rate = keras.optimizers.schedules.CosineDecay(args.rate, updates)
-    model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0), "mse")
+    with scope:
+        model = rnnzoo.encoder_decoder(**sizes, units=args.units, cell="gru", dropout=args.dropout)
+        model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0), "mse")
     train, valid = ({"source": x, "target": y} for x, y in zip(sources[:2], targets))
-    fed = rnnzoo.ScheduledSampling(1.0, validation=1.0)
-    options = {"validation_data": (valid,), "callbacks": [fed], "verbose": 2}
-    model.fit(train, batch_size=args.batch, epochs=args.epochs, **options)
+    fed = {"callbacks": [rnnzoo.ScheduledSampling(1.0, validation=1.0)], "verbose": 2}
+    model.fit(train, validation_data=(valid,), batch_size=args.batch, epochs=args.epochs, **fed)
     written = model.generate(sources[2], steps=args.ahead // args.segment, batch_size=512)
     forecasts.append(written.reshape(len(written), -1) * scales[2] + parts[2][0][:, -1:])
 minutes = (time.time() - begin) / 60
-
 past, future, _ = parts[2]
 read = slice(-min(96, args.history), None)
 linear = relative[2][0][:, read] @ ridge(relative[0][0][:, read], relative[0][1]) + past[:, -1:]

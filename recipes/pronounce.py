@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from devices import parse
 
 import rnnzoo
 from rnnzoo.curves import attention_map
@@ -38,7 +39,7 @@ add("--beam", type=int, default=5, help="width of the beam search")
 add("--limit", type=int, help="test on this many words only")
 add("--seed", type=int, default=0)
 add("--name", help="export to saved_models/NAME/1")
-args = parser.parse_args()
+args, scope = parse(parser)
 
 
 def cmu() -> tuple[list[str], list[str]]:
@@ -101,22 +102,20 @@ batches = rnnzoo.data.pairs(
     seed=args.seed,
     pad_to_multiple_of=4,
 )
-model = rnnzoo.encoder_decoder(
-    source_vocabulary=letters,
-    target_vocabulary=phonemes,
-    units=[args.units] * args.layers,
-    encoder_units=[args.units // 2] * args.layers,
-    embedding=args.embedding,
-    bidirectional=True,
-    attention=args.attention,
-    dropout=args.dropout,
-)
 updates = args.epochs * len(batches)
 rate = keras.optimizers.schedules.CosineDecay(
     args.rate / 25, updates - updates // 10, warmup_target=args.rate, warmup_steps=updates // 10
 )
-
-model.compile(keras.optimizers.Adam(rate, global_clipnorm=5.0), smoothed, metrics=["accuracy"])
+with scope:
+    model = rnnzoo.encoder_decoder(
+        source_vocabulary=letters,
+        target_vocabulary=phonemes,
+        units=[args.units] * args.layers,
+        encoder_units=[args.units // 2] * args.layers,
+        bidirectional=True,
+        **{name: getattr(args, name) for name in ("embedding", "attention", "dropout")},
+    )
+    model.compile(keras.optimizers.Adam(rate, global_clipnorm=5.0), smoothed, metrics=["accuracy"])
 begin = time.time()
 model.fit(batches, epochs=args.epochs, verbose=2)
 minutes = (time.time() - begin) / 60

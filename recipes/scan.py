@@ -13,6 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from devices import parse
 
 import rnnzoo
 from rnnzoo.curves import learning_curve
@@ -21,8 +22,8 @@ from rnnzoo.data import Vocabulary, read_pairs, read_text
 HERE = Path(__file__).resolve().parent
 
 
-def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """The parser and the options."""
+def arguments() -> tuple:
+    """The parser, the options, and the scope for the model."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--data", type=Path, help="pairs, one 'source <tab> target' a line (default: SCAN, simple)")
@@ -34,7 +35,7 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("--rate", type=float, default=4e-3, help="highest learning rate")
     add("--batch", type=int, default=64)
     add("--seed", type=int, default=0)
-    return parser, parser.parse_args()
+    return parser, *parse(parser)
 
 
 def scan(name: str) -> tuple[list[str], list[str]]:
@@ -44,7 +45,7 @@ def scan(name: str) -> tuple[list[str], list[str]]:
     return [command for command, _ in both], [actions for _, actions in both]
 
 
-parser, args = arguments()
+parser, args, scope = arguments()
 try:
     if args.data is None:
         train, test = scan("tasks_train_simple.txt.gz"), scan("tasks_test_simple.txt.gz")
@@ -69,22 +70,23 @@ batches = rnnzoo.data.pairs(
     seed=args.seed,
     pad_to_multiple_of=8,
 )
-model = rnnzoo.encoder_decoder(
-    source_vocabulary=words,
-    target_vocabulary=actions,
-    units=args.units,
-    attention=None if args.attention == "none" else args.attention,
-    dropout=args.dropout,
-)
 updates = args.epochs * len(batches)
 rate = keras.optimizers.schedules.CosineDecay(
     args.rate / 25, updates - updates // 5, warmup_target=args.rate, warmup_steps=updates // 5
 )
-model.compile(
-    keras.optimizers.Adam(rate, global_clipnorm=5.0),
-    keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    metrics=["accuracy", rnnzoo.metrics.SequenceAccuracy()],
-)
+with scope:
+    model = rnnzoo.encoder_decoder(
+        source_vocabulary=words,
+        target_vocabulary=actions,
+        units=args.units,
+        attention=None if args.attention == "none" else args.attention,
+        dropout=args.dropout,
+    )
+    model.compile(
+        keras.optimizers.Adam(rate, global_clipnorm=5.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy", rnnzoo.metrics.SequenceAccuracy()],
+    )
 model.summary()
 begin = time.time()
 history = model.fit(batches, epochs=args.epochs, verbose=2).history

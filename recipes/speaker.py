@@ -13,6 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from devices import parse
 
 import rnnzoo
 from rnnzoo.curves import learning_curve
@@ -23,8 +24,8 @@ TRAIN_COUNTS = [30] * 9
 TEST_COUNTS = [31, 35, 88, 44, 29, 24, 40, 50, 29]
 
 
-def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """The parser and the options."""
+def arguments() -> tuple:
+    """The parser, the options, and the scope for the model."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add(
@@ -40,7 +41,7 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("--dropout", type=float, default=0.4)
     add("--rate", type=float, default=4e-3, help="highest learning rate")
     add("--batch", type=int, default=16, help="sequences in a batch")
-    return parser, parser.parse_args()
+    return parser, *parse(parser)
 
 
 def vowels(name: str, counts: list[int]) -> tuple[list[np.ndarray], np.ndarray]:
@@ -66,7 +67,7 @@ def own(path: Path) -> tuple[list, np.ndarray, list, np.ndarray, list[str]]:
     return (*parts[0], *parts[1], names.tolist())
 
 
-parser, args = arguments()
+parser, args, scope = arguments()
 if args.data is None:
     names = [f"speaker {i}" for i in range(1, 10)]
     x_train, y_train = vowels("ae.train.gz", TRAIN_COUNTS)
@@ -90,23 +91,24 @@ for seed in range(args.seeds):
     train = rnnzoo.data.bucket(
         x_train, y_train, batch_size=args.batch, shuffle=True, seed=seed, pad_to_multiple_of=16
     )
-    model = rnnzoo.many_to_one(
-        features=len(mean),
-        units=args.units,
-        outputs=len(names),
-        cell=args.cell,
-        dropout=args.dropout,
-    )
     updates = args.epochs * len(train)
     rise = updates // 5
     rate = keras.optimizers.schedules.CosineDecay(
         args.rate / 25, updates - rise, warmup_target=args.rate, warmup_steps=rise
     )
-    model.compile(
-        keras.optimizers.Adam(rate, global_clipnorm=1.0),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    with scope:
+        model = rnnzoo.many_to_one(
+            features=len(mean),
+            units=args.units,
+            outputs=len(names),
+            cell=args.cell,
+            dropout=args.dropout,
+        )
+        model.compile(
+            keras.optimizers.Adam(rate, global_clipnorm=1.0),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
     print(f"\nseed {seed}")
     histories.append(model.fit(train, epochs=args.epochs).history)
     accuracies.append(model.evaluate(test, verbose=0, return_dict=True)["accuracy"])

@@ -31,30 +31,41 @@ class Carry(keras.layers.Layer):
         self.widths, self.dtypes = dict(widths), dict(dtypes)
         self.slots = {}
         self.lanes = 0
+        self.rows = 0  # those of the lanes that each replica keeps
+        self._replicas, self._scope = backend.replicas_and_scope()
         self.built = True
 
     def prepare(self, lanes: int, initial: State) -> bool:
         """Make variables for `lanes` rows where there are others; True where that happened."""
         if lanes == self.lanes:
             return False
+        if lanes % self._replicas:
+            raise ValueError(
+                "every replica carries the state of as many lanes, so the rows of a batch must "
+                f"be a multiple of {self._replicas}, the number of replicas; received {lanes}. "
+                f"Take a batch_size of {self._replicas * max(1, lanes // self._replicas)}."
+            )
         for variable in self.slots.values():
             self._untrack_variable(variable)
-        self.lanes = lanes
-        self.slots = {
-            key: backend.carry_variable((lanes, width), self.dtypes[key], f"{self.name}_{key}")
-            for key, width in self.widths.items()
-        }
+        self.lanes, self.rows = lanes, lanes // self._replicas
+        with self._scope():
+            self.slots = {
+                key: backend.carry_variable(
+                    (self.rows, width), self.dtypes[key], f"{self.name}_{key}"
+                )
+                for key, width in self.widths.items()
+            }
         self.assign(initial)
         return True
 
     def assign(self, state: State) -> None:
         """Set all lanes to `state`."""
         for key, variable in self.slots.items():
-            variable.assign(state[key])
+            backend.set_whole(variable, state[key])
 
     def read(self, rows: Any) -> State:
-        """The state of the first `rows` lanes."""
-        if isinstance(rows, int) and rows == self.lanes:
+        """The state of the first `rows` lanes; within a replica, of its own."""
+        if isinstance(rows, int) and rows == self.rows:
             return {key: ops.convert_to_tensor(v) for key, v in self.slots.items()}
         return {key: v[:rows] for key, v in self.slots.items()}
 
@@ -62,7 +73,7 @@ class Carry(keras.layers.Layer):
         """Set the first `rows` lanes to `state`; the others stay as they are."""
         for key, variable in self.slots.items():
             value = state[key]
-            if not (isinstance(rows, int) and rows == self.lanes):
+            if not (isinstance(rows, int) and rows == self.rows):
                 value = ops.concatenate([value, variable[rows:]], axis=0)
                 value = ops.reshape(value, variable.shape)
             variable.assign(value)
@@ -71,11 +82,11 @@ class Carry(keras.layers.Layer):
         """The state of all lanes, as arrays of their own."""
         if not self.slots:
             return {key: np.zeros((0, w), self.dtypes[key]) for key, w in self.widths.items()}
-        return {key: np.array(ops.convert_to_numpy(v)) for key, v in self.slots.items()}
+        return {key: backend.whole(v) for key, v in self.slots.items()}
 
     def save_own_variables(self, store: Any) -> None:
         for key, variable in self.slots.items() if self.saved else ():
-            store[key] = np.array(variable)
+            store[key] = backend.whole(variable)
 
     def load_own_variables(self, store: Any) -> None:
         """Take the state saved by `save_own_variables`, whatever its number of lanes."""

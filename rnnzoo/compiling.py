@@ -4,8 +4,6 @@ from typing import Any
 
 import keras
 
-from rnnzoo import backend
-
 
 class AutoCompiled:
     """A mix-in for `keras.Model` whose `jit_compile="auto"` means XLA for windows on a CPU too."""
@@ -33,5 +31,4 @@ class AutoCompiled:
 
     def _xla_fits(self) -> bool:
         """Whether windows may be compiled with XLA without being asked to."""
-        spread = backend.spread_over_devices()
-        return not spread and all(layer.supports_jit for layer in self._flatten_layers())
+        return not self.spread and all(layer.supports_jit for layer in self._flatten_layers())

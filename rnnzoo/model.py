@@ -205,9 +205,9 @@ class RecurrentModel(SequenceTraining):
     def _check_rows(self, rows: Any, carry: Carry, training: bool) -> None:
         # Under truncated BPTT a batch of whole sequences may be short: it starts afresh.
         fewer = training and self.truncation is not None
-        if isinstance(rows, int) and (rows > carry.lanes or (rows < carry.lanes and not fewer)):
+        if isinstance(rows, int) and (rows > carry.rows or (rows < carry.rows and not fewer)):
             raise ValueError(
                 "a batch that continues a state must have one row for each lane of the carry; "
-                f"received {rows} rows, lanes={carry.lanes}. Use fit, evaluate or predict, which "
+                f"received {rows} rows, lanes={carry.rows}. Use fit, evaluate or predict, which "
                 "make the carry, or step, which takes the state as an argument."
             )

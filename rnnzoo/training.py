@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,7 +31,7 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
         self.reset_every: int | str | None = None
         self.sampling: Any = None  # how a decoder is fed its own outputs, where it is
         self.backup: Any = None  # the callback that takes over where a run may be resumed
-        self._cut: Cut | None = None
+        self._cuts = threading.local()  # replicas are traced in threads of their own
         self._only_shapes = False
         self._compiled_for: dict[str, tuple] = {}  # what went into train_function and others
         self.generators: dict = {}  # compiled functions of `generate`
@@ -67,8 +68,8 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
                 validation_data = self._validation(validation_data, batch_size, kwargs)
             if data.streaming or self.truncation is not None:
                 self._prepare(self.training_carry, data.lanes)
-            if self.truncation is not None or self.backup is not None:
-                # The loop over windows and a backup need all metrics and optimizer slots.
+            if self.truncation is not None or self.backup is not None or self.spread:
+                # Loops over windows, backups and replicas need all metrics and optimizer slots.
                 self._symbolic_build(data_batch=data.first)
             given = {
                 "x": data.x,
@@ -108,6 +109,8 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
             )
         with self._configured(callbacks):
             data = self._feed_evaluation(x, y, sample_weight, batch_size, steps)
+            if self.spread:
+                self._symbolic_build(data_batch=data.first)
             return super().evaluate(
                 data.x, y, batch_size=batch_size, sample_weight=sample_weight, **options
             )
@@ -170,11 +173,15 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
     @contextlib.contextmanager
     def cutting(self, cut: Cut | None) -> Iterator[None]:
         """Inside, `call` runs its batch as the window `cut`."""
-        before, self._cut = self._cut, cut
+        before, self._cuts.now = self._cut, cut
         try:
             yield
         finally:
-            self._cut = before
+            self._cuts.now = before
+
+    @property
+    def _cut(self) -> Cut | None:
+        return getattr(self._cuts, "now", None)
 
     def _symbolic_build(self, **kwargs: Any) -> None:
         # Keras builds metrics from an evaluation of the first training batch, which has other

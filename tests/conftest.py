@@ -27,10 +27,18 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("rnnzoo")
 
+# Two devices for the tests of strategies; they cannot be had once TensorFlow is at work.
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    (CPU,) = tf.config.list_physical_devices("CPU")
+    two = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(CPU, two)
+
 # These use no backend, or start processes of their own: once is enough.
 if keras.backend.backend() == "jax":
     collect_ignore = ["test_project.py", "test_files.py", "test_curves.py", "test_data_text.py"]
-    collect_ignore += ["test_altered.py"]
+    collect_ignore += ["test_altered.py", "test_devices.py"]
 
 
 @pytest.fixture(autouse=True)

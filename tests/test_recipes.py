@@ -1,5 +1,6 @@
 """The recipes: help, errors that name line and column, and a short run of each to its end."""
 
+import functools
 import gzip
 import json
 import runpy
@@ -14,6 +15,8 @@ if keras.backend.backend() == "jax":
     pytest.skip(
         "what recipes use is tested on JAX; compiling them takes minutes", allow_module_level=True
     )
+
+import tensorflow as tf
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING = ("char_lm", "speaker", "chorales", "scan", "pronounce", "forecast")
@@ -40,6 +43,7 @@ def run(recipes, monkeypatch, capfd):
 
     def run(recipe, *options):
         path = str(recipes / f"{recipe}.py")
+        monkeypatch.syspath_prepend(recipes)
         monkeypatch.setattr(sys, "argv", [path, *map(str, options)])
         status = 0
         try:
@@ -75,6 +79,31 @@ def test_char_lm_trains_writes_exports_and_serves(recipes, run):
     status, _, error = run("serve_saved_model", export, "--prompt", "THE")
     assert status == 2
     assert "--prompt must be made of" in error
+
+
+def test_char_lm_trains_on_two_devices_in_mixed_precision(recipes, run, monkeypatch):
+    # Without collectives, as a process that has another strategy mixes up those of both.
+    reduce = tf.distribute.ReductionToOneDevice()
+    mirrored = functools.partial(tf.distribute.MirroredStrategy, cross_device_ops=reduce)
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", mirrored)
+    text = recipes / "own.txt"
+    text.write_text("the cat sat on the mat, the dog on the log.\n" * 60, encoding="utf-8")
+    sizes = ("--units", 4, "--embedding", 4, "--epochs", 1, "--lanes", 4, "--window", 16)
+    where = ("--strategy", "mirrored", "--precision", "mixed_bfloat16")
+    try:
+        status, out, _ = run("char_lm", "--data", text, *sizes, *where, "--characters", 20)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert status == 0
+    assert "nats per character" in out.splitlines()[-3]
+
+
+def test_a_strategy_of_the_other_backend_is_refused(run):
+    status, _, _ = run("scan", "--strategy", "processes")
+    assert status == (
+        "--strategy processes needs the Keras backend jax; received tensorflow. "
+        "Set KERAS_BACKEND=jax."
+    )
 
 
 def test_char_lm_bad_data(recipes, run):

@@ -4,9 +4,10 @@ Both modules define the same names: `scan` (a loop over time), `custom_gradient`
 with a hand-written gradient), `repeat` and `when` (control flow that carries the training
 state), `carry_variable` (a weight that holds the state of all lanes), `compile_call` (a
 function made callable in one compiled call), `values_of` and `set_values` (what a variable
-holds, replica by replica), `Buffer` (one tensor for each turn of a loop),
-`gpu_available` and `spread_over_devices` (where the code will run), and `WindowedTraining` (the
-`train_step` that runs window by window).
+holds, replica by replica), `whole` and `set_whole` (all lanes of a carry), `replicas_and_scope`
+(how many keep lanes of their own), `Buffer` (one tensor for each turn of a loop),
+`gpu_available` (where the code will run), and `WindowedTraining` (the `train_step` that runs
+window by window).
 """
 
 import keras
@@ -24,7 +25,6 @@ else:
     )
 
 Buffer = _implementation.Buffer
-spread_over_devices = _implementation.spread_over_devices
 scan = _implementation.scan
 custom_gradient = _implementation.custom_gradient
 repeat = _implementation.repeat
@@ -33,6 +33,9 @@ carry_variable = _implementation.carry_variable
 compile_call = _implementation.compile_call
 values_of = _implementation.values_of
 set_values = _implementation.set_values
+set_whole = _implementation.set_whole
+whole = _implementation.whole
+replicas_and_scope = _implementation.replicas_and_scope
 gpu_available = _implementation.gpu_available
 WindowedTraining = _implementation.WindowedTraining
 
@@ -44,9 +47,11 @@ __all__ = [
     "custom_gradient",
     "gpu_available",
     "repeat",
+    "replicas_and_scope",
     "scan",
     "set_values",
-    "spread_over_devices",
+    "set_whole",
     "values_of",
     "when",
+    "whole",
 ]

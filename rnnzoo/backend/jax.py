@@ -1,5 +1,6 @@
 """JAX: time and window loops as `lax.scan` and `lax.fori_loop`, carry as plain variables."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,11 +16,6 @@ _KINDS += ("optimizer_variables", "metrics_variables")
 def gpu_available() -> bool:
     """Whether a function traced now may run on a GPU."""
     return jax.default_backend() == "gpu"
-
-
-def spread_over_devices() -> bool:
-    """Whether a strategy forbids compiling a whole step; never on JAX."""
-    return False
 
 
 def scan(
@@ -78,6 +74,21 @@ def set_values(variable: keras.Variable, values: Sequence[np.ndarray]) -> None:
     variable.assign(values[0])
 
 
+def whole(variable: keras.Variable) -> np.ndarray:
+    """A copy of a carry: all lanes."""
+    return np.array(variable.value)
+
+
+def set_whole(variable: keras.Variable, lanes: Any) -> None:
+    """Set a carry to `lanes`."""
+    variable.assign(lanes)
+
+
+def replicas_and_scope() -> tuple[int, Callable]:
+    """One, as a carry is one variable on JAX, and a scope that does nothing."""
+    return 1, contextlib.nullcontext
+
+
 def compile_call(model: keras.Model, function: Callable | None = None) -> Callable:
     """`function`, or `inputs -> model(inputs, training=False)`, as one compiled function.
 
@@ -131,6 +142,8 @@ class WindowedTraining:
     Keras takes the values out of the variables for the time of a pass. Where its first step
     fails, and where `evaluate` or `predict` fails, it would not put them back.
     """
+
+    spread = False  # no strategy forbids compiling a whole step
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         try:

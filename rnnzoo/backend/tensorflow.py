@@ -1,11 +1,39 @@
-"""TensorFlow: time and window loops as `tf.while_loop`, carry as per-replica variables."""
+"""TensorFlow: loops over time as `tf.while_loop`; `tensorflow_replicas` has what trains."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
+
+from rnnzoo.backend.tensorflow_replicas import (
+    WindowedTraining,
+    carry_variable,
+    repeat,
+    replicas_and_scope,
+    set_values,
+    set_whole,
+    values_of,
+    when,
+    whole,
+)
+
+__all__ = [
+    "Buffer",
+    "WindowedTraining",
+    "carry_variable",
+    "compile_call",
+    "custom_gradient",
+    "gpu_available",
+    "repeat",
+    "replicas_and_scope",
+    "scan",
+    "set_values",
+    "set_whole",
+    "values_of",
+    "when",
+    "whole",
+]
 
 _INT = tf.int32
 
@@ -13,11 +41,6 @@ _INT = tf.int32
 def gpu_available() -> bool:
     """Whether a graph traced now may run on a GPU."""
     return bool(tf.config.list_logical_devices("GPU"))
-
-
-def spread_over_devices() -> bool:
-    """Whether a `tf.distribute` strategy is at work, whose graphs XLA cannot take whole."""
-    return tf.distribute.has_strategy()
 
 
 def scan(
@@ -109,57 +132,6 @@ def custom_gradient(forward: Callable, backward: Callable, args: tuple) -> Any:
     return call(*present)
 
 
-def repeat(lower: Any, upper: Any, body: Callable, state: tuple) -> tuple:
-    """`state` after `body(i, state)` for i from `lower` to `upper - 1`, in one compiled loop."""
-
-    def turn(i: tf.Tensor) -> tuple:
-        body(i, state)
-        return (i + 1,)
-
-    tf.while_loop(lambda i: i < upper, turn, (tf.convert_to_tensor(lower, _INT),))
-    return state
-
-
-def when(condition: Any, branch: Callable, state: tuple) -> tuple:
-    """`branch(state)` where `condition` holds, else `state`."""
-    if isinstance(condition, bool):
-        return branch(state) if condition else state
-
-    def run() -> tf.Tensor:
-        branch(state)
-        return tf.constant(0)
-
-    tf.cond(condition, run, lambda: tf.constant(0))
-    return state
-
-
-def carry_variable(shape: tuple, dtype: str, name: str) -> keras.Variable:
-    """A float weight of zeros which every replica keeps to itself, for its own lanes."""
-    return keras.Variable(
-        "zeros",
-        shape=shape,
-        dtype=dtype,
-        trainable=False,
-        autocast=False,
-        name=name,
-        synchronization="on_read",
-        aggregation="only_first_replica",
-    )
-
-
-def values_of(variable: keras.Variable) -> list[np.ndarray]:
-    """Copies of what a variable holds, one for each replica that has its own."""
-    value = variable.value
-    return [part.numpy() for part in getattr(value, "values", [value])]
-
-
-def set_values(variable: keras.Variable, values: Sequence[np.ndarray]) -> None:
-    """Set a variable to what `values_of` gave."""
-    value = variable.value
-    for part, given in zip(getattr(value, "values", [value]), values):
-        part.assign(given)
-
-
 def compile_call(model: keras.Model, function: Callable | None = None) -> Callable:
     """`function`, or `inputs -> model(inputs, training=False)`, as one compiled function.
 
@@ -210,26 +182,3 @@ class Buffer:
         )
         steps = None if tf.is_tensor(self.steps) else self.steps
         return tf.ensure_shape(stacked, [steps, *self.static])
-
-
-class WindowedTraining:
-    """`train_step` and `test_step` of the shell on TensorFlow."""
-
-    def train_step(self, data: Any) -> dict:
-        data = self.unpack(data)
-        if self.truncation is None:
-            return super().train_step(data)
-        parent = super()
-
-        def step(state: tuple, data: tuple) -> tuple:
-            parent.train_step(data)
-            return state
-
-        def forward(state: tuple, x: dict) -> tuple:
-            return state, self(x, training=True)
-
-        self.truncation.run(self, step, forward, (), data)
-        return self.get_metrics_result()
-
-    def test_step(self, data: Any) -> dict:
-        return super().test_step(self.unpack(data))

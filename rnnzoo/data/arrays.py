@@ -42,8 +42,9 @@ class ArrayBatches(EpochDataset):
     def signature(self) -> Any:
         import tensorflow as tf
 
+        rows = None if self._size % self.batch_size else self.batch_size
         return keras.tree.map_structure(
-            lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), self._arrays
+            lambda array: tf.TensorSpec((rows, *array.shape[1:]), array.dtype), self._arrays
         )
 
 

@@ -43,6 +43,7 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
     _count: int
     _steps: int | None
     _per_step: bool
+    _full = False  # whether every batch has `batch_size` rows
 
     def __init__(self, batch_size: int, seed: int = 0):
         super().__init__()
@@ -120,11 +121,13 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
         """What a batch looks like to TensorFlow."""
         import tensorflow as tf
 
+        rows = self.batch_size if self._full else None
+
         def with_time(array: np.ndarray) -> tf.TensorSpec:
-            return tf.TensorSpec((None, self._steps, *array.shape[2:]), array.dtype)
+            return tf.TensorSpec((rows, self._steps, *array.shape[2:]), array.dtype)
 
         def without_time(array: np.ndarray) -> tf.TensorSpec:
-            return tf.TensorSpec((None, *array.shape[1:]), array.dtype)
+            return tf.TensorSpec((rows, *array.shape[1:]), array.dtype)
 
         x, *others = self._batch(0, self._epoch)
         other = with_time if self._per_step else without_time

@@ -46,6 +46,7 @@ class LaneDataset(EpochDataset):
     """
 
     _per_step = True
+    _full = True
 
     def __init__(
         self,

@@ -1,0 +1,91 @@
+"""Options of the recipes that say on which devices a model is trained, and in which precision."""
+
+import argparse
+import contextlib
+import os
+
+import keras
+
+STRATEGIES = {"none": None, "mirrored": "tensorflow", "tpu": "tensorflow", "processes": "jax"}
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+def add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """`parser` with `--strategy` and `--precision`."""
+    parser.add_argument(
+        "--strategy",
+        choices=STRATEGIES,
+        default="none",
+        help="mirrored: all devices of this machine (TensorFlow); tpu (TensorFlow); "
+        "processes: all devices of all processes that run this (JAX)",
+    )
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    return parser
+
+
+def set_up(args: argparse.Namespace) -> contextlib.AbstractContextManager:
+    """The scope in which models are to be made and compiled, which may be entered often.
+
+    To be called once, before anything is computed.
+
+    Raises:
+        SystemExit: a strategy of the other backend.
+    """
+    needed, used = STRATEGIES[args.strategy], keras.backend.backend()
+    if needed not in (None, used):
+        raise SystemExit(
+            f"--strategy {args.strategy} needs the Keras backend {needed}; received {used}. "
+            f"Set KERAS_BACKEND={needed}."
+        )
+    keras.config.set_dtype_policy(args.precision)
+    if args.strategy == "mirrored":
+        import tensorflow as tf
+
+        return Scope(tf.distribute.MirroredStrategy())
+    if args.strategy == "tpu":
+        import tensorflow as tf
+
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return Scope(tf.distribute.TPUStrategy(resolver))
+    if args.strategy == "processes":
+        import jax
+
+        # On a cluster JAX finds out by itself; elsewhere the address is JAX_COORDINATOR_ADDRESS.
+        names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+        given = {key: int(os.environ[n]) for key, n in names.items() if n in os.environ}
+        jax.distributed.initialize(**given)
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
+    return contextlib.nullcontext()
+
+
+def parse(
+    parser: argparse.ArgumentParser,
+) -> tuple[argparse.Namespace, contextlib.AbstractContextManager]:
+    """The arguments, those of this module too, and the scope for the model."""
+    args = add_options(parser).parse_args()
+    return args, set_up(args)
+
+
+class Scope(contextlib.AbstractContextManager):
+    """The scope of a `tf.distribute` strategy; its own can be entered only once."""
+
+    def __init__(self, strategy):
+        self.strategy, self.inside = strategy, None
+
+    def __enter__(self) -> None:
+        self.inside = self.strategy.scope()
+        self.inside.__enter__()
+
+    def __exit__(self, *error) -> None:
+        self.inside.__exit__(*error)
+
+
+def least_lanes(model: keras.Model) -> int:
+    """The fewest rows of a batch that the model takes: one for each device."""
+    spread = keras.distribution.distribution()
+    if spread is not None:
+        return spread.device_mesh.shape[0]
+    strategy = getattr(model, "distribute_strategy", None)
+    return 1 if strategy is None else strategy.num_replicas_in_sync
