@@ -182,13 +182,21 @@ class RecurrentLayer:
         drop = None
         if training and self.recurrent_dropout:
             drop = self._drop(ops.ones((batch, self.units), dtype), self.recurrent_dropout)
-        weights = [ops.cast(w, self.compute_dtype) for w in self.recurrent_weights()]
+        weights = tuple(ops.cast(w, w.dtype) for w in self.recurrent_weights())  # read, in full
         flags = [
             None if f is None else ops.transpose(ops.cast(f, "bool"))[..., None]
             for f in (reset, mask)
         ]
         hidden, state = recurrence(
-            self.recurrent_cell(), projected, tuple(weights), state, initial, *flags, drop, training
+            self.recurrent_cell(),
+            projected,
+            weights,
+            state,
+            initial,
+            *flags,
+            drop,
+            keep=training,
+            product_dtype=self.compute_dtype,
         )
         return ops.transpose(hidden, (1, 0, 2)), state
 
