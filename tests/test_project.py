@@ -46,7 +46,7 @@ ORDER = [
     "backup.run",
     "backup.callback",
     "backup",
-    "serving.tables serving.manifest",
+    "serving.tables serving.manifest serving.full_precision",
     "serving.signatures serving.client",
     "serving.batching serving.seals serving.traced",
     "serving.conversation",
