@@ -3,6 +3,7 @@
 from rnnzoo import data, decoding, layers, metrics, serving
 from rnnzoo.backup import BackupAndResume
 from rnnzoo.callbacks import ResetStates, ScheduledSampling, TruncatedBPTT
+from rnnzoo.divergence import StopOnDivergence
 from rnnzoo.encoder_decoder import encoder_decoder
 from rnnzoo.export import export
 from rnnzoo.generation import Generated
@@ -21,6 +22,7 @@ __all__ = [
     "RecurrentModel",
     "ResetStates",
     "ScheduledSampling",
+    "StopOnDivergence",
     "TruncatedBPTT",
     "data",
     "decoding",

@@ -64,8 +64,16 @@ class Blueprint:
         if self.shared:
             self._check_shared()
 
-    def models(self) -> tuple[keras.Model, keras.Model]:
-        """The functional encoder and decoder, newly built."""
+    def models(self, policy: Any) -> tuple[keras.Model, keras.Model]:
+        """The functional encoder and decoder, newly built, whose layers have the dtype `policy`."""
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(policy)
+        try:
+            return self._models()
+        finally:
+            keras.config.set_dtype_policy(before)
+
+    def _models(self) -> tuple[keras.Model, keras.Model]:
         options = {"dropout": self.dropout, "recurrent_dropout": self.recurrent_dropout}
         decoder = self._layers("" if self.shared else "target_", self.decoder_sizes, options)
         encoder = decoder if self.shared else self._encoder_layers(options)

@@ -131,7 +131,7 @@ def output_layers(
 ) -> Any:
     """The outputs of `hidden`, through the embedding `table` where the model is tied."""
     if outputs is None:
-        return keras.layers.Identity(name="outputs")(hidden)
+        return keras.layers.Identity(dtype=full_precision(hidden.dtype), name="outputs")(hidden)
     if dropout:
         shape = (None, 1, None) if len(hidden.shape) == 3 else None
         hidden = keras.layers.Dropout(dropout, noise_shape=shape, name="dropout")(hidden)
@@ -140,6 +140,9 @@ def output_layers(
     else:
         y = PerStepDense(outputs, name="output_layer")(hidden)
     # Losses want full precision, whatever the layers compute in.
-    half = y.dtype in ("float16", "bfloat16")
-    dtype = "float32" if half else y.dtype
-    return keras.layers.Activation(activation, dtype=dtype, name="outputs")(y)
+    return keras.layers.Activation(activation, dtype=full_precision(y.dtype), name="outputs")(y)
+
+
+def full_precision(dtype: str) -> str:
+    """The dtype of what leaves a model that computes in `dtype`: float32 for half precision."""
+    return "float32" if dtype in ("float16", "bfloat16") else dtype

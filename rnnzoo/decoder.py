@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from rnnzoo.core import input_layers, output_layers
+from rnnzoo.core import full_precision, input_layers, output_layers
 from rnnzoo.layers.per_step import PerStepDense
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.layers.stack import recurrent_stack
@@ -58,7 +58,9 @@ def build_decoder(
     inputs |= state_inputs
     outputs = dict(states)
     if attention is not None:
-        memory = keras.Input((None, memory_width), name="memory", dtype=hidden.dtype)
+        memory = keras.Input(
+            (None, memory_width), name="memory", dtype=full_precision(hidden.dtype)
+        )
         mask = keras.Input((None,), dtype="bool", name="source_mask")
         inputs |= {"memory": memory, "source_mask": mask}
         hidden, outputs["alignment"] = _attend(hidden, memory, mask, attention)
@@ -70,11 +72,12 @@ def build_decoder(
 
 def _attend(hidden: Any, memory: Any, mask: Any, attention: str) -> tuple[Any, Any]:
     """The attended outputs, tanh(W [context; hidden]) of Luong et al. (2015), and alignment."""
-    width = hidden.shape[-1]
+    # Its softmax is over all steps of the source, too many to be summed in half precision.
+    width, dtype = hidden.shape[-1], memory.dtype
     if attention == "dot":
-        layer, query = keras.layers.Attention(name="attention"), hidden
+        layer, query = keras.layers.Attention(dtype=dtype, name="attention"), hidden
     else:
-        layer = keras.layers.AdditiveAttention(name="attention")
+        layer = keras.layers.AdditiveAttention(dtype=dtype, name="attention")
         query = PerStepDense(width, use_bias=False, name="query_layer")(hidden)
     context, alignment = layer([query, memory], mask=[None, mask], return_attention_scores=True)
     joined = keras.layers.Concatenate(name="attending")([context, hidden])

@@ -3,8 +3,9 @@
 from typing import Any
 
 import keras
+from keras.layers import Identity
 
-from rnnzoo.core import input_layers
+from rnnzoo.core import full_precision, input_layers
 from rnnzoo.layers.bidirectional import Bidirectional
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.layers.stack import (
@@ -64,7 +65,9 @@ def build_encoder(
         size = decoder_units[-1]
         hidden = keras.layers.Dense(size, use_bias=False, name="memory_layer")(hidden)
     if memory is not None:
-        outputs["memory"] = hidden
+        dtype = full_precision(hidden.dtype)
+        same = dtype == hidden.dtype
+        outputs["memory"] = hidden if same else Identity(dtype=dtype, name="memory")(hidden)
     return keras.Model(inputs, outputs, name="encoder")
 
 

@@ -61,7 +61,8 @@ def export(
     `generate_text` takes `text` `(batch,)` strings instead of tokens and gives `text` and
     `scores`.
 
-    Other formats, each an optional extra of that name (`pip install 'rnnzoo[onnx]'`):
+    Other formats, each an optional extra of that name (`pip install 'rnnzoo[onnx]'`), all in
+    float32, also of a model that computes in half precision:
 
     * "onnx": `<signature>.onnx` for each signature that neither decodes nor takes strings.
       `step` and `decode_step` take one step.

@@ -194,13 +194,15 @@ class RecurrentModel(SequenceTraining):
     def get_config(self) -> dict:
         serialize = keras.saving.serialize_keras_object
         config = {"name": self.name, "core": serialize(self.core)}
+        config["dtype"] = serialize(self.dtype_policy)
         return {**config, "vocabulary": serialize(self.vocabulary)} if self.vocabulary else config
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: Any = None) -> "RecurrentModel":
         core = keras.saving.deserialize_keras_object(config["core"], custom_objects=custom_objects)
         vocabulary = keras.saving.deserialize_keras_object(config.get("vocabulary"))
-        return cls(core, name=config.get("name"), vocabulary=vocabulary)
+        own = {key: config.get(key) for key in ("name", "dtype")}
+        return cls(core, vocabulary=vocabulary, **own)
 
     def _check_rows(self, rows: Any, carry: Carry, training: bool) -> None:
         # Under truncated BPTT a batch of whole sequences may be short: it starts afresh.

@@ -48,9 +48,8 @@ class EncoderDecoder(SequenceTraining):
     def __init__(self, blueprint: Blueprint, name: str | None = None, **kwargs: Any):
         super().__init__(name=name, **kwargs)
         self.blueprint = blueprint
-        self.encoder, self.decoder = blueprint.models()
-        own = {*CONSTANTS, "inputs"}
-        self.state_names = [key for key in self.decoder.input if key not in own]
+        self.encoder, self.decoder = blueprint.models(self.dtype_policy)
+        self.state_names = [key for key in self.decoder.input if key not in (*CONSTANTS, "inputs")]
         states = {key: self.decoder.input[key] for key in self.state_names}
         widths = {key: value.shape[-1] for key, value in states.items()}
         dtypes = {key: value.dtype for key, value in states.items()}
@@ -214,12 +213,14 @@ class EncoderDecoder(SequenceTraining):
         self.decoder.summary(**kwargs)
 
     def get_config(self) -> dict:
-        return {"name": self.name, "blueprint": self.blueprint.get_config()}
+        dtype = keras.dtype_policies.serialize(self.dtype_policy)
+        return {"name": self.name, "dtype": dtype, "blueprint": self.blueprint.get_config()}
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: Any = None) -> "EncoderDecoder":
+        own = {key: config.get(key) for key in ("name", "dtype")}
         with keras.saving.custom_object_scope(custom_objects or {}):
-            return cls(Blueprint.from_config(config["blueprint"]), name=config.get("name"))
+            return cls(Blueprint.from_config(config["blueprint"]), **own)
 
     def _truth(self, inputs: Tensor, training: bool) -> dict[str, Tensor]:
         """Where a step is fed the true target; nothing where that is everywhere."""

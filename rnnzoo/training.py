@@ -26,7 +26,8 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
     """
 
     def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
+        # Keras would cast states that come with a batch to half precision, under a mixed policy.
+        super().__init__(**{"autocast": False, **kwargs})
         self.truncation: Truncation | None = None
         self.reset_every: int | str | None = None
         self.sampling: Any = None  # how a decoder is fed its own outputs, where it is

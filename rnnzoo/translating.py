@@ -62,7 +62,8 @@ def own_outputs(model: Any, batch: dict, steps: Any) -> Tensor:
     """Traced: `steps` outputs of a real-valued decoder that is fed what it wrote."""
     encoded = model.encode(batch)
     rows = ops.shape(batch["source"])[0]
-    zeros = ops.zeros((rows, steps, model.blueprint.target_features), model.compute_dtype)
+    shape = (rows, steps, model.blueprint.target_features)
+    zeros = ops.zeros(shape, model.decoder.input["inputs"].dtype)
     own = {"inputs": zeros, "truth": ops.zeros((rows, steps), "bool")}
     return model.decode({**encoded, **own})["outputs"]
 

@@ -94,6 +94,20 @@ def newest(folder: pathlib.Path) -> Backup | None:
     return None
 
 
+def set_aside(folder: pathlib.Path, number: int) -> None:
+    """Give backup `number` the ending `.diverged`, if it is the newest and the next is whole."""
+    path, *older = _numbered(folder) or [folder]
+    if path.name != str(number) or not older:
+        return
+    try:
+        read(older[0])
+    except BrokenBackup:
+        return
+    aside = path.with_name(f"{path.name}.diverged")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
+
+
 def read(path: pathlib.Path) -> Backup:
     """The backup at `path`, its checksums compared; nothing in it is executed.
 

@@ -38,7 +38,8 @@ class Run(keras.callbacks.CallbackList):
         self.folder, self.every, self.source = folder, every, source
         self.position = Position()
         self.to_put: tuple | None = None  # (arrays, rest) that training must start with
-        self.finished = self.begun = self.cut = False
+        self.finished = self.begun = self.cut = self.diverged = False
+        self.untrained: tuple | None = None  # to go back to where there is no backup yet
         self.at_end: tuple | None = None
         self.end_logs: dict | None = None
         self.last, self.cost, self.last_trained = time.monotonic(), 0.0, 0
@@ -70,6 +71,7 @@ class Run(keras.callbacks.CallbackList):
     def on_train_begin(self, logs: dict | None = None) -> None:
         if not self.begun:
             super().on_train_begin(logs)
+            self._watch()
         self.begun = True
         self._put()
 
@@ -89,6 +91,8 @@ class Run(keras.callbacks.CallbackList):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         batch = min(batch + self.source.first, self.source.batches - 1)
         super().on_train_batch_end(batch, logs)
+        if self.diverged:
+            return
         epoch, before, trained = self.position
         self.position = Position(epoch, batch + 1, trained + batch + 1 - before)
         if batch + 1 == self.source.batches:
@@ -113,6 +117,29 @@ class Run(keras.callbacks.CallbackList):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         self.end_logs = logs
+
+    def go_back(self, model: keras.Model) -> str:
+        """Set `model` to the last backup that is known to be good; the text says which that is.
+
+        Nothing is backed up any more: the next run goes on from there.
+        """
+        self.cut = self.diverged = True
+        folders.set_aside(self.folder, self.position.trained)
+        saved = folders.newest(self.folder)
+        if saved is None:
+            snapshot.put(model, self.callbacks, *self.untrained)
+            return "those with which training began, as there is no backup yet"
+        snapshot.put(model, self.callbacks, saved.arrays, saved.rest)
+        done = f"{saved.rest['batch']} batches of epoch {saved.rest['epoch']}"
+        return f"those of the backup {str(saved.path)!r}, after {done}"
+
+    def _watch(self) -> None:
+        """Be at hand for callbacks that may want to go back."""
+        watching = [callback for callback in self.callbacks if hasattr(callback, "backup_run")]
+        for callback in watching:
+            callback.backup_run = self
+        if watching and self.to_put is None:
+            self.untrained = snapshot.take(self._model, self.callbacks)
 
     def _look_at_rate(self, before: float | None) -> None:
         """A learning rate that the script gives anew is meant; all else comes from the backup."""

@@ -120,12 +120,13 @@ def finite(arrays: dict[str, np.ndarray], rest: dict) -> bool:
 
 
 def _remembering(callbacks: list) -> list[tuple[Any, tuple]]:
-    return [
+    of_keras = [
         (callback, names)
         for callback in callbacks
         for kind, names in _REMEMBERED.items()
         if isinstance(callback, kind)
     ]
+    return of_keras + [(c, c.kept_in_backup) for c in callbacks if hasattr(c, "kept_in_backup")]
 
 
 def _plain(value: np.ndarray) -> np.ndarray:

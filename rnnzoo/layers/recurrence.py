@@ -14,6 +14,10 @@ and of `kept_widths(units)` and `recurrent_width(units)`: the sizes of what `for
 Why by hand: automatic differentiation forms the gradient of the recurrent weights inside the
 loop, one small product a step. Here the loop only keeps `d_recurrent`; the gradient is then
 one product over all steps and rows, `hidden.T @ d_recurrent`.
+
+Precision: the recurrent products alone may run in half precision (`product_dtype`). States,
+gates and gradients are of the state's dtype, float32, and the gradient of the weights is summed
+in it: a half one would overflow, or stop growing where the steps are many.
 """
 
 from typing import Any
@@ -45,6 +49,7 @@ def recurrence(
     mask: Tensor | None = None,
     drop: Tensor | None = None,
     keep: bool = True,
+    product_dtype: str | None = None,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The hidden states of all steps and the last state.
 
@@ -60,12 +65,13 @@ def recurrence(
             weights (recurrent dropout, the same at every step; Gal & Ghahramani, 2016).
         keep: whether the loop keeps what its gradient needs. Otherwise only the hidden states
             are stored, and a gradient asked for all the same runs the loop again.
+        product_dtype: dtype of the recurrent products, None for that of the weights.
 
     Returns:
         `(time, batch, units)` hidden states and a tuple of `(batch, units)`.
     """
     args = (projected, *weights, *state, *(initial or (None,) * len(state)), reset, mask, drop)
-    loop = _Loop(cell, len(weights), len(state), keep)
+    loop = _Loop(cell, len(weights), len(state), keep, product_dtype)
     hidden, *last = backend.custom_gradient(loop.forward, loop.backward, args)
     return hidden, tuple(last)
 
@@ -73,14 +79,20 @@ def recurrence(
 class _Loop:
     """Forward and backward pass over all steps, as `backend.custom_gradient` wants them."""
 
-    def __init__(self, cell: type, weights: int, states: int, keep: bool):
+    def __init__(self, cell: type, weights: int, states: int, keep: bool, dtype: str | None):
         self.cell, self.weights, self.states, self.keep = cell, weights, states, keep
+        self.dtype = dtype
 
     def unpack(self, args: tuple) -> tuple:
         w, s = self.weights, self.states
-        projected, weights, state = args[0], args[1 : 1 + w], args[1 + w : 1 + w + s]
+        projected, state = args[0], args[1 + w : 1 + w + s]
+        weights = tuple(self.multiplied(weight) for weight in args[1 : 1 + w])
         initial, (reset, mask, drop) = args[1 + w + s : -3], args[-3:]
         return projected, weights, state, initial, reset, mask, drop
+
+    def multiplied(self, weight: Tensor) -> Tensor:
+        """A matrix in the dtype of the products; a bias is added, and stays as it is."""
+        return ops.cast(weight, self.dtype or weight.dtype) if len(weight.shape) == 2 else weight
 
     def forward(self, *args: Tensor) -> tuple:
         projected, weights, state, initial, reset, mask, drop = self.unpack(args)
@@ -101,7 +113,7 @@ class _Loop:
 
     def backward(self, residuals: tuple, gradients: tuple) -> list:
         if not self.keep:
-            loop = _Loop(self.cell, self.weights, self.states, keep=True)
+            loop = _Loop(self.cell, self.weights, self.states, True, self.dtype)
             return loop.backward(loop.forward(*residuals)[1], gradients)
         args, hidden, kept = residuals
         projected, weights, state, initial, reset, mask, drop = self.unpack(args)
@@ -139,7 +151,7 @@ class _Loop:
         used = _restart(reset, used, initial[0])  # what each step saw
         used = used if drop is None else used * drop
         d_weights = self.cell.weight_gradients(kept, used, ys[-1])
-        d_weights = [ops.cast(d, w.dtype) for d, w in zip(d_weights, weights)]
+        d_weights = [ops.cast(d, w.dtype) for d, w in zip(d_weights, args[1 : 1 + self.weights])]
         return [ys[0], *d_weights, *carry[:n], *d_initial, None, None, None]
 
 

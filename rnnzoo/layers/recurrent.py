@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from keras.src.backend import AutocastScope
 
 from rnnzoo import _checks, backend
 from rnnzoo.layers.recurrence import Tensor, recurrence
@@ -119,10 +120,11 @@ class RecurrentLayer:
         shape, dtype = (batch_size, self.units), self.state_dtype
         if not self.initial:
             return {name: ops.zeros(shape, dtype) for name in self.state_names}
-        return {
-            name: ops.broadcast_to(ops.cast(weight, dtype), shape)
-            for name, weight in zip(self.state_names, self.initial)
-        }
+        with AutocastScope(None):
+            return {
+                name: ops.broadcast_to(ops.cast(weight, dtype), shape)
+                for name, weight in zip(self.state_names, self.initial)
+            }
 
     def call(
         self,
@@ -131,6 +133,12 @@ class RecurrentLayer:
         reset: Tensor | None = None,
         mask: Tensor | None = None,
         training: bool = False,
+    ) -> tuple[Tensor, State]:
+        with AutocastScope(None):  # Keras would round biases and initial states as well
+            return self._run(sequence, state, reset, mask, training)
+
+    def _run(
+        self, sequence: Tensor, state: State, reset: Any, mask: Any, training: bool
     ) -> tuple[Tensor, State]:
         sequence = ops.cast(sequence, self.compute_dtype)
         values = tuple(ops.cast(state[name], self.state_dtype) for name in self.state_names)
@@ -182,13 +190,21 @@ class RecurrentLayer:
         drop = None
         if training and self.recurrent_dropout:
             drop = self._drop(ops.ones((batch, self.units), dtype), self.recurrent_dropout)
-        weights = [ops.cast(w, self.compute_dtype) for w in self.recurrent_weights()]
+        weights = tuple(ops.cast(w, w.dtype) for w in self.recurrent_weights())
         flags = [
             None if f is None else ops.transpose(ops.cast(f, "bool"))[..., None]
             for f in (reset, mask)
         ]
         hidden, state = recurrence(
-            self.recurrent_cell(), projected, tuple(weights), state, initial, *flags, drop, training
+            self.recurrent_cell(),
+            projected,
+            weights,
+            state,
+            initial,
+            *flags,
+            drop,
+            keep=training,
+            product_dtype=self.compute_dtype,
         )
         return ops.transpose(hidden, (1, 0, 2)), state
 

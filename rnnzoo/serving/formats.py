@@ -5,6 +5,7 @@ import tempfile
 from typing import Any
 
 from rnnzoo.decoding import Beam
+from rnnzoo.serving.full_precision import in_full_precision
 from rnnzoo.serving.manifest import vocabularies, weights_of, write_manifest
 from rnnzoo.serving.saved_model import write_saved_model
 from rnnzoo.serving.signatures import Signature, pair_signatures, recurrent_signatures
@@ -38,8 +39,10 @@ def write(
         name: the name that the model is served under.
         warm_up: whether to write requests for TensorFlow Serving beside a SavedModel.
     """
+    saved_model = format == "tf_saved_model"
+    model = model if saved_model else in_full_precision(model)
     with tempfile.TemporaryDirectory() as folder:
-        saved_model, known = format == "tf_saved_model", vocabularies(model)
+        known = vocabularies(model)
         tables = {
             side: TokenTable(one, pathlib.Path(folder), f"{side}_tokens")
             if one and saved_model
