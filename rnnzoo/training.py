@@ -12,13 +12,13 @@ import numpy as np
 
 from rnnzoo import backend, inputs
 from rnnzoo.carry import Carry
-from rnnzoo.compiling import AutoCompiled
+from rnnzoo.compiling import Configured
 from rnnzoo.feeding import Feed, feed, refuse_shuffling, refuse_with_dataset
 from rnnzoo.streaming import predict_stream
-from rnnzoo.windows import Cut, Truncation
+from rnnzoo.windows import Cut
 
 
-class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
+class SequenceTraining(Configured, backend.WindowedTraining, keras.Model):
     """A Keras model whose training methods know about lanes, windows and resets.
 
     A subclass has `form`, `initial_state`, `check_inputs(x, lanes)`, and the carries
@@ -28,13 +28,8 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
     def __init__(self, **kwargs: Any):
         # Keras would cast states that come with a batch to half precision, under a mixed policy.
         super().__init__(**{"autocast": False, **kwargs})
-        self.truncation: Truncation | None = None
-        self.reset_every: int | str | None = None
-        self.sampling: Any = None  # how a decoder is fed its own outputs, where it is
-        self.backup: Any = None  # the callback that takes over where a run may be resumed
         self._cuts = threading.local()  # replicas are traced in threads of their own
         self._only_shapes = False
-        self._compiled_for: dict[str, tuple] = {}  # what went into train_function and others
         self.generators: dict = {}  # compiled functions of `generate`
 
     def fit(
@@ -225,26 +220,3 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
     def _restart(self, carry: Carry) -> None:
         if carry.lanes:
             carry.assign(self.initial_state(carry.lanes))
-
-    @contextlib.contextmanager
-    def _configured(self, callbacks: Any, trains: bool = False) -> Iterator[None]:
-        """Inside, the model is set as its callbacks want it; afterwards as it was before."""
-        names = ("truncation", "reset_every", "sampling", "backup", "jit_compile")
-        before = {name: getattr(self, name) for name in names}
-        for callback in inputs.callback_list(callbacks):
-            if hasattr(callback, "configure"):
-                callback.configure(self)
-        if self.truncation is not before["truncation"]:
-            self.jit_compile = self.jit_compile or (self._auto_jit and self._xla_fits())
-        wanted = {"test_function": (self.sampling, self.jit_compile)}
-        if trains:
-            wanted["train_function"] = (self.truncation, self.sampling, self.jit_compile)
-        for name, settings in wanted.items():
-            if self._compiled_for.get(name) != settings:  # else what was compiled serves again
-                setattr(self, name, None)
-                self._compiled_for[name] = settings
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                setattr(self, name, value)
