@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pathlib
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,12 +12,13 @@ import numpy as np
 from rnnzoo import backend, inputs
 from rnnzoo.carry import Carry
 from rnnzoo.compiling import AutoCompiled
+from rnnzoo.cutting import Cutting
 from rnnzoo.feeding import Feed, feed, refuse_shuffling, refuse_with_dataset
 from rnnzoo.streaming import predict_stream
-from rnnzoo.windows import Cut, Truncation
+from rnnzoo.windows import Truncation
 
 
-class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
+class SequenceTraining(AutoCompiled, Cutting, backend.WindowedTraining, keras.Model):
     """A Keras model whose training methods know about lanes, windows and resets.
 
     A subclass has `form`, `initial_state`, `check_inputs(x, lanes)`, and the carries
@@ -31,7 +31,6 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
         self.reset_every: int | str | None = None
         self.sampling: Any = None  # how a decoder is fed its own outputs, where it is
         self.backup: Any = None  # the callback that takes over where a run may be resumed
-        self._cuts = threading.local()  # replicas are traced in threads of their own
         self._only_shapes = False
         self._compiled_for: dict[str, tuple] = {}  # what went into train_function and others
         self.generators: dict = {}  # compiled functions of `generate`
@@ -169,19 +168,6 @@ class SequenceTraining(AutoCompiled, backend.WindowedTraining, keras.Model):
     def unpack(self, data: Any) -> Any:
         """The batch that a training step works on, made from the one that the user gives."""
         return data
-
-    @contextlib.contextmanager
-    def cutting(self, cut: Cut | None) -> Iterator[None]:
-        """Inside, `call` runs its batch as the window `cut`."""
-        before, self._cuts.now = self._cut, cut
-        try:
-            yield
-        finally:
-            self._cuts.now = before
-
-    @property
-    def _cut(self) -> Cut | None:
-        return getattr(self._cuts, "now", None)
 
     def _symbolic_build(self, **kwargs: Any) -> None:
         # Keras builds metrics from an evaluation of the first training batch, which has other

@@ -39,7 +39,7 @@ ORDER = [
     "data.streams data.packing data.pairs",
     "data",
     "windows carry inputs checked stepwise generation compiling backup.record",
-    "source_target feeding backup.snapshot backup.folders",
+    "source_target feeding cutting backup.snapshot backup.folders",
     "core streaming continuing",
     "translating training",
     "model",
