@@ -52,8 +52,9 @@ def _together(control: Callable, body: Callable, value: Any) -> None:
 
     `value`, on which the control flow depends, must be the same on all of them.
     """
-    strategy = tf.distribute.get_strategy()
-    if not tf.distribute.has_strategy() or not strategy.extended._use_merge_call():
+    # A TPU's replicas are traced as one and may sum anywhere.
+    on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
+    if on_tpu or not tf.distribute.has_strategy():
         return control(body, value)
 
     def merged(strategy: Any, bodies: Any, values: Any) -> None:
@@ -201,10 +202,10 @@ class WindowedTraining:
 
     def _split(self, data: tuple) -> tuple:
         """`data` with each replica's rows for itself; Keras would give all rows to each."""
+        if self.spread and len(data) > 1:  # what follows takes whole batches only
+            self._symbolic_build(data_batch=data)
         if self._replicas == 1:
             return data
-        if len(data) > 1:  # it takes whole batches only
-            self._symbolic_build(data_batch=data)
 
         def split(values: Any) -> Any:
             parts = np.array_split(np.asarray(values), self._replicas)
