@@ -20,6 +20,7 @@ MODULE_LINES, FUNCTION_LINES = 250, 45
 # A module imports from earlier lines only (at module level). Names on one line are level.
 ORDER = [
     "_checks folders",
+    "backend.processes",
     "backend.tensorflow backend.jax",
     "backend",
     "layers.recurrence",
@@ -39,7 +40,7 @@ ORDER = [
     "data",
     "windows carry inputs checked stepwise generation compiling backup.record",
     "source_target feeding backup.snapshot backup.folders",
-    "core streaming continuing",
+    "core streaming continuing spreading",
     "translating training",
     "model",
     "encoder decoder callbacks backup.sources",

@@ -6,10 +6,13 @@ state), `carry_variable` (a weight that holds the state of all lanes), `compile_
 function made callable in one compiled call), `values_of` and `set_values` (what a variable
 holds, replica by replica), `Buffer` (one tensor for each turn of a loop),
 `gpu_available` and `spread_over_devices` (where the code will run), and `WindowedTraining` (the
-`train_step` that runs window by window).
+`train_step` that runs window by window). `share`, `devices_of_process` and `from_all` are for
+training in several processes.
 """
 
 import keras
+
+from rnnzoo.backend.processes import devices_of_process, from_all, share
 
 _NAME = keras.backend.backend()
 
@@ -42,10 +45,13 @@ __all__ = [
     "carry_variable",
     "compile_call",
     "custom_gradient",
+    "devices_of_process",
+    "from_all",
     "gpu_available",
     "repeat",
     "scan",
     "set_values",
+    "share",
     "spread_over_devices",
     "values_of",
     "when",

@@ -1,11 +1,15 @@
 """JAX: time and window loops as `lax.scan` and `lax.fori_loop`, carry as plain variables."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import keras
 import numpy as np
+from jax.experimental import multihost_utils
+
+from rnnzoo.backend.processes import share
 
 # What a training state is made of, in Keras's order.
 _KINDS = ("trainable_variables", "non_trainable_variables")
@@ -61,16 +65,35 @@ def when(condition: bool, branch: Callable, state: tuple) -> tuple:
     return branch(state) if condition else state
 
 
+class LaneVariable(keras.Variable):
+    """A variable of which each process may hold a part; its array has all of them."""
+
+    def __array__(self, dtype: Any = None) -> np.ndarray:
+        """The rows of all processes, which all must ask for."""
+        value = self.value
+        if not value.is_fully_addressable:
+            value = multihost_utils.process_allgather(value, tiled=True)
+        return np.asarray(value, dtype)
+
+
 def carry_variable(shape: tuple, dtype: str, name: str) -> keras.Variable:
-    """A float weight of zeros that holds the state of all lanes."""
-    return keras.Variable(
-        "zeros", shape=shape, dtype=dtype, trainable=False, autocast=False, name=name
+    """A float weight of zeros that holds the state of all lanes, each on its row's device."""
+    spread = keras.distribution.distribution()
+    return LaneVariable(
+        "zeros",
+        shape=shape,
+        dtype=dtype,
+        trainable=False,
+        autocast=False,
+        name=name,
+        # Keras would give every device the state of all lanes.
+        layout=None if spread is None else spread.get_data_layout(shape),
     )
 
 
 def values_of(variable: keras.Variable) -> list[np.ndarray]:
     """Copies of what a variable holds, one for each replica that has its own: one on JAX."""
-    return [np.array(variable.value)]
+    return [np.array(variable)]
 
 
 def set_values(variable: keras.Variable, values: Sequence[np.ndarray]) -> None:
@@ -125,12 +148,37 @@ class Buffer:
         return content
 
 
+@contextlib.contextmanager
+def _alone(model: Any) -> Iterator[bool]:
+    """Whether this process writes a file that all make together; they end together, too."""
+    index, count = share()
+    try:
+        if index:
+            model.training_carry.save_own_variables({})  # gathers what the first one writes
+        yield index == 0
+    finally:
+        if count > 1:
+            multihost_utils.sync_global_devices("rnnzoo: a file is written")
+
+
 class WindowedTraining:
     """`train_step` of the shell on JAX, and passes over the data that may fail.
 
     Keras takes the values out of the variables for the time of a pass. Where its first step
     fails, and where `evaluate` or `predict` fails, it would not put them back.
+
+    Several processes write one file: all must call `save`, as each holds a part of the state.
     """
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with _alone(self) as writes:
+            if writes:
+                super().save(*args, **kwargs)
+
+    def save_weights(self, *args: Any, **kwargs: Any) -> None:
+        with _alone(self) as writes:
+            if writes:
+                super().save_weights(*args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         try:

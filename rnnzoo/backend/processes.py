@@ -1,0 +1,29 @@
+"""Training in several processes (JAX only): who feeds which rows, and what each of them has."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def share() -> tuple[int, int]:
+    """Which of how many parts of every batch this process feeds, `(index, count)`."""
+    spread = keras.distribution.distribution()
+    if spread is None or spread.num_processes == 1:
+        return 0, 1
+    return spread.data_shard_id, min(spread.num_processes, spread.num_model_replicas)
+
+
+def devices_of_process() -> int:
+    """Devices over which the rows that this process feeds are laid."""
+    spread = keras.distribution.distribution()
+    return 1 if spread is None else spread.num_model_replicas // share()[1]
+
+
+def from_all(array: Any) -> np.ndarray:
+    """What each process gave, `(processes, ...)`; all must give an array of one shape."""
+    if share()[1] == 1:
+        return np.asarray(array)[None]
+    from jax.experimental import multihost_utils  # only JAX has more than one
+
+    return np.asarray(multihost_utils.process_allgather(np.asarray(array)))
