@@ -54,7 +54,8 @@ def dividing(check: Callable) -> Callable:
 
 def check_divides(rows: int) -> None:
     """ValueError where the devices of this process cannot have equally many of `rows` rows."""
-    devices, count = backend.devices_of_process(), backend.share()[1]
+    count = backend.share()[1]
+    devices = backend.devices() // count
     if rows % devices:
         each = f" in each of {count} processes" if count > 1 else ""
         raise ValueError(

@@ -1,18 +1,18 @@
 """All that differs between TensorFlow and JAX; everything else in rnnzoo is `keras.ops`.
 
-Both modules define the same names: `scan` (a loop over time), `custom_gradient` (a function
-with a hand-written gradient), `repeat` and `when` (control flow that carries the training
-state), `carry_variable` (a weight that holds the state of all lanes), `compile_call` (a
-function made callable in one compiled call), `values_of` and `set_values` (what a variable
-holds, replica by replica), `Buffer` (one tensor for each turn of a loop),
-`gpu_available` and `spread_over_devices` (where the code will run), and `WindowedTraining` (the
-`train_step` that runs window by window). `share`, `devices_of_process` and `from_all` are for
-training in several processes.
+Both modules define the same names: `scan` (a loop over time), `project` (the inputs of all its
+steps times a kernel), `custom_gradient` (a function with a hand-written gradient), `repeat` and
+`when` (control flow that carries the training state), `carry_variable` (a weight that holds the
+state of all lanes), `compile_call` (a function made callable in one compiled call), `values_of`
+and `set_values` (what a variable holds, replica by replica), `Buffer` (one tensor for each turn
+of a loop), `gpu_available` and `spread_over_devices` (where the code will run), and
+`WindowedTraining` (the `train_step` that runs window by window). `share`, `devices` and
+`from_all` are for training with `keras.distribution`.
 """
 
 import keras
 
-from rnnzoo.backend.processes import devices_of_process, from_all, share
+from rnnzoo.backend.processes import devices, from_all, share
 
 _NAME = keras.backend.backend()
 
@@ -29,6 +29,7 @@ else:
 Buffer = _implementation.Buffer
 spread_over_devices = _implementation.spread_over_devices
 scan = _implementation.scan
+project = _implementation.project
 custom_gradient = _implementation.custom_gradient
 repeat = _implementation.repeat
 when = _implementation.when
@@ -45,9 +46,10 @@ __all__ = [
     "carry_variable",
     "compile_call",
     "custom_gradient",
-    "devices_of_process",
+    "devices",
     "from_all",
     "gpu_available",
+    "project",
     "repeat",
     "scan",
     "set_values",

@@ -8,6 +8,7 @@ import jax
 import keras
 import numpy as np
 from jax.experimental import multihost_utils
+from keras import ops
 
 from rnnzoo.backend.processes import share
 
@@ -40,6 +41,15 @@ def scan(
     """
     del widths
     return jax.lax.scan(step, tuple(carry), list(xs), reverse=reverse)
+
+
+def project(x: Any, kernel: Any, bias: Any, dtype: str) -> Any:
+    """`x @ kernel + bias` for `(time, batch, features)`.
+
+    Not flat: rows spread over devices would be brought together, and all devices compute all.
+    """
+    y = ops.cast(ops.matmul(x, kernel), dtype)
+    return y if bias is None else y + ops.cast(bias, dtype)
 
 
 def custom_gradient(forward: Callable, backward: Callable, args: tuple) -> Any:

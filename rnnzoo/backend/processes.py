@@ -14,10 +14,10 @@ def share() -> tuple[int, int]:
     return spread.data_shard_id, min(spread.num_processes, spread.num_model_replicas)
 
 
-def devices_of_process() -> int:
-    """Devices over which the rows that this process feeds are laid."""
+def devices() -> int:
+    """Devices over which the rows of a batch are laid by `keras.distribution`, in all processes."""
     spread = keras.distribution.distribution()
-    return 1 if spread is None else spread.num_model_replicas // share()[1]
+    return 1 if spread is None else spread.num_model_replicas
 
 
 def from_all(array: Any) -> np.ndarray:
