@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NAMES = ["layers", "training", "serving", "decoding", "memory", "service"]
+NAMES = ["layers", "training", "serving", "decoding", "memory", "service", "devices"]
 
 
 def first_line(name: str) -> str:

@@ -1,6 +1,8 @@
 """JAX: time and window loops as `lax.scan` and `lax.fori_loop`, carry as plain variables."""
 
 import contextlib
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -159,16 +161,20 @@ class Buffer:
 
 
 @contextlib.contextmanager
-def _alone(model: Any) -> Iterator[bool]:
-    """Whether this process writes a file that all make together; they end together, too."""
+def _written_once(path: Any) -> Iterator[Any]:
+    """Where this process writes a file that all write together: the first one to `path`.
+
+    All take the same steps, as each holds a part of the state and variables that Keras makes on
+    the way are spread over all; what the others write is thrown away. They end together, too.
+    """
     index, count = share()
-    try:
-        if index:
-            model.training_carry.save_own_variables({})  # gathers what the first one writes
-        yield index == 0
-    finally:
+    with contextlib.ExitStack() as after:
         if count > 1:
-            multihost_utils.sync_global_devices("rnnzoo: a file is written")
+            after.callback(multihost_utils.sync_global_devices, "rnnzoo: a file is written")
+        if index:
+            folder = after.enter_context(tempfile.TemporaryDirectory())
+            path = os.path.join(folder, os.path.basename(path))
+        yield path
 
 
 class WindowedTraining:
@@ -177,18 +183,16 @@ class WindowedTraining:
     Keras takes the values out of the variables for the time of a pass. Where its first step
     fails, and where `evaluate` or `predict` fails, it would not put them back.
 
-    Several processes write one file: all must call `save`, as each holds a part of the state.
+    Several processes write one file, and all must call `save` or `save_weights`.
     """
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        with _alone(self) as writes:
-            if writes:
-                super().save(*args, **kwargs)
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        with _written_once(filepath) as path:
+            super().save(path, *args, **kwargs)
 
-    def save_weights(self, *args: Any, **kwargs: Any) -> None:
-        with _alone(self) as writes:
-            if writes:
-                super().save_weights(*args, **kwargs)
+    def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        with _written_once(filepath) as path:
+            super().save_weights(path, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         try:
