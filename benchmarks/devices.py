@@ -20,6 +20,7 @@ from benchmarks.contestant import WARM, rnnzoo_run
 from benchmarks.turns import HERE, machine, save, table
 
 DEVICES = (1, 2, 4, 8)
+SAME = "64 lanes in all"
 MILLISECONDS = "milliseconds a window"
 BYTES = {"f64": 8, "s64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "pred": 1}
 _COLLECTIVE = re.compile(r" = (.+?) (all-[a-z]+|collective-[a-z]+|reduce-scatter)(?:-start)?\(")
@@ -67,12 +68,30 @@ def run(case: str, devices: int, lanes: int, scale: float) -> dict:
         if done.returncode:
             raise SystemExit(f"{devices} devices failed:\n{done.stderr[-2000:]}")
         found = json.loads(done.stdout.splitlines()[-1])
-        (program,) = Path(dump).glob("*jit_train_step*after_optimizations.txt")
-        return found | {"exchanged": exchanged(program.read_text())}
+        programs = Path(dump).glob("*jit_train_step*after_optimizations.txt")
+        operations = [exchanged(program.read_text()) for program in programs]
+        if any(one != operations[0] for one in operations):  # JAX may compile more than once
+            raise SystemExit(f"programs that exchange different things: {operations}")
+        return found | {"exchanged": operations[0]}
+
+
+def ring(size: float, devices: int, rate: float, delay: float) -> float:
+    """Seconds of a ring all-reduce of `size` bytes at `rate` bytes a second in each direction.
+
+    Every device sends 2 (n - 1) / n of the bytes, in 2 (n - 1) messages of `delay` seconds each.
+    """
+    hops = 2 * (devices - 1)
+    return hops / devices * size / rate + hops * delay
 
 
 def check(found: dict) -> None:
-    """SystemExit unless devices exchange the gradient and a few numbers, and no rows."""
+    """SystemExit unless devices exchange the gradient and a few numbers, and no rows.
+
+    The losses of one global batch are the same on any number of devices.
+    """
+    losses = [result["loss"] for rows in found[SAME].values() for result in rows]
+    if max(losses) - min(losses) > 1e-4 * max(losses):
+        raise SystemExit(f"the devices do not compute the same: losses {losses}")
     for case, rows in found.items():
         for name, results in rows.items():
             result = results[0]
@@ -85,6 +104,16 @@ def check(found: dict) -> None:
                 raise SystemExit("the devices exchange something else than the gradient")
 
 
+# Bytes a second that one accelerator sends, and seconds of a message: what `DEVICES.md` assumes.
+NETWORKS = {8: (450e9, 3e-6), 64: (50e9, 5e-6), 512: (50e9, 5e-6)}
+
+
+def growth(size: int) -> None:
+    """Prints what a ring all-reduce of `size` bytes would take on more accelerators."""
+    for devices, (rate, delay) in NETWORKS.items():
+        print(f"{devices:4} accelerators: {1e3 * ring(size, devices, rate, delay):8.2f} ms a step")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=2)
@@ -95,7 +124,7 @@ def main() -> None:
     if args.lanes:
         print(json.dumps(measure(args.case, args.lanes, args.scale)))
         return
-    kinds = {"8 lanes a device": lambda n: 8 * n, "64 lanes in all": lambda n: 64}
+    kinds = {"8 lanes a device": lambda n: 8 * n, SAME: lambda n: 64}
     found = {kind: {f"{n} devices": [] for n in DEVICES} for kind in kinds}
     for _ in range(args.rounds):
         for kind, lanes in kinds.items():
@@ -103,6 +132,7 @@ def main() -> None:
                 found[kind][f"{n} devices"].append(run(args.case, n, lanes(n), args.scale))
     check(found)
     table(found, MILLISECONDS, "1 devices")
+    growth(found[SAME]["1 devices"][0]["gradient"])
     print(f"\n{machine()}")
     save("devices", found, MILLISECONDS)
 
