@@ -20,7 +20,8 @@ from benchmarks.contestant import WARM, rnnzoo_run
 from benchmarks.turns import HERE, machine, save, table
 
 DEVICES = (1, 2, 4, 8)
-SAME = "64 lanes in all"
+LANES = 32  # of the fixed global batch
+SAME = f"{LANES} lanes in all"
 MILLISECONDS = "milliseconds a window"
 BYTES = {"f64": 8, "s64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "pred": 1}
 _COLLECTIVE = re.compile(r" = (.+?) (all-[a-z]+|collective-[a-z]+|reduce-scatter)(?:-start)?\(")
@@ -124,12 +125,14 @@ def main() -> None:
     if args.lanes:
         print(json.dumps(measure(args.case, args.lanes, args.scale)))
         return
-    kinds = {"8 lanes a device": lambda n: 8 * n, SAME: lambda n: 64}
+    kinds = {"4 lanes a device": lambda n: 4 * n, SAME: lambda n: LANES}
     found = {kind: {f"{n} devices": [] for n in DEVICES} for kind in kinds}
     for _ in range(args.rounds):
         for kind, lanes in kinds.items():
             for n in DEVICES:
-                found[kind][f"{n} devices"].append(run(args.case, n, lanes(n), args.scale))
+                one = run(args.case, n, lanes(n), args.scale)
+                found[kind][f"{n} devices"].append(one)
+                print(f"{kind}, {n} devices: {one[MILLISECONDS]:,.0f} {MILLISECONDS}", flush=True)
     check(found)
     table(found, MILLISECONDS, "1 devices")
     growth(found[SAME]["1 devices"][0]["gradient"])

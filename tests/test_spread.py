@@ -92,6 +92,11 @@ def test_weights_states_and_losses_are_those_of_one_device(ends, run, where):
         np.testing.assert_allclose(ends[where][name], ends["one"][name], atol=1e-5, err_msg=name)
 
 
+def test_a_lane_is_reset_wherever_it_lies(ends):
+    rows = np.all(ends["process 1"]["pack: reset"] == 0, axis=1)
+    assert np.flatnonzero(rows).tolist() == [1, 6]
+
+
 def test_the_carry_lies_with_its_rows(ends):
     for where in SPREAD:
         assert str(ends[where]["stream: layout"]).startswith("P('batch'")

@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from keras import ops
 
-from rnnzoo.backend.processes import share
+from rnnzoo.backend.processes import devices, share
 
 # What a training state is made of, in Keras's order.
 _KINDS = ("trainable_variables", "non_trainable_variables")
@@ -46,12 +46,17 @@ def scan(
 
 
 def project(x: Any, kernel: Any, bias: Any, dtype: str) -> Any:
-    """`x @ kernel + bias` for `(time, batch, features)`.
+    """`x @ kernel + bias` for `(time, batch, features)`, flat: other products are slower on CPUs.
 
-    Not flat: rows spread over devices would be brought together, and all devices compute all.
+    Rows that are spread over devices come first then: behind time they would all be gathered,
+    and every device would compute all of them.
     """
-    y = ops.cast(ops.matmul(x, kernel), dtype)
-    return y if bias is None else y + ops.cast(bias, dtype)
+    spread = devices() > 1
+    x = ops.swapaxes(x, 0, 1) if spread else x
+    flat = ops.cast(ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel), dtype)
+    flat = flat if bias is None else flat + ops.cast(bias, dtype)
+    y = ops.reshape(flat, (*x.shape[:-1], kernel.shape[-1]))
+    return ops.swapaxes(y, 0, 1) if spread else y
 
 
 def custom_gradient(forward: Callable, backward: Callable, args: tuple) -> Any:
