@@ -8,7 +8,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 NAMES = ["layers", "training", "serving", "decoding", "memory", "service"]
-NAMES += ["growth", "altered", "survival", "backups", "endless"]
+NAMES += ["growth", "devices", "altered", "survival", "backups", "endless"]
 
 
 def first_line(name: str) -> str:

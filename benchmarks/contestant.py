@@ -21,6 +21,11 @@ WARM = 2 * BATCH
 
 
 def rnnzoo_model(case: Case, windows: int) -> tuple[float, float]:
+    return rnnzoo_run(case, windows)[1:]
+
+
+def rnnzoo_run(case: Case, windows: int) -> tuple:
+    """The model that was trained, loss and seconds."""
     import rnnzoo
 
     kind = {"features": case.features}
@@ -34,7 +39,7 @@ def rnnzoo_model(case: Case, windows: int) -> tuple[float, float]:
     batches = rnnzoo.data.stream(x, targets=y, **sizes)
     clock = _clock(BATCH)
     model.fit(batches, callbacks=[rnnzoo.TruncatedBPTT(case.window), clock], verbose=0)
-    return clock.loss, clock.seconds
+    return model, clock.loss, clock.seconds
 
 
 def stock_model(case: Case, windows: int) -> tuple[float, float]:

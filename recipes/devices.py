@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import os
 
 import keras
 
@@ -50,12 +49,9 @@ def set_up(args: argparse.Namespace) -> contextlib.AbstractContextManager:
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return Scope(tf.distribute.TPUStrategy(resolver))
     if args.strategy == "processes":
-        import jax
-
-        # On a cluster JAX finds out by itself; elsewhere the address is JAX_COORDINATOR_ADDRESS.
-        names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
-        given = {key: int(os.environ[n]) for key, n in names.items() if n in os.environ}
-        jax.distributed.initialize(**given)
+        # Under Slurm, Open MPI and on Cloud TPU the processes find one another; elsewhere they
+        # are told by KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID.
+        keras.distribution.initialize()
         keras.distribution.set_distribution(keras.distribution.DataParallel())
     return contextlib.nullcontext()
 

@@ -13,7 +13,8 @@ import numpy as np
 from rnnzoo import backend, inputs
 from rnnzoo.carry import Carry
 from rnnzoo.compiling import Configured
-from rnnzoo.feeding import Feed, feed, refuse_shuffling, refuse_with_dataset
+from rnnzoo.feeding import Feed, refuse_shuffling, refuse_with_dataset
+from rnnzoo.spreading import dividing, refuse_prediction, spread
 from rnnzoo.streaming import predict_stream
 from rnnzoo.windows import Cut
 
@@ -126,6 +127,7 @@ class SequenceTraining(Configured, backend.WindowedTraining, keras.Model):
         """
         with self._configured(callbacks):
             data = self._feed_evaluation(x, None, None, batch_size, steps)
+            refuse_prediction()
             if data.streaming and self.form == "one_to_one":
                 given = inputs.callback_list(callbacks)
                 return predict_stream(self, data, verbose, steps, given)
@@ -147,6 +149,7 @@ class SequenceTraining(Configured, backend.WindowedTraining, keras.Model):
 
     def predict_on_batch(self, x: Any) -> np.ndarray:
         """Outputs of one batch, as `keras.Model.predict_on_batch`."""
+        refuse_prediction()
         self._prepare_batch(self.evaluation_carry, x)
         return super().predict_on_batch(x)
 
@@ -189,7 +192,7 @@ class SequenceTraining(Configured, backend.WindowedTraining, keras.Model):
             self._only_shapes = False
 
     def _feed(self, x: Any, y: Any, weight: Any, batch_size: Any, steps: Any) -> Feed:
-        return feed(x, y, weight, batch_size, self.reset_every, self.check_inputs, steps)
+        return spread(x, y, weight, batch_size, self.reset_every, self.check_inputs, steps)
 
     def _feed_evaluation(self, x: Any, y: Any, weight: Any, batch_size: Any, steps: Any) -> Feed:
         data = self._feed(x, y, weight, batch_size, steps)
@@ -207,13 +210,15 @@ class SequenceTraining(Configured, backend.WindowedTraining, keras.Model):
         return self._feed_evaluation(x, y, weight, batch_size, steps).x, y, weight
 
     def _prepare(self, carry: Carry, lanes: int) -> None:
+        lanes *= backend.share()[1]  # those that other processes feed
         if carry.prepare(lanes, self.initial_state(lanes)):
             # Compiled functions hold the variables of the old carry.
             self.train_function = self.test_function = self.predict_function = None
 
     def _prepare_batch(self, carry: Carry, x: Any) -> None:
         carries = inputs.carries_state(x)
-        self.check_inputs(x, carry.lanes if carries and carry.lanes else None)
+        lanes = carry.lanes // backend.share()[1]
+        dividing(self.check_inputs)(x, lanes if carries and lanes else None)
         if carries and not carry.lanes:
             self._prepare(carry, inputs.rows_of(x))
 

@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from benchmarks import cases, contestant, layer_contestant, turns
+from benchmarks import cases, contestant, devices, layer_contestant, turns
 
 if keras.backend.backend() == "jax":
     pytest.skip("run on TensorFlow; nothing here depends on the backend", allow_module_level=True)
@@ -30,3 +30,9 @@ def test_the_table_has_medians_ranges_and_ratios(capsys):
     turns.table({"words": rows | {"PyTorch": [{"rate": 40.0}]}}, "rate", "PyTorch")
     line = next(x for x in capsys.readouterr().out.splitlines() if "rnnzoo JAX" in x)
     assert line.split() == "rnnzoo JAX 20 [10 .. 30] 0.50 of PyTorch".split()
+
+
+def test_a_ring_sends_every_byte_twice_but_for_its_own_part():
+    assert devices.ring(8e9, 4, rate=1e9, delay=0.0) == pytest.approx(2 * 3 / 4 * 8)
+    assert devices.ring(0, 4, rate=1e9, delay=0.5) == pytest.approx(3.0)
+    assert devices.ring(8e9, 1, rate=1e9, delay=0.5) == 0

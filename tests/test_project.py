@@ -20,7 +20,7 @@ MODULE_LINES, FUNCTION_LINES = 250, 45
 # A module imports from earlier lines only (at module level). Names on one line are level.
 ORDER = [
     "_checks folders",
-    "backend.tensorflow_replicas",
+    "backend.processes backend.tensorflow_replicas",
     "backend.tensorflow backend.jax",
     "backend",
     "layers.recurrence",
@@ -40,7 +40,7 @@ ORDER = [
     "data",
     "windows carry inputs checked stepwise generation backup.record",
     "source_target compiling feeding backup.snapshot backup.folders",
-    "core streaming continuing",
+    "core streaming continuing spreading",
     "translating training",
     "model",
     "encoder decoder callbacks backup.sources backup.memory",

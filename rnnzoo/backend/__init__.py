@@ -1,16 +1,19 @@
 """All that differs between TensorFlow and JAX; everything else in rnnzoo is `keras.ops`.
 
-Both modules define the same names: `scan` (a loop over time), `custom_gradient` (a function
-with a hand-written gradient), `repeat` and `when` (control flow that carries the training
-state), `carry_variable` (a weight that holds the state of all lanes), `compile_call` (a
-function made callable in one compiled call), `values_of` and `set_values` (what a variable
-holds, replica by replica), `whole` and `set_whole` (all lanes of a carry), `replicas_and_scope`
-(how many keep lanes of their own), `Buffer` (one tensor for each turn of a loop),
-`gpu_available` (where the code will run), and `WindowedTraining` (the `train_step` that runs
-window by window).
+Both modules define the same names: `scan` (a loop over time), `project` (the inputs of all its
+steps times a kernel), `custom_gradient` (a function with a hand-written gradient), `repeat` and
+`when` (control flow that carries the training state), `carry_variable` (a weight that holds the
+state of all lanes), `compile_call` (a function made callable in one compiled call), `values_of`
+and `set_values` (what a variable holds, replica by replica), `whole` and `set_whole` (all lanes
+of a carry), `replicas_and_scope` (how many keep lanes of their own), `Buffer` (one tensor for
+each turn of a loop), `gpu_available` (where the code will run), and `WindowedTraining` (the
+`train_step` that runs window by window). `share`, `devices` and `from_all` are for training with
+`keras.distribution`.
 """
 
 import keras
+
+from rnnzoo.backend.processes import devices, from_all, share
 
 _NAME = keras.backend.backend()
 
@@ -26,6 +29,7 @@ else:
 
 Buffer = _implementation.Buffer
 scan = _implementation.scan
+project = _implementation.project
 custom_gradient = _implementation.custom_gradient
 repeat = _implementation.repeat
 when = _implementation.when
@@ -45,12 +49,16 @@ __all__ = [
     "carry_variable",
     "compile_call",
     "custom_gradient",
+    "devices",
+    "from_all",
     "gpu_available",
+    "project",
     "repeat",
     "replicas_and_scope",
     "scan",
     "set_values",
     "set_whole",
+    "share",
     "values_of",
     "when",
     "whole",

@@ -7,6 +7,10 @@ from typing import Any
 import jax
 import keras
 import numpy as np
+from jax.experimental import multihost_utils
+from keras import ops
+
+from rnnzoo.backend.processes import devices, written_once
 
 # What a training state is made of, in Keras's order.
 _KINDS = ("trainable_variables", "non_trainable_variables")
@@ -34,6 +38,20 @@ def scan(
     return jax.lax.scan(step, tuple(carry), list(xs), reverse=reverse)
 
 
+def project(x: Any, kernel: Any, bias: Any, dtype: str) -> Any:
+    """`x @ kernel + bias` for `(time, batch, features)`, flat: other products are slower on CPUs.
+
+    Rows that are spread over devices come first then: behind time they would all be gathered,
+    and every device would compute all of them.
+    """
+    spread = devices() > 1
+    x = ops.swapaxes(x, 0, 1) if spread else x
+    flat = ops.cast(ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel), dtype)
+    flat = flat if bias is None else flat + ops.cast(bias, dtype)
+    y = ops.reshape(flat, (*x.shape[:-1], kernel.shape[-1]))
+    return ops.swapaxes(y, 0, 1) if spread else y
+
+
 def custom_gradient(forward: Callable, backward: Callable, args: tuple) -> Any:
     """`forward(*args)[0]`, differentiated by `backward`.
 
@@ -57,16 +75,35 @@ def when(condition: bool, branch: Callable, state: tuple) -> tuple:
     return branch(state) if condition else state
 
 
+class LaneVariable(keras.Variable):
+    """A variable of which each process may hold a part; its array has all of them."""
+
+    def __array__(self, dtype: Any = None) -> np.ndarray:
+        """The rows of all processes, which all must ask for."""
+        value = self.value
+        if not value.is_fully_addressable:
+            value = multihost_utils.process_allgather(value, tiled=True)
+        return np.asarray(value, dtype)
+
+
 def carry_variable(shape: tuple, dtype: str, name: str) -> keras.Variable:
-    """A float weight of zeros that holds the state of all lanes."""
-    return keras.Variable(
-        "zeros", shape=shape, dtype=dtype, trainable=False, autocast=False, name=name
+    """A float weight of zeros that holds the state of all lanes, each on its row's device."""
+    spread = keras.distribution.distribution()
+    return LaneVariable(
+        "zeros",
+        shape=shape,
+        dtype=dtype,
+        trainable=False,
+        autocast=False,
+        name=name,
+        # Keras would give every device the state of all lanes.
+        layout=None if spread is None else spread.get_data_layout(shape),
     )
 
 
 def values_of(variable: keras.Variable) -> list[np.ndarray]:
     """Copies of what a variable holds, one for each replica that has its own: one on JAX."""
-    return [np.array(variable.value)]
+    return [np.array(variable)]
 
 
 def set_values(variable: keras.Variable, values: Sequence[np.ndarray]) -> None:
@@ -76,7 +113,7 @@ def set_values(variable: keras.Variable, values: Sequence[np.ndarray]) -> None:
 
 def whole(variable: keras.Variable) -> np.ndarray:
     """A copy of a carry: all lanes."""
-    return np.array(variable.value)
+    return np.array(variable)
 
 
 def set_whole(variable: keras.Variable, lanes: Any) -> None:
@@ -141,9 +178,19 @@ class WindowedTraining:
 
     Keras takes the values out of the variables for the time of a pass. Where its first step
     fails, and where `evaluate` or `predict` fails, it would not put them back.
+
+    Several processes write one file, and all must call `save` or `save_weights`.
     """
 
     spread = False  # no strategy forbids compiling a whole step
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        with written_once(filepath) as path:
+            super().save(path, *args, **kwargs)
+
+    def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        with written_once(filepath) as path:
+            super().save_weights(path, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         try:

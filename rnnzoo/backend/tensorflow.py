@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras import ops
 
 from rnnzoo.backend.tensorflow_replicas import (
     WindowedTraining,
@@ -106,6 +107,13 @@ def _single(step: Callable, carry: tuple, xs: Sequence) -> tuple[tuple, tuple]:
     """`scan` over one step, without the loop, which would cost more than the step."""
     carry, ys = step(tuple(carry), [x[0] for x in xs])
     return carry, tuple(y[None] for y in ys)
+
+
+def project(x: Any, kernel: Any, bias: Any, dtype: str) -> Any:
+    """`x @ kernel + bias` for `(time, batch, features)`, flat: a batched product is slower."""
+    flat = ops.cast(ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel), dtype)
+    flat = flat if bias is None else flat + ops.cast(bias, dtype)
+    return ops.reshape(flat, (*ops.shape(x)[:-1], kernel.shape[-1]))
 
 
 def custom_gradient(forward: Callable, backward: Callable, args: tuple) -> Any:

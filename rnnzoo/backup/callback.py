@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import keras
 
-from rnnzoo import _checks, inputs
+from rnnzoo import _checks, backend, inputs
 from rnnzoo.backup import folders
 from rnnzoo.backup.run import Run
 from rnnzoo.backup.sources import source_of
@@ -35,6 +35,9 @@ class BackupAndResume(SequenceCallback):
     Arrays are shuffled by a seed of their own; other data must come in the same order in a new
     process, so give `rnnzoo.data.pack(shuffle=True)` a seed.
 
+    Where several processes train (`keras.distribution`), one of them writes and all read, from a
+    folder that they share; `every` is a number of batches. A run goes on with as many of them.
+
     Args:
         folder: where the backups of this run are; made where it is not there.
         every: from one backup to the next: a number of batches, or a `datetime.timedelta`, and
@@ -42,9 +45,10 @@ class BackupAndResume(SequenceCallback):
             made at the end of training, and where `stop_training` breaks an epoch off.
 
     Raises:
-        ValueError: another kind of `every`; a backup of another model or of other data; all
-            backups broken; `steps_per_epoch`, `initial_epoch`, `validation_split` or
-            `class_weight` in `fit`; a `tf.data` set, which has no position.
+        ValueError: another kind of `every`; a time where several processes train; a backup of
+            another model or of other data; all backups broken; `steps_per_epoch`,
+            `initial_epoch`, `validation_split` or `class_weight` in `fit`; a `tf.data` set,
+            which has no position.
 
     Example:
 
@@ -82,6 +86,26 @@ class BackupAndResume(SequenceCallback):
     def configure(self, model: SequenceTraining) -> None:
         model.backup = self
 
+    def _saved(self) -> folders.Backup | None:
+        """The backup to go on from, the same in all processes."""
+        index, count = backend.share()
+        if count > 1 and not isinstance(self.every, int):
+            raise ValueError(
+                "every must be a number of batches where several processes train, as their "
+                f"clocks differ and all must stop at once; received every={self.every!r} and "
+                f"{count} processes. Write BackupAndResume(folder, every=1000)."
+            )
+        # The first process writes: it tidies up too, while the others only read.
+        saved = folders.newest(self.folder, tidy=not index)
+        found = backend.from_all(saved.rest["trained"] if saved else -1)
+        if (found != found[0]).any():
+            raise ValueError(
+                "all processes must see one folder of backups; received "
+                f"{str(self.folder)!r}, where they found backups {found.tolist()} (-1: none). "
+                "Give a folder that all of them share."
+            )
+        return saved
+
     def fit(
         self, model: SequenceTraining, fit: Callable, data: Feed, given: dict
     ) -> keras.callbacks.History:
@@ -92,7 +116,7 @@ class BackupAndResume(SequenceCallback):
                     f"{name} cannot be used with BackupAndResume, which begins at the place in "
                     f"the data that it knows; received {name}={_checks.shown(given[name])}"
                 )
-        saved = folders.newest(self.folder)
+        saved = self._saved()
         seed = saved.rest["seed"] if saved else None
         targets = given.pop("y"), given.pop("sample_weight")
         steps = given.pop("steps_per_epoch", None)

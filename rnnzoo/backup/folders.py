@@ -63,15 +63,16 @@ def write(folder: pathlib.Path, number: int, arrays: dict[str, np.ndarray], rest
         shutil.rmtree(path, ignore_errors=True)
 
 
-def newest(folder: pathlib.Path) -> Backup | None:
+def newest(folder: pathlib.Path, tidy: bool = True) -> Backup | None:
     """The newest backup in `folder` that is whole, None where there is no backup.
 
-    A broken one is passed over with a warning and gets the ending `.broken`.
+    A broken one is passed over with a warning. With `tidy` it gets the ending `.broken`, and
+    what a killed process left is removed.
 
     Raises:
         ValueError: there are backups and all of them are broken.
     """
-    for path in folder.glob(".*") if folder.is_dir() else ():
+    for path in folder.glob(".*") if tidy and folder.is_dir() else ():
         if _ASIDE.fullmatch(path.name):  # left by a process that was killed while writing
             shutil.rmtree(path, ignore_errors=True)
     reasons = []
@@ -83,7 +84,7 @@ def newest(folder: pathlib.Path) -> Backup | None:
             continue
         for reason in reasons:
             warnings.warn(f"{reason}. Going on from the older {path}.", stacklevel=2)
-        for broken in _numbered(folder)[: len(reasons)]:
+        for broken in _numbered(folder)[: len(reasons)] if tidy else ():
             broken.rename(broken.with_name(f"{broken.name}.broken"))
         return backup
     if reasons:

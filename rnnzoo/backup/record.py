@@ -133,7 +133,7 @@ def go_to(backup: Any, source: Any) -> Position:
         except (StopIteration, IndexError) as error:
             text = f"batch {index} of epoch {epoch} is missing now"
             raise ValueError(_changed(backup.path, text)) from error
-        for name, was, now in zip(source.names, row, source.read[index]):
+        for name, was, now in zip(source.names[source.own], row[source.own], source.read[index]):
             if was != now:
                 text = f"{name} of batch {index} of epoch {epoch} has other values now"
                 raise ValueError(_changed(backup.path, text))

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from rnnzoo import backend
 from rnnzoo.backup import folders, record, snapshot
 from rnnzoo.backup.record import Position
 from rnnzoo.backup.sources import Source
@@ -175,7 +176,8 @@ class Run(keras.callbacks.CallbackList):
             _warn("weights or states are not finite", self.folder)
         else:
             try:
-                folders.write(self.folder, self.position.trained, arrays, rest)
+                if not backend.share()[0]:  # one process writes what all of them hold
+                    folders.write(self.folder, self.position.trained, arrays, rest)
             except OSError as error:
                 _warn(f"writing failed ({error.strerror or error})", self.folder)
         self.last, self.last_trained = time.monotonic(), self.position.trained

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
+from rnnzoo import backend
 from rnnzoo.checked import CheckedDataset
 from rnnzoo.data.arrays import ArrayBatches
 from rnnzoo.data.epochs import EpochDataset, as_tf_dataset, seed_or_random
@@ -31,7 +32,13 @@ class Source(keras.utils.PyDataset, DataAdapter):
         super().__init__()
         self.batches, self.first, self.epoch = batches, 0, 0
         self.seed: int | None = None  # of an order that the source itself has drawn
-        self.names = list(_parts(example))
+        # In several processes each reads its own rows: the names and sums of all stand together.
+        index, count = backend.share()
+        parts = list(_parts(example))
+        self.names = parts
+        if count > 1:
+            self.names = [f"{part} of process {i}" for i in range(count) for part in parts]
+        self.own = slice(index * len(parts), (index + 1) * len(parts))
         self.read: dict[int, list[int]] = {}
 
     def open(self, epoch: int) -> None:
@@ -54,8 +61,8 @@ class Source(keras.utils.PyDataset, DataAdapter):
 
         More may be noted: Keras reads ahead.
         """
-        rows = [self.read[i] for i in range(batches)]
-        return np.array(rows, np.uint32).reshape(batches, len(self.names))
+        rows = backend.from_all(np.array([self.read[i] for i in range(batches)], np.uint32))
+        return np.moveaxis(rows, 0, 1).reshape(batches, len(self.names))
 
     def look(self, index: int) -> tuple:
         """Batch `index`, which is noted as read."""

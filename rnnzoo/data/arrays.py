@@ -37,6 +37,7 @@ class ArrayBatches(EpochDataset):
 
     def _batch(self, index: int, epoch: int) -> tuple[Any, ...]:
         rows = self._order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+        rows = rows[self._own(len(rows))]
         return keras.tree.map_structure(lambda array: array[rows], self._arrays)
 
     def signature(self) -> Any:

@@ -180,16 +180,26 @@ class BucketDataset(EpochDataset):
 
     def _batch(self, index: int, epoch: int) -> tuple[Any, ...]:
         rows = self._batches(epoch)[index]
-        inputs, mask = padded(self._reader, self._arrays, rows, self._multiple, "sequences")
-        return {"inputs": inputs, "mask": mask}, *(other[rows] for other in self._others)
+        own = self._own(len(rows))
+        inputs, mask = padded(self._reader, self._arrays, rows, own, self._multiple, "sequences")
+        return {"inputs": inputs, "mask": mask}, *(other[rows[own]] for other in self._others)
 
 
 def padded(
-    reader: Reader, arrays: list[np.ndarray], rows: np.ndarray, multiple: int, name: str
+    reader: Reader,
+    arrays: list[np.ndarray],
+    rows: np.ndarray,
+    own: slice,
+    multiple: int,
+    name: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The arrays of `rows` below one another, zeros after their ends, and where they are real."""
+    """The arrays of `rows[own]` below one another, zeros after their ends, and where they are real.
+
+    As many steps as the longest of all `rows` has, whichever of them are read.
+    """
     lengths = np.array([len(arrays[i]) for i in rows])
     steps = int(-(-lengths.max() // multiple) * multiple)
+    rows, lengths = rows[own], lengths[own]
     values = np.zeros((len(rows), steps, *reader.shape), reader.dtype)
     for row, i in enumerate(rows):
         values[row, : lengths[row]] = reader.read(arrays[i], 0, lengths[row], f"{name}[{i}]")

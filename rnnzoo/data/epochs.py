@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
-from rnnzoo._checks import shown
+from rnnzoo._checks import positive_integer, shown
 
 
 def seed_or_random(seed: int | None) -> int:
@@ -52,6 +52,7 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
         self._epoch = 0
         self._begun = False
         self._asked = False
+        self._part = (0, 1)
 
     def __len__(self) -> int:
         """Batches of an epoch, the same in all epochs."""
@@ -61,6 +62,45 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
     def batch_size(self) -> int:
         """Rows of a batch."""
         return self._rows
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Which of how many equal parts of every batch's rows is served: `(0, 1)`, all."""
+        return self._part
+
+    def shard(self, index: int, count: int) -> "EpochDataset":
+        """This data set, which from now on reads and serves a part of every batch's rows only.
+
+        For training in several processes, each of which reads its own rows; `fit` does it.
+
+        Args:
+            index: which part, from 0.
+            count: how many parts the rows of a batch are cut into, in their order.
+
+        Raises:
+            ValueError: `count` does not divide the rows of a batch; a part that is not there.
+        """
+        count, index = positive_integer("count", count), _not_negative("index", index)
+        if index >= count:
+            raise ValueError(f"index must be less than count, {count}; received index={index}")
+        if self.batch_size % count:
+            raise ValueError(
+                "the rows of a batch must divide over the processes that read them; received "
+                f"batch_size={self.batch_size} for {count}. Take a multiple of {count}."
+            )
+        self._part = (index, count)
+        return self
+
+    def _own(self, rows: int) -> slice:
+        """Which of the `rows` rows of a batch are served."""
+        index, count = self._part
+        if rows % count:
+            raise ValueError(
+                "the rows of every batch must divide over the processes that read them; "
+                f"received a batch of {rows} rows for {count}. Take a number of sequences that "
+                f"batch_size divides, or that leaves a multiple of {count}."
+            )
+        return slice(index * rows // count, (index + 1) * rows // count)
 
     @property
     def num_batches(self) -> int:

@@ -87,19 +87,21 @@ class LaneDataset(EpochDataset):
     def _batch(self, index: int, epoch: int) -> tuple[Any, ...]:
         low = index * self._batch_steps
         high = min(low + self._batch_steps, self.steps)
-        shape = (self.lanes, high - low)
+        own = self._own(self.lanes)
+        shape = (own.stop - own.start, high - low)
         inputs, y = (np.zeros(shape + r.shape, r.dtype) for r in self._readers)
         reset = np.zeros(shape, bool)
         weight = np.zeros(shape, np.float32)
-        for lane, pieces in enumerate(self._lanes_of(epoch)):
+        for row, lane in enumerate(range(own.start, own.stop)):
+            pieces = self._lanes_of(epoch)[lane]
             for sequence, offset, begin, steps in pieces.between(low, high):
                 start, stop = max(begin, low), min(begin + steps, high)
-                row = (lane, slice(start - low, stop - low))
+                place = (row, slice(start - low, stop - low))
                 first = offset + start - begin
-                inputs[row], y[row] = self._read(sequence, first, first + stop - start, lane)
-                weight[row] = 1.0
+                inputs[place], y[place] = self._read(sequence, first, first + stop - start, lane)
+                weight[place] = 1.0
                 if begin >= low:
-                    reset[lane, begin - low] = True
+                    reset[row, begin - low] = True
         return {"inputs": inputs, "reset": reset}, y, weight
 
     def _read(self, sequence: int, low: int, high: int, lane: int) -> tuple[np.ndarray, np.ndarray]:

@@ -96,8 +96,8 @@ class PairDataset(BucketDataset):
 
     def _batch(self, index: int, epoch: int) -> tuple[Any, ...]:
         rows = self._batches(epoch)[index]
-        x = {}
+        own, x = self._own(len(rows)), {}
         for side, arrays, reader in zip(("source", "target"), self._sides, self._readers):
-            values, mask = padded(reader, arrays, rows, self._multiple, f"{side}s")
+            values, mask = padded(reader, arrays, rows, own, self._multiple, f"{side}s")
             x |= {side: values, f"{side}_mask": mask}
         return (x,)

@@ -178,15 +178,10 @@ class RecurrentLayer:
     def _scan(
         self, sequence: Tensor, state: tuple, initial: Any, reset: Any, mask: Any, training: bool
     ) -> tuple[Tensor, tuple]:
-        dtype, width = self.state_dtype, sequence.shape[-1]
+        dtype, batch = self.state_dtype, ops.shape(sequence)[0]
         time_major = ops.transpose(sequence, (1, 0, 2))
         kernel = ops.cast(self.cell.kernel, self.compute_dtype)
-        flat = ops.cast(ops.matmul(ops.reshape(time_major, (-1, width)), kernel), dtype)
-        bias = self.projection_bias()
-        if bias is not None:
-            flat = flat + ops.cast(bias, dtype)
-        steps, batch = ops.shape(time_major)[:2]
-        projected = ops.reshape(flat, (steps, batch, kernel.shape[-1]))
+        projected = backend.project(time_major, kernel, self.projection_bias(), dtype)
         drop = None
         if training and self.recurrent_dropout:
             drop = self._drop(ops.ones((batch, self.units), dtype), self.recurrent_dropout)
@@ -212,6 +207,7 @@ class RecurrentLayer:
         return (
             not _portable
             and backend.gpu_available()
+            and backend.devices() == 1  # else each would compute the rows of all
             and mask is None
             and self.use_bias
             and not (training and self.recurrent_dropout)
