@@ -49,6 +49,7 @@ class StopOnDivergence(SequenceCallback, keras.callbacks.TerminateOnNaN):
     >>> x = np.zeros((8, 20, 1), "float32")
     >>> x[6] = np.nan
     >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
     ...     history = model.fit(x, x, batch_size=2, shuffle=False, verbose=0,
     ...                         callbacks=[rnnzoo.StopOnDivergence()])
     >>> str(caught[-1].message)[:64]

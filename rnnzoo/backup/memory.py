@@ -36,7 +36,8 @@ class Memory:
             backend.set_values(variable, values[name])
         if not batches:
             return "those with which training began"
-        return f"those after the first {batches} batches of this run"
+        many = "batch" if batches == 1 else f"{batches} batches"
+        return f"those after the first {many} of this run"
 
     def _copy(self, model: keras.Model) -> tuple[int, dict]:
         begin = time.monotonic()
