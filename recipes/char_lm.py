@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from devices import least_lanes, parse
+from running import least_lanes, parse, safeguards
 
 import rnnzoo
 from rnnzoo.curves import learning_curve
@@ -110,9 +110,9 @@ with scope:
     )
     optimizer = keras.optimizers.Adam(rate, global_clipnorm=1.0)
     model.compile(optimizer, nats, weighted_metrics=[rnnzoo.metrics.Perplexity()])
-truncated = rnnzoo.TruncatedBPTT(args.window)
+called = [rnnzoo.TruncatedBPTT(args.window), *safeguards(args)]
 begin = time.time()
-history = model.fit(train, validation_data=valid, epochs=args.epochs, callbacks=[truncated]).history
+history = model.fit(train, validation_data=valid, epochs=args.epochs, callbacks=called).history
 minutes = (time.time() - begin) / 60
 
 # One lane: the state is carried through the whole validation text, from its first character.

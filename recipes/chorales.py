@@ -17,8 +17,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from devices import parse
 from keras import ops
+from running import parse, safeguards
 
 import rnnzoo
 from rnnzoo.curves import learning_curve
@@ -133,8 +133,8 @@ with scope:
     )
 patience = {"patience": args.patience, "restore_best_weights": True}
 best = keras.callbacks.EarlyStopping("val_nats", mode="min", **patience)
-begin = time.time()
-history = model.fit(train, validation_data=valid, epochs=args.epochs, callbacks=[best]).history
+called, begin = [best, *safeguards(args)], time.time()
+history = model.fit(train, validation_data=valid, epochs=args.epochs, callbacks=called).history
 minutes = (time.time() - begin) / 60
 
 curves = {"training, with dropout": history["nats"], "validation": history["val_nats"]}

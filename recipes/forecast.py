@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from devices import parse
+from running import parse, safeguards
 
 import rnnzoo
 from rnnzoo.curves import picture
@@ -111,13 +111,13 @@ for seed in range(args.seeds):
         model = rnnzoo.encoder_decoder(**sizes, units=args.units, cell="gru", dropout=args.dropout)
         model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0), "mse")
     train, valid = ({"source": x, "target": y} for x, y in zip(sources[:2], targets))
-    fed = {"callbacks": [rnnzoo.ScheduledSampling(1.0, validation=1.0)], "verbose": 2}
-    model.fit(train, validation_data=(valid,), batch_size=args.batch, epochs=args.epochs, **fed)
+    called = [rnnzoo.ScheduledSampling(1.0, validation=1.0), *safeguards(args, f"seed {seed}")]
+    options = {"epochs": args.epochs, "callbacks": called, "verbose": 2}
+    model.fit(train, batch_size=args.batch, validation_data=(valid,), **options)
     written = model.generate(sources[2], steps=args.ahead // args.segment, batch_size=512)
     forecasts.append(written.reshape(len(written), -1) * scales[2] + parts[2][0][:, -1:])
 minutes = (time.time() - begin) / 60
-past, future, _ = parts[2]
-read = slice(-min(96, args.history), None)
+(past, future, _), read = parts[2], slice(-min(96, args.history), None)
 linear = relative[2][0][:, read] @ ridge(relative[0][0][:, read], relative[0][1]) + past[:, -1:]
 errors = {
     "encoder-decoder": np.mean(forecasts, axis=0),

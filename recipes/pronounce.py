@@ -14,7 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from devices import parse
+from running import parse, safeguards
 
 import rnnzoo
 from rnnzoo.curves import attention_map
@@ -117,7 +117,7 @@ with scope:
     )
     model.compile(keras.optimizers.Adam(rate, global_clipnorm=5.0), smoothed, metrics=["accuracy"])
 begin = time.time()
-model.fit(batches, epochs=args.epochs, verbose=2)
+model.fit(batches, epochs=args.epochs, verbose=2, callbacks=safeguards(args))
 minutes = (time.time() - begin) / 60
 
 lines, figures, longest = [], {}, max(len(said.split()) for said in train[1] + test[1])

@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from devices import parse
+from running import parse, safeguards
 
 import rnnzoo
 from rnnzoo.curves import learning_curve
@@ -89,7 +89,7 @@ with scope:
     )
 model.summary()
 begin = time.time()
-history = model.fit(batches, epochs=args.epochs, verbose=2).history
+history = model.fit(batches, epochs=args.epochs, verbose=2, callbacks=safeguards(args)).history
 minutes = (time.time() - begin) / 60
 
 begin = time.time()

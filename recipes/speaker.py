@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from devices import parse
+from running import parse, safeguards
 
 import rnnzoo
 from rnnzoo.curves import learning_curve
@@ -110,7 +110,8 @@ for seed in range(args.seeds):
             metrics=["accuracy"],
         )
     print(f"\nseed {seed}")
-    histories.append(model.fit(train, epochs=args.epochs).history)
+    called = safeguards(args, f"seed {seed}")
+    histories.append(model.fit(train, epochs=args.epochs, callbacks=called).history)
     accuracies.append(model.evaluate(test, verbose=0, return_dict=True)["accuracy"])
 minutes = (time.time() - begin) / 60
 

@@ -90,11 +90,13 @@ def test_char_lm_trains_on_two_devices_in_mixed_precision(recipes, run, monkeypa
     text.write_text("the cat sat on the mat, the dog on the log.\n" * 60, encoding="utf-8")
     sizes = ("--units", 4, "--embedding", 4, "--epochs", 1, "--lanes", 4, "--window", 16)
     where = ("--strategy", "mirrored", "--precision", "mixed_bfloat16")
+    where += ("--backups", recipes / "backups")
     try:
         status, out, _ = run("char_lm", "--data", text, *sizes, *where, "--characters", 20)
     finally:
         keras.config.set_dtype_policy("float32")
     assert status == 0
+    assert [path.name for path in (recipes / "backups").iterdir()] != []
     assert "nats per character" in out.splitlines()[-3]
 
 

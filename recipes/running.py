@@ -1,16 +1,19 @@
-"""Options of the recipes that say on which devices a model is trained, and in which precision."""
+"""Options of the recipes on how a model is trained: devices, precision, backups."""
 
 import argparse
 import contextlib
+from pathlib import Path
 
 import keras
+
+import rnnzoo
 
 STRATEGIES = {"none": None, "mirrored": "tensorflow", "tpu": "tensorflow", "processes": "jax"}
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """`parser` with `--strategy` and `--precision`."""
+    """`parser` with `--strategy`, `--precision` and `--backups`."""
     parser.add_argument(
         "--strategy",
         choices=STRATEGIES,
@@ -19,7 +22,16 @@ def add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "processes: all devices of all processes that run this (JAX)",
     )
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    help = "a folder: run the same command again, and training goes on where it was stopped"
+    parser.add_argument("--backups", type=Path, help=help)
     return parser
+
+
+def safeguards(args: argparse.Namespace, run: str = "") -> list[keras.callbacks.Callback]:
+    """With `--backups`: those of one of the runs, and a stop at the first bad batch."""
+    if args.backups is None:
+        return []
+    return [rnnzoo.StopOnDivergence(), rnnzoo.BackupAndResume(args.backups / run)]
 
 
 def set_up(args: argparse.Namespace) -> contextlib.AbstractContextManager:
