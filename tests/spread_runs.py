@@ -11,6 +11,7 @@ import sys
 
 import keras
 import numpy as np
+from stopping import StopAt, Stopped
 
 import rnnzoo
 
@@ -37,23 +38,6 @@ def watched(arrays):
     for number, array in enumerate(arrays):
         array.noted, array.number = noted, number
     return arrays, noted
-
-
-class Stopped(Exception):
-    pass
-
-
-class StopAt(keras.callbacks.Callback):
-    """Ends training after some batches, as a crash would."""
-
-    def __init__(self, batches):
-        super().__init__()
-        self.left = batches
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if self.left == 0:
-            raise Stopped
-        self.left -= 1
 
 
 def build(form=rnnzoo.one_to_one, loss=None, **kind):

@@ -10,29 +10,13 @@ import numpy as np
 import pytest
 from keras import ops
 from reference import on_jax
+from stopping import StopAt, Stopped
 
 import rnnzoo
 from benchmarks import survival
 from rnnzoo.backup import folders, snapshot
 
 EPOCHS, VOCABULARY = 3, 11
-
-
-class Stopped(Exception):
-    pass
-
-
-class StopAt(keras.callbacks.Callback):
-    """Ends the process, so to say, after some batches."""
-
-    def __init__(self, batches):
-        super().__init__()
-        self.left = batches
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if self.left == 0:
-            raise Stopped
-        self.left -= 1
 
 
 class Numbers(keras.callbacks.Callback):
