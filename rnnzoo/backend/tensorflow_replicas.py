@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.backend import get_keras_mask
 from keras.src.losses.loss import apply_mask
+from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_sample_weights
 
 _INT = tf.int32
 
@@ -174,9 +175,15 @@ class WindowedTraining:
         share = tf.math.divide_no_nan(own * context.num_replicas_in_sync, total)
         return (loss - added) * share + added
 
-    def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any):
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, **kwargs
+    ):
+        if self._replicas > 1 and class_weight is not None and sample_weight is None:
+            # Keras looks at the targets, which are about to be cut up.
+            sample_weight = class_weight_to_sample_weights(y, class_weight)
+            class_weight = None
         data = self._split((x, y, sample_weight))
-        return super().train_on_batch(*data, **kwargs)
+        return super().train_on_batch(*data, class_weight, **kwargs)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any):
         data = self._split((x, y, sample_weight))
