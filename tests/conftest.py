@@ -1,5 +1,6 @@
 """Settings shared by all tests: fixed seeds, no time limits within hypothesis."""
 
+import gc
 import os
 import pathlib
 
@@ -44,3 +45,12 @@ if keras.backend.backend() == "jax":
 @pytest.fixture(autouse=True)
 def _seeded():
     keras.utils.set_random_seed(7)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _garbage():
+    """Collected once, after each module: a pass over all that TensorFlow keeps takes seconds."""
+    gc.disable()
+    yield
+    gc.collect()
+    gc.freeze()
