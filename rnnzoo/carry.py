@@ -61,7 +61,8 @@ class Carry(keras.layers.Layer):
     def assign(self, state: State) -> None:
         """Set all lanes to `state`."""
         for key, variable in self.slots.items():
-            backend.set_whole(variable, state[key])
+            parts = ops.split(state[key], self._replicas) if self._replicas > 1 else [state[key]]
+            backend.set_values(variable, parts)
 
     def read(self, rows: Any) -> State:
         """The state of the first `rows` lanes; within a replica, of its own."""
@@ -82,11 +83,11 @@ class Carry(keras.layers.Layer):
         """The state of all lanes, as arrays of their own."""
         if not self.slots:
             return {key: np.zeros((0, w), self.dtypes[key]) for key, w in self.widths.items()}
-        return {key: backend.whole(v) for key, v in self.slots.items()}
+        return {key: np.concatenate(backend.values_of(v)) for key, v in self.slots.items()}
 
     def save_own_variables(self, store: Any) -> None:
-        for key, variable in self.slots.items() if self.saved else ():
-            store[key] = backend.whole(variable)
+        for key, lanes in self.copy().items() if self.saved and self.slots else ():
+            store[key] = lanes
 
     def load_own_variables(self, store: Any) -> None:
         """Take the state saved by `save_own_variables`, whatever its number of lanes."""

@@ -4,11 +4,10 @@ Both modules define the same names: `scan` (a loop over time), `project` (the in
 steps times a kernel), `custom_gradient` (a function with a hand-written gradient), `repeat` and
 `when` (control flow that carries the training state), `carry_variable` (a weight that holds the
 state of all lanes), `compile_call` (a function made callable in one compiled call), `values_of`
-and `set_values` (what a variable holds, replica by replica), `whole` and `set_whole` (all lanes
-of a carry), `replicas_and_scope` (how many keep lanes of their own), `Buffer` (one tensor for
-each turn of a loop), `gpu_available` (where the code will run), and `WindowedTraining` (the
-`train_step` that runs window by window). `share`, `devices` and `from_all` are for training with
-`keras.distribution`.
+and `set_values` (what a variable holds, replica by replica), `replicas_and_scope` (how many keep
+lanes of their own), `Buffer` (one tensor for each turn of a loop), `gpu_available` (where the
+code will run), and `WindowedTraining` (the `train_step` that runs window by window). `share`,
+`devices` and `from_all` are for training with `keras.distribution`.
 """
 
 import keras
@@ -37,8 +36,6 @@ carry_variable = _implementation.carry_variable
 compile_call = _implementation.compile_call
 values_of = _implementation.values_of
 set_values = _implementation.set_values
-set_whole = _implementation.set_whole
-whole = _implementation.whole
 replicas_and_scope = _implementation.replicas_and_scope
 gpu_available = _implementation.gpu_available
 WindowedTraining = _implementation.WindowedTraining
@@ -57,9 +54,7 @@ __all__ = [
     "replicas_and_scope",
     "scan",
     "set_values",
-    "set_whole",
     "share",
     "values_of",
     "when",
-    "whole",
 ]

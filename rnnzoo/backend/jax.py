@@ -111,16 +111,6 @@ def set_values(variable: keras.Variable, values: Sequence[np.ndarray]) -> None:
     variable.assign(values[0])
 
 
-def whole(variable: keras.Variable) -> np.ndarray:
-    """A copy of a carry: all lanes."""
-    return np.array(variable)
-
-
-def set_whole(variable: keras.Variable, lanes: Any) -> None:
-    """Set a carry to `lanes`."""
-    variable.assign(lanes)
-
-
 def replicas_and_scope() -> tuple[int, Callable]:
     """One, as a carry is one variable on JAX, and a scope that does nothing."""
     return 1, contextlib.nullcontext

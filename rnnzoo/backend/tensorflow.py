@@ -13,10 +13,8 @@ from rnnzoo.backend.tensorflow_replicas import (
     repeat,
     replicas_and_scope,
     set_values,
-    set_whole,
     values_of,
     when,
-    whole,
 )
 
 __all__ = [
@@ -30,10 +28,8 @@ __all__ = [
     "replicas_and_scope",
     "scan",
     "set_values",
-    "set_whole",
     "values_of",
     "when",
-    "whole",
 ]
 
 _INT = tf.int32

@@ -103,17 +103,6 @@ def set_values(variable: keras.Variable, values: Sequence[np.ndarray]) -> None:
         part.assign(given)
 
 
-def whole(variable: keras.Variable) -> np.ndarray:
-    """A copy of a carry: the lanes of all replicas, one below the other."""
-    return np.concatenate(values_of(variable))
-
-
-def set_whole(variable: keras.Variable, lanes: Any) -> None:
-    """Set a carry to `lanes`, of which each replica keeps its own."""
-    parts = getattr(variable.value, "values", [variable.value])
-    set_values(variable, tf.split(lanes, len(parts)) if len(parts) > 1 else [lanes])
-
-
 class WindowedTraining:
     """`train_step` and `test_step` of the shell on TensorFlow."""
 

@@ -7,8 +7,8 @@ import keras
 from rnnzoo import backend
 from rnnzoo.backup.snapshot import variables_of
 
-# Copies made by the clock take at most this share of the time.
-_SHARE = 0.02
+# Copies and backups made by the clock take at most this share of the time.
+SHARE = 0.02
 
 
 class Memory:
@@ -25,7 +25,7 @@ class Memory:
         """Take notice of a good batch."""
         self.batches += 1
         self.good = self.newest
-        due = time.monotonic() - self.last >= self.cost / _SHARE
+        due = time.monotonic() - self.last >= self.cost / SHARE
         if due if self.every is None else self.batches % self.every == 0:
             self.newest = self._copy(model)
 

@@ -9,11 +9,9 @@ import keras
 
 from rnnzoo import backend
 from rnnzoo.backup import folders, record, snapshot
+from rnnzoo.backup.memory import SHARE
 from rnnzoo.backup.record import Position
 from rnnzoo.backup.sources import Source
-
-# Backups made by the clock take at most this share of the time.
-_SHARE = 0.02
 
 
 class Run(keras.callbacks.CallbackList):
@@ -164,7 +162,7 @@ class Run(keras.callbacks.CallbackList):
         if isinstance(self.every, int):
             return self.position.trained - self.last_trained >= self.every
         passed = time.monotonic() - self.last
-        return passed >= max(self.every.total_seconds(), self.cost / _SHARE)
+        return passed >= max(self.every.total_seconds(), self.cost / SHARE)
 
     def _save(self) -> None:
         """Make a backup; where that cannot be, say so and go on."""

@@ -185,6 +185,7 @@ class RecurrentLayer:
         drop = None
         if training and self.recurrent_dropout:
             drop = self._drop(ops.ones((batch, self.units), dtype), self.recurrent_dropout)
+        # Read here: a conversion may hand on the variables, which a custom gradient refuses.
         weights = tuple(ops.cast(w, w.dtype) for w in self.recurrent_weights())
         flags = [
             None if f is None else ops.transpose(ops.cast(f, "bool"))[..., None]
