@@ -92,9 +92,9 @@ def test_gradient_by_hand_equals_plain_differentiation(name, options, dtype, tol
 
     def by_hand(keep, x, kernel, recurrent, bias, *states):
         after = name == "GRU" and options.get("reset_after", True)
-        projected = ops.matmul(ops.transpose(x, (1, 0, 2)), kernel) + (bias[0] if after else bias)
+        projected = ops.matmul(ops.transpose(x, (1, 0, 2)), kernel)
         flags = [ops.transpose(ops.convert_to_tensor(f))[..., None] for f in (reset, mask)]
-        used = (recurrent, bias[1]) if after else (recurrent,)
+        used = (recurrent, bias[1], bias[0]) if after else (recurrent, bias)
         hidden, state = recurrence(
             layer.recurrent_cell(),
             projected,

@@ -23,7 +23,12 @@ def gpu_available() -> bool:
 
 
 def scan(
-    step: Callable, carry: tuple, xs: Sequence, widths: Sequence[int], reverse: bool = False
+    step: Callable,
+    carry: tuple,
+    xs: Sequence,
+    widths: Sequence[int],
+    reverse: bool = False,
+    overwrite: bool = False,
 ) -> tuple[tuple, tuple]:
     """The last carry and the stacked outputs of `step` over the leading (time) axis of `xs`.
 
@@ -33,23 +38,35 @@ def scan(
         xs: `(time, batch, ...)` arrays. Zero steps are allowed.
         widths: the last dimension of each of `ys`; JAX sees them by itself.
         reverse: run from the last step to the first; `ys` stay in the order of time.
+        overwrite: the first of `ys`, as wide as the first of `xs`, takes its memory, step by
+            step: a step's values are still in the processor's cache then.
     """
     del widths
-    return jax.lax.scan(step, tuple(carry), list(xs), reverse=reverse)
+    time = xs[0].shape[0]
+    if not overwrite or time == 0:
+        return jax.lax.scan(step, tuple(carry), list(xs), reverse=reverse)
+
+    def over(loop: tuple, x: list) -> tuple:
+        carry, buffer = loop
+        i, *rest = x
+        carry, (y, *ys) = step(carry, [jax.lax.dynamic_index_in_dim(buffer, i, 0, False), *rest])
+        return (carry, jax.lax.dynamic_update_index_in_dim(buffer, y, i, 0)), ys
+
+    first, *rest = xs
+    steps = [jax.numpy.arange(time), *rest]
+    (carry, first), ys = jax.lax.scan(over, (tuple(carry), first), steps, reverse=reverse)
+    return carry, (first, *ys)
 
 
-def project(x: Any, kernel: Any, bias: Any, dtype: str) -> Any:
-    """`x @ kernel + bias` for `(time, batch, features)`, flat: other products are slower on CPUs.
+def project(x: Any, kernel: Any, dtype: str) -> Any:
+    """`x @ kernel` for `(time, batch, features)`, flat on one device, where that is faster.
 
-    Rows that are spread over devices come first then: behind time they would all be gathered,
-    and every device would compute all of them.
+    Rows that are spread over devices cannot be joined with time: all would be gathered first.
     """
-    spread = devices() > 1
-    x = ops.swapaxes(x, 0, 1) if spread else x
-    flat = ops.cast(ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel), dtype)
-    flat = flat if bias is None else flat + ops.cast(bias, dtype)
-    y = ops.reshape(flat, (*x.shape[:-1], kernel.shape[-1]))
-    return ops.swapaxes(y, 0, 1) if spread else y
+    if devices() > 1:
+        return ops.cast(ops.matmul(x, kernel), dtype)
+    flat = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel)
+    return ops.cast(ops.reshape(flat, (*x.shape[:-1], kernel.shape[-1])), dtype)
 
 
 def custom_gradient(forward: Callable, backward: Callable, args: tuple) -> Any:

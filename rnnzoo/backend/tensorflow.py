@@ -41,7 +41,12 @@ def gpu_available() -> bool:
 
 
 def scan(
-    step: Callable, carry: tuple, xs: Sequence, widths: Sequence[int], reverse: bool = False
+    step: Callable,
+    carry: tuple,
+    xs: Sequence,
+    widths: Sequence[int],
+    reverse: bool = False,
+    overwrite: bool = False,
 ) -> tuple[tuple, tuple]:
     """The last carry and the stacked outputs of `step` over the leading (time) axis of `xs`.
 
@@ -51,6 +56,8 @@ def scan(
         xs: `(time, batch, ...)` tensors. Zero steps are allowed.
         widths: the last dimension of each of `ys`, which are `(batch, width)` in carry's dtype.
         reverse: run from the last step to the first; `ys` stay in the order of time.
+        overwrite: the first of `ys`, as wide as the first of `xs`, takes its memory, step by
+            step: a step's values are still in the processor's cache then.
 
     `keras.ops.scan` will not do: on TensorFlow it wants outputs shaped like the carry.
     Lists are raw ops because `tf.TensorArray` cannot stack zero steps of unknown batch.
@@ -61,10 +68,12 @@ def scan(
     dtype = carry[0].dtype
     lists = [tf.raw_ops.TensorListFromTensor(tensor=x, element_shape=tf.shape(x)[1:]) for x in xs]
     shapes = [tf.stack([batch, width]) for width in widths]
-    outputs = tuple(
+    outputs = [
         tf.raw_ops.TensorListReserve(element_shape=shape, num_elements=time, element_dtype=dtype)
         for shape in shapes
-    )
+    ]
+    if overwrite:
+        outputs[0] = lists[0]
 
     def read(handle: tf.Tensor, x: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
         item = tf.raw_ops.TensorListGetItem(
@@ -74,7 +83,8 @@ def scan(
 
     def body(i: tf.Tensor, carry: tuple, outputs: tuple) -> tuple:
         index = time - 1 - i if reverse else i
-        x = [read(handle, x, index) for handle, x in zip(lists, xs)]
+        handles = [outputs[0], *lists[1:]] if overwrite else lists
+        x = [read(handle, x, index) for handle, x in zip(handles, xs)]
         new_carry, ys = step(carry, x)
         new_carry = tuple(tf.ensure_shape(n, c.shape) for n, c in zip(new_carry, carry))
         outputs = tuple(
@@ -86,7 +96,7 @@ def scan(
     _, carry, outputs = tf.while_loop(
         lambda i, *_: i < time,
         body,
-        (tf.constant(0, _INT), tuple(carry), outputs),
+        (tf.constant(0, _INT), tuple(carry), tuple(outputs)),
         maximum_iterations=time,  # XLA needs it to differentiate the loop
     )
     stacked = []
@@ -105,11 +115,10 @@ def _single(step: Callable, carry: tuple, xs: Sequence) -> tuple[tuple, tuple]:
     return carry, tuple(y[None] for y in ys)
 
 
-def project(x: Any, kernel: Any, bias: Any, dtype: str) -> Any:
-    """`x @ kernel + bias` for `(time, batch, features)`, flat: a batched product is slower."""
-    flat = ops.cast(ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel), dtype)
-    flat = flat if bias is None else flat + ops.cast(bias, dtype)
-    return ops.reshape(flat, (*ops.shape(x)[:-1], kernel.shape[-1]))
+def project(x: Any, kernel: Any, dtype: str) -> Any:
+    """`x @ kernel` for `(time, batch, features)`, flat: a batched product is slower."""
+    flat = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel)
+    return ops.cast(ops.reshape(flat, (*ops.shape(x)[:-1], kernel.shape[-1])), dtype)
 
 
 def custom_gradient(forward: Callable, backward: Callable, args: tuple) -> Any:

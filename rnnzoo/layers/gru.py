@@ -3,75 +3,73 @@
 import keras
 from keras import ops
 
-from rnnzoo.layers.recurrence import Tensor, dot, sequence_product
+from rnnzoo.layers.recurrence import Tensor, dot, recurrent_product, sequence_product
 from rnnzoo.layers.recurrent import RecurrentLayer
 
 
 class GRUCell:
     """One step with the reset gate after the product (`reset_after=True`, as cuDNN).
 
-    With `p = projected`, `q = (h * drop) @ U + b`, and gates in Keras's order z, r, candidate:
+    With `p = projected + b_p`, `q = (h * drop) @ U + b_q`, gates in Keras's order z, r, candidate:
 
         z, r = sigmoid(p_z + q_z, p_r + q_r)      k = tanh(p_k + r * q_k)
         h' = z * h + (1 - z) * k
 
-    Backward, with `e = (1 - z) (1 - k^2)`, one factor of all that depends on the step alone:
+    Backward, with `e = (1 - z) (1 - k^2)`, one factor of all that does not depend on dh':
 
         dp = [dh', dh', dh'] * m     m = [(h - k) z (1 - z), e q_k r (1 - r), e]
         dq = [dp_z, dp_r, dp_k r]    back to h: dh' z + (dq @ U.T) * drop
-        dU = sum over steps of (h * drop).T @ dq        db = sum of dq
+        dU = sum over steps of (h * drop).T @ dq     db_p, db_q = sums of dp and dq
     """
 
     @staticmethod
-    def forward(
-        projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None, keep: bool
-    ) -> tuple:
+    def forward(projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None) -> tuple:
         (h,) = state
-        kernel, bias = weights
-        hidden = h if drop is None else h * drop
-        q = dot(hidden, kernel, h.dtype) + ops.cast(bias, h.dtype)
         units = h.shape[-1]
-        gates = ops.sigmoid(projected[:, : 2 * units] + q[:, : 2 * units])
+        q = recurrent_product(h if drop is None else h * drop, weights, h.dtype)
+        p = projected if len(weights) == 1 else projected + ops.cast(weights[2], h.dtype)
+        gates = ops.sigmoid(p[:, : 2 * units] + q[:, : 2 * units])
         z, r = ops.split(gates, 2, axis=-1)
         q_k = q[:, 2 * units :]
-        k = ops.tanh(projected[:, 2 * units :] + r * q_k)
-        new = (z * h + (1.0 - z) * k,)
-        if not keep:
-            return new, ()
-        e = (1.0 - z) * (1.0 - k * k)
-        factors = [(h - k) * z * (1.0 - z), e * q_k * r * (1.0 - r), e]
-        return new, (ops.concatenate(factors, axis=-1), z, r)
+        k = ops.tanh(p[:, 2 * units :] + r * q_k)
+        return (z * h + (1.0 - z) * k,), (ops.concatenate([gates, k], axis=-1), q_k)
 
     @staticmethod
-    def backward(kept: tuple, gradient: tuple, turned: Tensor, drop: Tensor | None) -> tuple:
-        (m, z, r), (dh,) = kept, gradient
+    def factors(kept: tuple, before: tuple, after: tuple, hidden: Tensor) -> tuple:
+        (gates, q_k), (h,) = kept, before
+        z, r, k = ops.split(gates, 3, axis=-1)
+        e = (1.0 - z) * (1.0 - k * k)
+        m = [(h - k) * z * (1.0 - z), e * q_k * r * (1.0 - r), e]
+        return ops.concatenate(m, axis=-1), z, r
+
+    @staticmethod
+    def backward(factors: tuple, gradient: tuple, turned: Tensor, drop: Tensor | None) -> tuple:
+        (m, z, r), (dh,) = factors, gradient
         units = dh.shape[-1]
         dp = m * ops.concatenate([dh, dh, dh], axis=-1)
         dq = ops.concatenate([dp[:, : 2 * units], dp[:, 2 * units :] * r], axis=-1)
         through = dot(dq, turned, dh.dtype)
         through = through if drop is None else through * drop
-        return dp, dq, (dh * z + through,)
+        return (dp, dq), (dh * z + through,)
 
     @staticmethod
-    def weight_gradients(kept: tuple, hidden: Tensor, d_recurrent: Tensor) -> tuple:
-        return (
-            sequence_product(hidden, d_recurrent, hidden.dtype),
-            ops.sum(d_recurrent, axis=(0, 1)),
-        )
+    def weight_gradients(factors: tuple, hidden: Tensor, dp: Tensor, dq: Tensor) -> tuple:
+        of_kernel = sequence_product(hidden, dq, hidden.dtype)
+        return of_kernel, ops.sum(dq, axis=(0, 1)), ops.sum(dp, axis=(0, 1))
 
     @staticmethod
     def kept_widths(units: int) -> list[int]:
-        return [3 * units, units, units]
+        return [3 * units, units]
 
     @staticmethod
-    def recurrent_width(units: int) -> int:
-        return 3 * units
+    def gradient_widths(units: int) -> list[int]:
+        return [3 * units, 3 * units]
 
 
 class ResetBeforeGRUCell:
     """One step with the reset gate before the product (`reset_after=False`, Cho et al., 2014).
 
-    With `s = h * drop` and `U = [U_zr, U_k]`:
+    With `p = projected + b`, `s = h * drop` and `U = [U_zr, U_k]`:
 
         z, r = sigmoid(p_zr + s @ U_zr)      k = tanh(p_k + (r * s) @ U_k)
         h' = z * h + (1 - z) * k
@@ -80,52 +78,53 @@ class ResetBeforeGRUCell:
 
         dp = [dh' (h - k) z (1 - z), v s r (1 - r), a]
         back to h: dh' z + (v r + dp_zr @ U_zr.T) * drop
-        dU_zr = sum of s.T @ dp_zr      dU_k = sum of (r * s).T @ a
+        dU_zr = sum of s.T @ dp_zr      dU_k = sum of (r * s).T @ a     db = sum of dp
     """
 
     @staticmethod
-    def forward(
-        projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None, keep: bool
-    ) -> tuple:
+    def forward(projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None) -> tuple:
         (h,) = state
-        (kernel,) = weights
+        kernel, units = weights[0], h.shape[-1]
         s = h if drop is None else h * drop
-        units = h.shape[-1]
-        gates = ops.sigmoid(projected[:, : 2 * units] + dot(s, kernel[:, : 2 * units], h.dtype))
+        p = projected if len(weights) == 1 else projected + ops.cast(weights[1], h.dtype)
+        gates = ops.sigmoid(p[:, : 2 * units] + dot(s, kernel[:, : 2 * units], h.dtype))
         z, r = ops.split(gates, 2, axis=-1)
-        k = ops.tanh(projected[:, 2 * units :] + dot(r * s, kernel[:, 2 * units :], h.dtype))
-        new = (z * h + (1.0 - z) * k,)
-        if not keep:
-            return new, ()
-        e = (1.0 - z) * (1.0 - k * k)
-        return new, ((h - k) * z * (1.0 - z), s * r * (1.0 - r), e, z, r)
+        k = ops.tanh(p[:, 2 * units :] + dot(r * s, kernel[:, 2 * units :], h.dtype))
+        return (z * h + (1.0 - z) * k,), (ops.concatenate([gates, k], axis=-1),)
 
     @staticmethod
-    def backward(kept: tuple, gradient: tuple, turned: Tensor, drop: Tensor | None) -> tuple:
-        (of_z, of_r, e, z, r), (dh,) = kept, gradient
+    def factors(kept: tuple, before: tuple, after: tuple, hidden: Tensor) -> tuple:
+        z, r, k = ops.split(kept[0], 3, axis=-1)
+        e = (1.0 - z) * (1.0 - k * k)
+        m = [(before[0] - k) * z * (1.0 - z), hidden * r * (1.0 - r), e]
+        return ops.concatenate(m, axis=-1), z, r
+
+    @staticmethod
+    def backward(factors: tuple, gradient: tuple, turned: Tensor, drop: Tensor | None) -> tuple:
+        (m, z, r), (dh,) = factors, gradient
         units = dh.shape[-1]
-        a = dh * e
+        a = dh * m[:, 2 * units :]
         v = dot(a, turned[2 * units :], dh.dtype)
-        d_gates = ops.concatenate([dh * of_z, v * of_r], axis=-1)
+        d_gates = m[:, : 2 * units] * ops.concatenate([dh, v], axis=-1)
         through = v * r + dot(d_gates, turned[: 2 * units], dh.dtype)
         through = through if drop is None else through * drop
-        return ops.concatenate([d_gates, a], axis=-1), None, (dh * z + through,)
+        return (ops.concatenate([d_gates, a], axis=-1),), (dh * z + through,)
 
     @staticmethod
-    def weight_gradients(kept: tuple, hidden: Tensor, d_recurrent: Tensor) -> tuple:
-        r = kept[-1]
+    def weight_gradients(factors: tuple, hidden: Tensor, dp: Tensor) -> tuple:
+        r = factors[-1]
         units, dtype = r.shape[-1], hidden.dtype
-        of_gates = sequence_product(hidden, d_recurrent[..., : 2 * units], dtype)
-        of_candidate = sequence_product(hidden * r, d_recurrent[..., 2 * units :], dtype)
-        return (ops.concatenate([of_gates, of_candidate], axis=-1),)
+        of_gates = sequence_product(hidden, dp[..., : 2 * units], dtype)
+        of_candidate = sequence_product(hidden * r, dp[..., 2 * units :], dtype)
+        return ops.concatenate([of_gates, of_candidate], axis=-1), ops.sum(dp, axis=(0, 1))
 
     @staticmethod
     def kept_widths(units: int) -> list[int]:
-        return [units] * 5
+        return [3 * units]
 
     @staticmethod
-    def recurrent_width(units: int) -> int:
-        return 0
+    def gradient_widths(units: int) -> list[int]:
+        return [3 * units]
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
@@ -154,14 +153,9 @@ class GRU(RecurrentLayer, keras.layers.GRU):
     def recurrent_cell(self) -> type:
         return GRUCell if self.reset_after else ResetBeforeGRUCell
 
-    def projection_bias(self) -> Tensor | None:
-        if not self.use_bias:
-            return None
-        return self.cell.bias[0] if self.reset_after else self.cell.bias
-
     def recurrent_weights(self) -> tuple:
-        kernel = self.cell.recurrent_kernel
-        if not self.reset_after:
-            return (kernel,)
-        bias = self.cell.bias[1] if self.use_bias else ops.zeros((3 * self.units,), kernel.dtype)
-        return kernel, bias
+        cell = self.cell
+        if not self.use_bias:
+            return (cell.recurrent_kernel,)
+        biases = (cell.bias[1], cell.bias[0]) if self.reset_after else (cell.bias,)
+        return cell.recurrent_kernel, *biases

@@ -3,65 +3,66 @@
 import keras
 from keras import ops
 
-from rnnzoo.layers.recurrence import Tensor, dot, sequence_product
+from rnnzoo.layers.recurrence import Tensor, dot, recurrent_product, sequence_product
 from rnnzoo.layers.recurrent import RecurrentLayer
 
 
 class LSTMCell:
     """One step, forward and backward, with gates in Keras's order: input, forget, cell, output.
 
-    With `z = projected + (h * drop) @ U` and `i, f, o = sigmoid(z_i, z_f, z_o)`, `g = tanh(z_g)`:
+    With `z = projected + (h * drop) @ U + b`, `i, f, o = sigmoid(z_i, z_f, z_o)`, `g = tanh(z_g)`:
 
         c' = f * c + i * g          h' = o * t,  t = tanh(c')
 
-    Given `dh` and `dc` of h' and c', all that depends on the step alone is one factor:
+    Given `dh` and `dc` of h' and c', all that does not depend on them is one factor each:
 
         dc += dh * a                a = o * (1 - t^2)
         dz = [dc, dc, dc, dh] * k   k = [g i (1 - i), c f (1 - f), i (1 - g^2), t o (1 - o)]
         back to c: dc * f           back to h: (dz @ U.T) * drop
-        dU = sum over steps of (h * drop).T @ dz
+        dU = sum over steps of (h * drop).T @ dz        db = sum of dz
 
-    The way forward keeps k, a and f: there the gates are at hand, and the way back is short.
     sigmoid(z) is computed as tanh(z / 2) / 2 + 1 / 2, so that one tanh serves all gates.
     """
 
     @staticmethod
-    def forward(
-        projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None, keep: bool
-    ) -> tuple:
+    def forward(projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None) -> tuple:
         h, c = state
         units = h.shape[-1]
         hidden = h if drop is None else h * drop
-        z = projected + dot(hidden, weights[0], h.dtype)
+        z = projected + recurrent_product(hidden, weights, h.dtype)
         half, ones = [0.5] * units, [1.0] * units
         scale = ops.convert_to_tensor(half + half + ones + half, dtype=h.dtype)
-        i, f, g, o = ops.split(ops.tanh(z * scale) * scale + (1.0 - scale), 4, axis=-1)
+        gates = ops.tanh(z * scale) * scale + (1.0 - scale)
+        i, f, g, o = ops.split(gates, 4, axis=-1)
         new_c = f * c + i * g
-        t = ops.tanh(new_c)
-        if not keep:
-            return (o * t, new_c), ()
-        factors = [g * i * (1.0 - i), c * f * (1.0 - f), i * (1.0 - g * g), t * o * (1.0 - o)]
-        return (o * t, new_c), (ops.concatenate(factors, axis=-1), o * (1.0 - t * t), f)
+        return (o * ops.tanh(new_c), new_c), (gates,)
 
     @staticmethod
-    def backward(kept: tuple, gradient: tuple, turned: Tensor, drop: Tensor | None) -> tuple:
-        (k, a, f), (dh, dc) = kept, gradient
+    def factors(kept: tuple, before: tuple, after: tuple, hidden: Tensor) -> tuple:
+        i, f, g, o = ops.split(kept[0], 4, axis=-1)
+        c, t = before[1], ops.tanh(after[1])
+        factors = [g * i * (1.0 - i), c * f * (1.0 - f), i * (1.0 - g * g), t * o * (1.0 - o)]
+        return ops.concatenate(factors, axis=-1), o * (1.0 - t * t), f
+
+    @staticmethod
+    def backward(factors: tuple, gradient: tuple, turned: Tensor, drop: Tensor | None) -> tuple:
+        (k, a, f), (dh, dc) = factors, gradient
         dc = dc + dh * a
         dz = k * ops.concatenate([dc, dc, dc, dh], axis=-1)
         dh = dot(dz, turned, dz.dtype)
-        return dz, None, (dh if drop is None else dh * drop, dc * f)
+        return (dz,), (dh if drop is None else dh * drop, dc * f)
 
     @staticmethod
-    def weight_gradients(kept: tuple, hidden: Tensor, d_recurrent: Tensor) -> tuple:
-        return (sequence_product(hidden, d_recurrent, hidden.dtype),)
+    def weight_gradients(factors: tuple, hidden: Tensor, dz: Tensor) -> tuple:
+        return sequence_product(hidden, dz, hidden.dtype), ops.sum(dz, axis=(0, 1))
 
     @staticmethod
     def kept_widths(units: int) -> list[int]:
-        return [4 * units, units, units]
+        return [4 * units]
 
     @staticmethod
-    def recurrent_width(units: int) -> int:
-        return 0
+    def gradient_widths(units: int) -> list[int]:
+        return [4 * units]
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
@@ -89,8 +90,5 @@ class LSTM(RecurrentLayer, keras.layers.LSTM):
     def recurrent_cell(self) -> type:
         return LSTMCell
 
-    def projection_bias(self) -> Tensor | None:
-        return self.cell.bias if self.use_bias else None
-
     def recurrent_weights(self) -> tuple:
-        return (self.cell.recurrent_kernel,)
+        return (self.cell.recurrent_kernel,) + ((self.cell.bias,) if self.use_bias else ())

@@ -1,19 +1,27 @@
 """The loop over time that all recurrent layers share: reset, mask and hand-written gradient.
 
-A cell is a class of three static functions over one step, in its own module:
+A cell is a class of static functions, in its own module. Over one step:
 
-* `forward(projected, state, weights, drop, keep) -> (new_state, kept)`, nothing kept without `keep`
-* `backward(kept, gradient, turned, drop) -> (d_projected, d_recurrent, d_state)`, with the
-  gradient of the new state and the first of the weights transposed
-* `weight_gradients(kept, hidden, d_recurrent) -> one gradient per weight`
+* `forward(projected, state, weights, drop) -> (new_state, kept)`
+* `backward(factors, gradient, turned, drop) -> (gradients, d_state)`, with the gradient of the
+  new state and the first of the weights transposed; `gradients` starts with `d_projected`
 
-and of `kept_widths(units)` and `recurrent_width(units)`: the sizes of what `forward` keeps for
-`backward`, and of `d_recurrent`, the gradient of the recurrent product (0 where it is
-`d_projected` itself). Resets, masks and the order of steps are dealt with here, once.
+Over all steps at once:
+
+* `factors(kept, before, after, hidden) -> factors`: all in the gradient that does not depend on
+  what comes back from later steps, out of what `forward` kept, the states before and after each
+  step, and the hidden state as it met the weights
+* `weight_gradients(factors, hidden, *gradients) -> one gradient per weight`
+
+And the sizes of `kept` and `gradients`: `kept_widths(units)`, `gradient_widths(units)`. Resets,
+masks and the order of steps are dealt with here, once.
 
 Why by hand: automatic differentiation forms the gradient of the recurrent weights inside the
-loop, one small product a step. Here the loop only keeps `d_recurrent`; the gradient is then
-one product over all steps and rows, `hidden.T @ d_recurrent`.
+loop, one small product a step. Here the loop keeps the gradients of the recurrent product; that
+of the weights is then one product over all steps and rows, `hidden.T @ gradients`. What need not
+be in the loop is not: there small operations run one by one, outside on all cores. And the loops
+write over what they have read: a step's gates over its projected inputs, its gradient over its
+factors.
 
 Precision: the recurrent products alone may run in half precision (`product_dtype`). States,
 gates and gradients are of the state's dtype, float32, and the gradient of the weights is summed
@@ -32,6 +40,12 @@ Tensor = Any
 def dot(x: Tensor, weight: Tensor, dtype: str) -> Tensor:
     """`x @ weight` computed in the dtype of `weight`, returned in `dtype`."""
     return ops.cast(ops.matmul(ops.cast(x, weight.dtype), weight), dtype)
+
+
+def recurrent_product(hidden: Tensor, weights: tuple, dtype: str) -> Tensor:
+    """`hidden @ U + b` of weights that start with `U`, and `b` where there is one."""
+    product = dot(hidden, weights[0], dtype)
+    return product if len(weights) == 1 else product + ops.cast(weights[1], dtype)
 
 
 def sequence_product(x: Tensor, d: Tensor, dtype: str) -> Tensor:
@@ -55,8 +69,9 @@ def recurrence(
 
     Args:
         cell: the cell class (see the module's text).
-        projected: `(time, batch, gates * units)`, inputs times kernel plus bias.
-        weights: the recurrent weights of the cell.
+        projected: `(time, batch, gates * units)`, inputs times kernel. Its memory may be
+            written over.
+        weights: the recurrent weights of the cell and its biases.
         state: tuple of `(batch, units)`, the state before the first step; the first is `h`.
         initial: tuple of `(batch, units)`, the state that a reset restores; None for zeros.
         reset: `(time, batch, 1)` bool, True where a step must see nothing of what came before.
@@ -103,32 +118,41 @@ class _Loop:
             z, *rest = x
             restart, valid = _flags(reset, mask, rest)
             used = tuple(_restart(restart, s, i) for s, i in zip(state, initial))
-            new, kept = self.cell.forward(z, used, weights, drop, self.keep)
+            new, kept = self.cell.forward(z, used, weights, drop)
             new = tuple(_select(valid, n, u) for n, u in zip(new, used))
-            return new, (new[0], *kept)
+            return new, (*kept, *new) if self.keep else new[:1]
 
-        widths = [units] + (self.cell.kept_widths(units) if self.keep else [])
-        last, (hidden, *kept) = backend.scan(step, state, [projected, *flags], widths)
-        return (hidden, *last), ((args, hidden, tuple(kept)) if self.keep else args)
+        widths, n = [units] * self.states, self.states
+        if not self.keep:
+            last, (hidden,) = backend.scan(step, state, [projected, *flags], widths[:1])
+            return (hidden, *last), args
+        widths = self.cell.kept_widths(units) + widths
+        last, found = backend.scan(step, state, [projected, *flags], widths, overwrite=True)
+        kept, after = found[:-n], found[-n:]
+        return (after[0], *last), (args, after, kept)
 
     def backward(self, residuals: tuple, gradients: tuple) -> list:
         if not self.keep:
             loop = _Loop(self.cell, self.weights, self.states, True, self.dtype)
             return loop.backward(loop.forward(*residuals)[1], gradients)
-        args, hidden, kept = residuals
+        args, after, kept = residuals
         projected, weights, state, initial, reset, mask, drop = self.unpack(args)
         flags = [f for f in (reset, mask) if f is not None]
         learned = initial[0] is not None
         units, n = state[0].shape[-1], self.states
         turned = ops.transpose(weights[0])  # once, not at every step
+        before = [ops.concatenate([s[None], a], axis=0)[:-1] for s, a in zip(state, after)]
+        before = tuple(_restart(reset, b, i) for b, i in zip(before, initial))
+        met = before[0] if drop is None else before[0] * drop
+        factors = self.cell.factors(kept, before, after, met)
 
         def step(carry: tuple, x: list) -> tuple:
             d_state, d_initial = carry[:n], carry[n:]
-            d_hidden, keep = x[0], x[1 : 1 + len(kept)]
-            restart, valid = _flags(reset, mask, x[1 + len(kept) :])
+            own, (d_hidden, *rest) = x[: len(factors)], x[len(factors) :]
+            restart, valid = _flags(reset, mask, rest)
             d_state = (d_state[0] + d_hidden, *d_state[1:])
             d_new = tuple(_select(valid, d, None) for d in d_state)
-            d_z, d_recurrent, d_used = self.cell.backward(keep, d_new, turned, drop)
+            ys, d_used = self.cell.backward(own, d_new, turned, drop)
             if valid is not None:
                 d_used = tuple(ops.where(valid, u, d) for u, d in zip(d_used, d_state))
             if learned and restart is not None:
@@ -136,21 +160,15 @@ class _Loop:
                     i + ops.where(restart, d, ops.zeros_like(d)) for i, d in zip(d_initial, d_used)
                 )
             d_used = tuple(_restart(restart, d, None) for d in d_used)
-            ys = (d_z,) if d_recurrent is None else (d_z, d_recurrent)
             return (*d_used, *d_initial), ys
 
         carry = tuple(gradients[1:])
         if learned:
             carry += tuple(ops.zeros_like(s) for s in state)
-        width = self.cell.recurrent_width(units)
-        widths = [projected.shape[-1]] + ([width] if width else [])
-        xs = [gradients[0], *kept, *flags]
-        carry, ys = backend.scan(step, carry, xs, widths, reverse=True)
+        xs, widths = [*factors, gradients[0], *flags], self.cell.gradient_widths(units)
+        carry, ys = backend.scan(step, carry, xs, widths, reverse=True, overwrite=True)
         d_initial = carry[n:] if learned else (None,) * n
-        used = ops.concatenate([state[0][None], hidden], axis=0)[:-1]
-        used = _restart(reset, used, initial[0])  # what each step saw
-        used = used if drop is None else used * drop
-        d_weights = self.cell.weight_gradients(kept, used, ys[-1])
+        d_weights = self.cell.weight_gradients(factors, met, *ys)
         d_weights = [ops.cast(d, w.dtype) for d, w in zip(d_weights, args[1 : 1 + self.weights])]
         return [ys[0], *d_weights, *carry[:n], *d_initial, None, None, None]
 

@@ -181,7 +181,7 @@ class RecurrentLayer:
         dtype, batch = self.state_dtype, ops.shape(sequence)[0]
         time_major = ops.transpose(sequence, (1, 0, 2))
         kernel = ops.cast(self.cell.kernel, self.compute_dtype)
-        projected = backend.project(time_major, kernel, self.projection_bias(), dtype)
+        projected = backend.project(time_major, kernel, dtype)
         drop = None
         if training and self.recurrent_dropout:
             drop = self._drop(ops.ones((batch, self.units), dtype), self.recurrent_dropout)

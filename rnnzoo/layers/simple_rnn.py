@@ -3,43 +3,44 @@
 import keras
 from keras import ops
 
-from rnnzoo.layers.recurrence import Tensor, dot, sequence_product
+from rnnzoo.layers.recurrence import Tensor, dot, recurrent_product, sequence_product
 from rnnzoo.layers.recurrent import RecurrentLayer
 
 
 class SimpleRNNCell:
-    """One step: `h' = tanh(projected + (h * drop) @ U)`.
+    """One step: `h' = tanh(projected + (h * drop) @ U + b)`.
 
-    Backward: `dz = dh' * k` with the factor `k = 1 - h'^2` that is kept, to h
-    `(dz @ U.T) * drop`, and `dU = sum over steps of (h * drop).T @ dz`.
+    Backward: `dz = dh' * k` with `k = 1 - h'^2`, to h `(dz @ U.T) * drop`,
+    `dU = sum over steps of (h * drop).T @ dz`, `db = sum of dz`.
     """
 
     @staticmethod
-    def forward(
-        projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None, keep: bool
-    ) -> tuple:
+    def forward(projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None) -> tuple:
         (h,) = state
         hidden = h if drop is None else h * drop
-        h = ops.tanh(projected + dot(hidden, weights[0], h.dtype))
-        return (h,), ((1.0 - h * h,) if keep else ())
+        return (ops.tanh(projected + recurrent_product(hidden, weights, h.dtype)),), ()
 
     @staticmethod
-    def backward(kept: tuple, gradient: tuple, turned: Tensor, drop: Tensor | None) -> tuple:
-        dz = gradient[0] * kept[0]
+    def factors(kept: tuple, before: tuple, after: tuple, hidden: Tensor) -> tuple:
+        return (1.0 - after[0] * after[0],)
+
+    @staticmethod
+    def backward(factors: tuple, gradient: tuple, turned: Tensor, drop: Tensor | None) -> tuple:
+        dz = gradient[0] * factors[0]
         dh = dot(dz, turned, dz.dtype)
-        return dz, None, (dh if drop is None else dh * drop,)
+        return (dz,), (dh if drop is None else dh * drop,)
 
     @staticmethod
-    def weight_gradients(kept: tuple, hidden: Tensor, d_recurrent: Tensor) -> tuple:
-        return (sequence_product(hidden, d_recurrent, hidden.dtype),)
+    def weight_gradients(factors: tuple, hidden: Tensor, dz: Tensor) -> tuple:
+        return sequence_product(hidden, dz, hidden.dtype), ops.sum(dz, axis=(0, 1))
 
     @staticmethod
     def kept_widths(units: int) -> list[int]:
-        return [units]
+        return []
 
     @staticmethod
-    def recurrent_width(units: int) -> int:
-        return 0
+    def gradient_widths(units: int) -> list[int]:
+        return [units]
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
@@ -67,8 +68,5 @@ class SimpleRNN(RecurrentLayer, keras.layers.SimpleRNN):
     def recurrent_cell(self) -> type:
         return SimpleRNNCell
 
-    def projection_bias(self) -> Tensor | None:
-        return self.cell.bias if self.use_bias else None
-
     def recurrent_weights(self) -> tuple:
-        return (self.cell.recurrent_kernel,)
+        return (self.cell.recurrent_kernel,) + ((self.cell.bias,) if self.use_bias else ())
