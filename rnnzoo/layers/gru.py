@@ -17,8 +17,8 @@ class GRUCell:
 
     Backward, with `e = (1 - z) (1 - k^2)`, one factor of all that does not depend on dh':
 
-        dp = [dh', dh', dh'] * m     m = [(h - k) z (1 - z), e q_k r (1 - r), e]
-        dq = [dp_z, dp_r, dp_k r]    back to h: dh' z + (dq @ U.T) * drop
+        dq = [dh', dh', dh'] * m     m = [(h - k) z (1 - z), e q_k r (1 - r), e r]
+        dp = [dq_z, dq_r, dh' e]     back to h: dh' z + (dq @ U.T) * drop
         dU = sum over steps of (h * drop).T @ dq     db_p, db_q = sums of dp and dq
     """
 
@@ -39,31 +39,30 @@ class GRUCell:
         (gates, q_k), (h,) = kept, before
         z, r, k = ops.split(gates, 3, axis=-1)
         e = (1.0 - z) * (1.0 - k * k)
-        m = [(h - k) * z * (1.0 - z), e * q_k * r * (1.0 - r), e]
-        return ops.concatenate(m, axis=-1), z, r
+        m = [(h - k) * z * (1.0 - z), e * q_k * r * (1.0 - r), e * r]
+        return ops.concatenate(m, axis=-1), e, z
 
     @staticmethod
     def backward(factors: tuple, gradient: tuple, turned: Tensor, drop: Tensor | None) -> tuple:
-        (m, z, r), (dh,) = factors, gradient
-        units = dh.shape[-1]
-        dp = m * ops.concatenate([dh, dh, dh], axis=-1)
-        dq = ops.concatenate([dp[:, : 2 * units], dp[:, 2 * units :] * r], axis=-1)
+        (m, e, z), (dh,) = factors, gradient
+        dq = m * ops.concatenate([dh, dh, dh], axis=-1)
         through = dot(dq, turned, dh.dtype)
         through = through if drop is None else through * drop
-        return (dp, dq), (dh * z + through,)
+        return (dq, dh * e), (dh * z + through,)
 
     @staticmethod
-    def weight_gradients(factors: tuple, hidden: Tensor, dp: Tensor, dq: Tensor) -> tuple:
+    def gradients(factors: tuple, hidden: Tensor, dq: Tensor, dp_k: Tensor) -> tuple:
+        dp = ops.concatenate([dq[..., : 2 * dp_k.shape[-1]], dp_k], axis=-1)
         of_kernel = sequence_product(hidden, dq, hidden.dtype)
-        return of_kernel, ops.sum(dq, axis=(0, 1)), ops.sum(dp, axis=(0, 1))
+        return dp, of_kernel, ops.sum(dq, axis=(0, 1)), ops.sum(dp, axis=(0, 1))
 
     @staticmethod
     def kept_widths(units: int) -> list[int]:
         return [3 * units, units]
 
     @staticmethod
-    def gradient_widths(units: int) -> list[int]:
-        return [3 * units, 3 * units]
+    def found_widths(units: int) -> list[int]:
+        return [3 * units, units]
 
 
 class ResetBeforeGRUCell:
@@ -111,19 +110,20 @@ class ResetBeforeGRUCell:
         return (ops.concatenate([d_gates, a], axis=-1),), (dh * z + through,)
 
     @staticmethod
-    def weight_gradients(factors: tuple, hidden: Tensor, dp: Tensor) -> tuple:
+    def gradients(factors: tuple, hidden: Tensor, dp: Tensor) -> tuple:
         r = factors[-1]
         units, dtype = r.shape[-1], hidden.dtype
         of_gates = sequence_product(hidden, dp[..., : 2 * units], dtype)
         of_candidate = sequence_product(hidden * r, dp[..., 2 * units :], dtype)
-        return ops.concatenate([of_gates, of_candidate], axis=-1), ops.sum(dp, axis=(0, 1))
+        of_kernel = ops.concatenate([of_gates, of_candidate], axis=-1)
+        return dp, of_kernel, ops.sum(dp, axis=(0, 1))
 
     @staticmethod
     def kept_widths(units: int) -> list[int]:
         return [3 * units]
 
     @staticmethod
-    def gradient_widths(units: int) -> list[int]:
+    def found_widths(units: int) -> list[int]:
         return [3 * units]
 
 

@@ -53,15 +53,15 @@ class LSTMCell:
         return (dz,), (dh if drop is None else dh * drop, dc * f)
 
     @staticmethod
-    def weight_gradients(factors: tuple, hidden: Tensor, dz: Tensor) -> tuple:
-        return sequence_product(hidden, dz, hidden.dtype), ops.sum(dz, axis=(0, 1))
+    def gradients(factors: tuple, hidden: Tensor, dz: Tensor) -> tuple:
+        return dz, sequence_product(hidden, dz, hidden.dtype), ops.sum(dz, axis=(0, 1))
 
     @staticmethod
     def kept_widths(units: int) -> list[int]:
         return [4 * units]
 
     @staticmethod
-    def gradient_widths(units: int) -> list[int]:
+    def found_widths(units: int) -> list[int]:
         return [4 * units]
 
 

@@ -3,25 +3,26 @@
 A cell is a class of static functions, in its own module. Over one step:
 
 * `forward(projected, state, weights, drop) -> (new_state, kept)`
-* `backward(factors, gradient, turned, drop) -> (gradients, d_state)`, with the gradient of the
-  new state and the first of the weights transposed; `gradients` starts with `d_projected`
+* `backward(factors, gradient, turned, drop) -> (found, d_state)`, with the gradient of the new
+  state and the first of the weights transposed
 
 Over all steps at once:
 
 * `factors(kept, before, after, hidden) -> factors`: all in the gradient that does not depend on
   what comes back from later steps, out of what `forward` kept, the states before and after each
   step, and the hidden state as it met the weights
-* `weight_gradients(factors, hidden, *gradients) -> one gradient per weight`
+* `gradients(factors, hidden, *found)`: of `projected` and of every weight
 
-And the sizes of `kept` and `gradients`: `kept_widths(units)`, `gradient_widths(units)`. Resets,
-masks and the order of steps are dealt with here, once.
+And the sizes of `kept` and `found`: `kept_widths(units)`, `found_widths(units)`. Resets, masks
+and the order of steps are dealt with here, once.
 
 Why by hand: automatic differentiation forms the gradient of the recurrent weights inside the
-loop, one small product a step. Here the loop keeps the gradients of the recurrent product; that
-of the weights is then one product over all steps and rows, `hidden.T @ gradients`. What need not
-be in the loop is not: there small operations run one by one, outside on all cores. And the loops
-write over what they have read: a step's gates over its projected inputs, its gradient over its
-factors.
+loop, one small product a step. Here the loop keeps the gradient of the recurrent product; that
+of the weights is then one product over all steps and rows, `hidden.T @ found`. What need not be
+in the loop is not: there small operations run one by one, outside on all cores. And the loops
+write over what they have read, which is still in the processor's cache: the first of `kept` over
+`projected`, the first of `found` over the first of `factors`, each as wide. A step must read
+that only once, or XLA makes a copy of all steps at each.
 
 Precision: the recurrent products alone may run in half precision (`product_dtype`). States,
 gates and gradients are of the state's dtype, float32, and the gradient of the weights is summed
@@ -136,7 +137,7 @@ class _Loop:
             loop = _Loop(self.cell, self.weights, self.states, True, self.dtype)
             return loop.backward(loop.forward(*residuals)[1], gradients)
         args, after, kept = residuals
-        projected, weights, state, initial, reset, mask, drop = self.unpack(args)
+        _, weights, state, initial, reset, mask, drop = self.unpack(args)
         flags = [f for f in (reset, mask) if f is not None]
         learned = initial[0] is not None
         units, n = state[0].shape[-1], self.states
@@ -152,7 +153,7 @@ class _Loop:
             restart, valid = _flags(reset, mask, rest)
             d_state = (d_state[0] + d_hidden, *d_state[1:])
             d_new = tuple(_select(valid, d, None) for d in d_state)
-            ys, d_used = self.cell.backward(own, d_new, turned, drop)
+            found, d_used = self.cell.backward(own, d_new, turned, drop)
             if valid is not None:
                 d_used = tuple(ops.where(valid, u, d) for u, d in zip(d_used, d_state))
             if learned and restart is not None:
@@ -160,17 +161,17 @@ class _Loop:
                     i + ops.where(restart, d, ops.zeros_like(d)) for i, d in zip(d_initial, d_used)
                 )
             d_used = tuple(_restart(restart, d, None) for d in d_used)
-            return (*d_used, *d_initial), ys
+            return (*d_used, *d_initial), found
 
         carry = tuple(gradients[1:])
         if learned:
             carry += tuple(ops.zeros_like(s) for s in state)
-        xs, widths = [*factors, gradients[0], *flags], self.cell.gradient_widths(units)
-        carry, ys = backend.scan(step, carry, xs, widths, reverse=True, overwrite=True)
+        xs, widths = [*factors, gradients[0], *flags], self.cell.found_widths(units)
+        carry, found = backend.scan(step, carry, xs, widths, reverse=True, overwrite=True)
         d_initial = carry[n:] if learned else (None,) * n
-        d_weights = self.cell.weight_gradients(factors, met, *ys)
-        d_weights = [ops.cast(d, w.dtype) for d, w in zip(d_weights, args[1 : 1 + self.weights])]
-        return [ys[0], *d_weights, *carry[:n], *d_initial, None, None, None]
+        d_given = self.cell.gradients(factors, met, *found)
+        d_given = [ops.cast(d, x.dtype) for d, x in zip(d_given, args[: 1 + self.weights])]
+        return [*d_given, *carry[:n], *d_initial, None, None, None]
 
 
 def _flags(reset: Any, mask: Any, given: list) -> tuple:
