@@ -60,53 +60,37 @@ def scan(
             step: a step's values are still in the processor's cache then.
 
     `keras.ops.scan` will not do: on TensorFlow it wants outputs shaped like the carry.
-    Lists are raw ops because `tf.TensorArray` cannot stack zero steps of unknown batch.
     """
     if xs[0].shape[0] == 1:
         return _single(step, carry, xs)
-    time, batch = tf.shape(xs[0])[0], tf.shape(carry[0])[0]
-    dtype = carry[0].dtype
-    lists = [tf.raw_ops.TensorListFromTensor(tensor=x, element_shape=tf.shape(x)[1:]) for x in xs]
-    shapes = [tf.stack([batch, width]) for width in widths]
-    outputs = [
-        tf.raw_ops.TensorListReserve(element_shape=shape, num_elements=time, element_dtype=dtype)
-        for shape in shapes
-    ]
+    time, (batch, _) = _sizes(xs[0])[0], _sizes(carry[0])
+    given = [Buffer(time, _sizes(x)[1:], x.dtype) for x in xs]
+    made = [Buffer(time, (batch, width), carry[0].dtype) for width in widths]
+    sources = [buffer.holding(x) for buffer, x in zip(given, xs)]
+    results = [buffer.empty() for buffer in made]
     if overwrite:
-        outputs[0] = lists[0]
+        results[0] = sources[0]
 
-    def read(handle: tf.Tensor, x: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-        item = tf.raw_ops.TensorListGetItem(
-            input_handle=handle, index=index, element_shape=tf.shape(x)[1:], element_dtype=x.dtype
-        )
-        return tf.ensure_shape(item, x.shape[1:])
-
-    def body(i: tf.Tensor, carry: tuple, outputs: tuple) -> tuple:
+    def body(i: tf.Tensor, carry: tuple, results: tuple) -> tuple:
         index = time - 1 - i if reverse else i
-        handles = [outputs[0], *lists[1:]] if overwrite else lists
-        x = [read(handle, x, index) for handle, x in zip(handles, xs)]
+        now = [results[0], *sources[1:]] if overwrite else sources
+        x = [buffer.read(content, index) for buffer, content in zip(given, now)]
         new_carry, ys = step(carry, x)
         new_carry = tuple(tf.ensure_shape(n, c.shape) for n, c in zip(new_carry, carry))
-        outputs = tuple(
-            tf.raw_ops.TensorListSetItem(input_handle=handle, index=index, item=y)
-            for handle, y in zip(outputs, ys)
-        )
-        return i + 1, new_carry, outputs
+        return i + 1, new_carry, tuple(b.put(c, index, y) for b, c, y in zip(made, results, ys))
 
-    _, carry, outputs = tf.while_loop(
+    _, carry, results = tf.while_loop(
         lambda i, *_: i < time,
         body,
-        (tf.constant(0, _INT), tuple(carry), tuple(outputs)),
+        (tf.constant(0, _INT), tuple(carry), tuple(results)),
         maximum_iterations=time,  # XLA needs it to differentiate the loop
     )
-    stacked = []
-    for handle, shape, width in zip(outputs, shapes, widths):
-        ys = tf.raw_ops.TensorListStack(
-            input_handle=handle, element_shape=shape, element_dtype=dtype
-        )
-        width = None if tf.is_tensor(width) else width
-        stacked.append(tf.ensure_shape(ys, (xs[0].shape[0], carry[0].shape[0], width)))
-    return carry, tuple(stacked)
+    return carry, tuple(buffer.stacked(content) for buffer, content in zip(made, results))
+
+
+def _sizes(x: tf.Tensor) -> list:
+    """The shape of `x`: ints where they are known, int32 scalars elsewhere."""
+    return [tf.shape(x)[i] if size is None else size for i, size in enumerate(x.shape)]
 
 
 def _single(step: Callable, carry: tuple, xs: Sequence) -> tuple[tuple, tuple]:
@@ -158,7 +142,8 @@ class Buffer:
     """Room for a tensor of `shape` at each of a number of steps; 0 where nothing was put.
 
     The content goes through a loop as one of its variables, and only the methods here look
-    into it. It is a list: a tensor would be copied whole at every step.
+    into it. It is a list: a tensor would be copied whole at every step. Of raw ops, because
+    `tf.TensorArray` cannot stack zero steps of unknown batch.
 
     Args:
         steps: number of steps, an int or an int32 scalar.
@@ -176,6 +161,10 @@ class Buffer:
         return tf.raw_ops.TensorListReserve(
             element_shape=self.shape, num_elements=self.steps, element_dtype=self.dtype
         )
+
+    def holding(self, values: tf.Tensor) -> tf.Tensor:
+        """The content where all steps were put, `(steps, *shape)`."""
+        return tf.raw_ops.TensorListFromTensor(tensor=values, element_shape=self.shape)
 
     def put(self, content: tf.Tensor, index: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
         """The content with `values` at step `index`."""
