@@ -35,7 +35,7 @@ class Case(NamedTuple):
 CASES = {
     "characters": Case(65, 0, 128, [512, 512], 65, 64, 50, 24),
     "words": Case(10_000, 0, 200, [200, 200], 10_000, 20, 35, 96),
-    "sensor": Case(None, 8, 0, [128], 4, 32, 100, 320),
+    "sensor": Case(None, 8, 0, [128], 4, 32, 100, 640),
 }
 
 

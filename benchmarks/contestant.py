@@ -42,6 +42,16 @@ def rnnzoo_run(case: Case, windows: int) -> tuple:
     return model, clock.loss, clock.seconds
 
 
+def rnnzoo_by_core(case: Case, windows: int) -> tuple[float, float]:
+    """The same with a JAX device for each core, and a part of the lanes on each."""
+    import jax
+    import keras
+
+    jax.config.update("jax_num_cpu_devices", os.cpu_count())
+    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    return rnnzoo_model(case, windows)
+
+
 def stock_model(case: Case, windows: int) -> tuple[float, float]:
     """Stateful layers, one window after the other through `fit`."""
     import keras
@@ -151,7 +161,12 @@ def _fill(model, case: Case) -> None:
         model.out.bias.copy_(torch.tensor(next(queue)))
 
 
-CONTESTANTS = {"rnnzoo": rnnzoo_model, "stock": stock_model, "torch": torch_model}
+CONTESTANTS = {
+    "rnnzoo": rnnzoo_model,
+    "cores": rnnzoo_by_core,
+    "stock": stock_model,
+    "torch": torch_model,
+}
 
 
 def main() -> None:

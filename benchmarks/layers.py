@@ -16,15 +16,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     cases = [f"{cell}/{size}" for cell in GATES for size in SIZES]
     parser.add_argument("--cases", nargs="+", choices=cases, default=cases)
-    names = list(CONTESTANTS)
+    names = [name for name in CONTESTANTS if "core" not in name]
     parser.add_argument("--contestants", nargs="+", choices=names, default=names)
     args = parser.parse_args()
     module = "benchmarks.layer_contestant"
     found = in_turn(module, args.contestants, args.cases, args.rounds)
     for key in ("forward ms", "both ms", "GFLOP/s"):
         table(found, key, "PyTorch")
-    rates = [r["product GFLOP/s"] for rows in found.values() for rs in rows.values() for r in rs]
-    print(f"\nmatrix product of this machine: {statistics.median(rates):.0f} GFLOP/s (median)")
+    print("\nlarge matrix product, GFLOP/s, median of what each measured beside:")
+    for name in args.contestants:
+        rates = [r["product GFLOP/s"] for rows in found.values() for r in rows.get(name, ())]
+        if rates:
+            print(f"  {name:20} {statistics.median(rates):.0f}")
     print(machine())
     save("layers", found, "GFLOP/s")
 

@@ -15,6 +15,7 @@ RESULTS = HERE / "results"
 CONTESTANTS = {
     "rnnzoo TensorFlow": ("tensorflow", "rnnzoo"),
     "rnnzoo JAX": ("jax", "rnnzoo"),
+    "rnnzoo JAX, by core": ("jax", "cores"),  # a device for each core, as `--strategy cores`
     "Keras TensorFlow": ("tensorflow", "stock"),
     "Keras JAX": ("jax", "stock"),
     "PyTorch": ("tensorflow", "torch"),

@@ -2,13 +2,15 @@
 
 import argparse
 import contextlib
+import os
 from pathlib import Path
 
 import keras
 
 import rnnzoo
 
-STRATEGIES = {"none": None, "mirrored": "tensorflow", "tpu": "tensorflow", "processes": "jax"}
+STRATEGIES = {"none": None, "mirrored": "tensorflow", "tpu": "tensorflow"}
+STRATEGIES |= {"cores": "jax", "processes": "jax"}
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -19,7 +21,8 @@ def add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         choices=STRATEGIES,
         default="none",
         help="mirrored: all devices of this machine (TensorFlow); tpu (TensorFlow); "
-        "processes: all devices of all processes that run this (JAX)",
+        "cores: each processor core as a device (JAX); processes: all devices of all processes "
+        "that run this (JAX)",
     )
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     help = "a folder: run the same command again, and training goes on where it was stopped"
@@ -60,6 +63,11 @@ def set_up(args: argparse.Namespace) -> contextlib.AbstractContextManager:
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return Scope(tf.distribute.TPUStrategy(resolver))
+    if args.strategy == "cores":
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", os.cpu_count())
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
     if args.strategy == "processes":
         # Under Slurm, Open MPI and on Cloud TPU the processes find one another; elsewhere they
         # are told by KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID.

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -202,3 +203,13 @@ def test_devices_exchange_the_gradient_and_no_rows(ends):
         gradient = sum(w.nbytes for w in weights) * (4 if run == "pack" else 1)
         assert any(0 <= sum(p["all-reduce"]) - gradient <= 32 for p in programs), (run, programs)
     assert all(list(program) == ["all-reduce"] for program in programs)
+
+
+def test_a_recipe_trains_with_a_device_for_each_core(tmp_path):
+    shutil.copytree(PROGRAM.parents[1] / "recipes", tmp_path / "recipes")
+    options = ["--epochs", "1", "--seeds", "1", "--units", "4", "--strategy", "cores"]
+    command = [sys.executable, str(tmp_path / "recipes" / "speaker.py"), *options]
+    env = {**os.environ, "PYTHONPATH": str(PROGRAM.parents[1])}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("test, mean")
