@@ -228,8 +228,10 @@ def of_step(core: keras.Model, x: Any, state: State, reset: Any) -> dict[str, An
             )
     if reset is None:
         reset = np.zeros((rows, steps), "bool")
-    check_flags("reset", reset, (rows, steps))
-    batch = {"inputs": x, "reset": ops.convert_to_tensor(reset), **state}
+    else:
+        reset = reset if hasattr(reset, "dtype") else np.asarray(reset)
+        check_flags("reset", reset, (rows, steps))
+    batch = {"inputs": x, "reset": reset, **state}
     if "mask" in core.input:
         batch["mask"] = np.ones((rows, steps), "bool")
     return batch

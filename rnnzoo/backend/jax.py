@@ -138,6 +138,8 @@ def compile_call(model: keras.Model, function: Callable | None = None) -> Callab
 
     The weights of `model` are read at each call, so later training is seen.
     """
+    # A look for all variables takes as long as a step; those of a core stay the same.
+    known = model.variables if function is None else None
     function = function or (lambda inputs: model(inputs, training=False))
 
     @jax.jit
@@ -145,7 +147,7 @@ def compile_call(model: keras.Model, function: Callable | None = None) -> Callab
         with keras.StatelessScope(state_mapping=list(zip(model.variables, values))):
             return function(inputs)
 
-    return lambda inputs: call([v.value for v in model.variables], inputs)
+    return lambda inputs: call([v.value for v in known or model.variables], inputs)
 
 
 class Buffer:
