@@ -220,3 +220,23 @@ def test_not_finite_is_named_by_lane_and_step_when_asked(value, shown):
     with pytest.raises(ValueError, match=rf"targets \(lane 1\) must be finite; received {shown}"):
         stream(np.zeros((20, 3)), 2, 3, targets=array, check_finite=True)
     stream(array, 2, 3)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX reads the batches themselves")
+def test_tensorflow_reads_without_a_generator_and_passes_do_not_mix(monkeypatch):
+    import tensorflow as tf
+
+    # It would slow every allocation of the process.
+    monkeypatch.delattr(tf.data.Dataset, "from_generator")
+    batches = stream(np.arange(200), 2, 5)
+    made, wanted = batches.get_tf_dataset(), [x["inputs"] for x, *_ in batches]
+
+    def read(some):
+        return np.array([x["inputs"] for x, *_ in some])
+
+    assert int(made.cardinality()) == len(batches)
+    broken = iter(made)  # and reads ahead
+    first = next(broken)[0]["inputs"]
+    for _ in range(2):
+        np.testing.assert_array_equal(read(made), wanted)
+    np.testing.assert_array_equal([first, *read(broken)], wanted)

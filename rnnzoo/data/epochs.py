@@ -1,5 +1,6 @@
 """Data sets whose batches depend on the batch's index and the epoch, and on nothing else."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -184,20 +185,32 @@ def as_tf_dataset(batches: Any, signature: Any, count: int) -> Any:
     import tensorflow as tf
 
     specs = tf.nest.flatten(signature)
-    passes: list[Iterator] = []  # the one under way
+    dtypes = [spec.dtype for spec in specs]
+    passes: dict[int, Iterator] = {}  # one that was broken off may read on beside the next
+    numbers = itertools.count()
 
-    def read(index: np.ndarray) -> list[np.ndarray]:
-        if index == 0:
-            passes[:] = [iter(batches)]
-        found = tf.nest.flatten(next(passes[0]))
-        return [np.asarray(part, spec.dtype.as_numpy_dtype) for part, spec in zip(found, specs)]
+    def begin() -> np.int64:
+        number = np.int64(next(numbers))
+        passes[number] = iter(batches)
+        return number
 
-    def batch(index: tf.Tensor) -> Any:
-        found = tf.numpy_function(read, [index], [spec.dtype for spec in specs])
-        shaped = [tf.ensure_shape(part, spec.shape) for part, spec in zip(found, specs)]
-        return tf.nest.pack_sequence_as(signature, shaped)
+    def read(number: np.int64, index: np.int64) -> list[np.ndarray]:
+        found = tf.nest.flatten(next(passes[number]))
+        if index == count - 1:
+            del passes[number]
+        return [np.asarray(part, dtype.as_numpy_dtype) for part, dtype in zip(found, dtypes)]
 
-    return tf.data.Dataset.range(count).map(batch).prefetch(tf.data.AUTOTUNE)
+    def one_pass(number: tf.Tensor) -> Any:
+        def batch(index: tf.Tensor) -> Any:
+            found = tf.numpy_function(read, [number, index], dtypes)
+            found = [tf.ensure_shape(part, spec.shape) for part, spec in zip(found, specs)]
+            return tf.nest.pack_sequence_as(signature, found)
+
+        return tf.data.Dataset.range(count).map(batch)
+
+    number = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(begin, [], tf.int64))
+    made = number.flat_map(one_pass).apply(tf.data.experimental.assert_cardinality(count))
+    return made.prefetch(tf.data.AUTOTUNE)
 
 
 def _not_negative(name: str, value: Any) -> int:
