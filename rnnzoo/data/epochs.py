@@ -178,9 +178,9 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
 def as_tf_dataset(batches: Any, signature: Any, count: int) -> Any:
     """The `count` batches of an iterable as a `tf.data.Dataset`.
 
-    Not by `from_generator`: on Python 3.11 it sets the C library's allocator, for good, to ask
-    the system for every block of 128 KiB anew (`mallopt`), and XLA's matrix products, which
-    take such a block at every step, then spend up to half of their time there.
+    Not by `from_generator`: on Python 3.11 it sets the C library's allocator, for good, to give
+    blocks of 128 KiB back to the system at once (`mallopt`), and XLA's matrix products, which
+    take such blocks at every step, may then spend more than half of their time there.
     """
     import tensorflow as tf
 
