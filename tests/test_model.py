@@ -88,6 +88,20 @@ def test_batches_without_reset_neither_read_nor_move_the_carry():
         np.testing.assert_array_equal(value, before[key])
 
 
+def test_single_steps_of_any_number_of_rows_see_later_training():
+    model = one_to_one()
+    x, y = data(rows=12)
+    for _ in range(2):
+        outputs = model.predict(x, verbose=0)
+        for rows in range(1, 13):
+            state, found = model.initial_state(rows), []
+            for i in range(3):
+                step, state = model.step(x[:rows, i : i + 1], state)
+                found.append(step)
+            close(ops.concatenate(found, axis=1), outputs[:rows, :3], 1e-5)
+        model.fit(x, y, verbose=0)
+
+
 def test_validation_predict_and_step_never_move_the_training_state():
     x, y = data()
     stacked = np.concatenate(np.split(y, 3, axis=1))

@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 _INT = tf.int32
+_KINDS = 8  # numbers of rows for which a step is compiled of its own
 
 
 def gpu_available() -> bool:
@@ -146,10 +147,10 @@ def compile_call(model: keras.Model, function: Callable | None = None) -> Callab
 
     def call(inputs: dict) -> Any:
         rows, steps = inputs["inputs"].shape[:2]
-        if steps > 1:
-            return several(inputs)
         inputs = {key: tf.convert_to_tensor(value) for key, value in inputs.items()}
         kind = (rows, *inputs, *(value.dtype for value in inputs.values()))
+        if steps > 1 or (len(made) == _KINDS and kind not in made):
+            return several(inputs)
         if kind not in made:
             made[kind] = one.get_concrete_function(inputs)
         return made[kind](inputs)
