@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
+from benchmarks.layer_contestant import product_rate
 from benchmarks.turns import HERE, RESULTS, machine
 
 BASE = {"steps": 3_200, "units": 256, "lanes": 32, "windows": 8}
@@ -30,27 +31,13 @@ SWEEPS = {
 FEATURES, WINDOW, LEAST = 16, 50, 4.0
 
 
-def large_product() -> float:
-    """FLOP a second of a (1024, 1024) product in float32, the best of two seconds."""
-    import keras
-
-    size, best = 1024, 0.0
-    a = keras.random.normal((size, size))
-    end = time.perf_counter() + 2
-    while time.perf_counter() < end:
-        begin = time.perf_counter()
-        keras.ops.convert_to_numpy(keras.ops.matmul(a, a))
-        best = max(best, 2 * size**3 / (time.perf_counter() - begin))
-    return best
-
-
 def measure(steps: int, units: int, lanes: int, windows: int) -> dict:
     """Seconds for a step of all lanes, peak memory in MiB, and the rate of the products."""
     import keras
 
     import rnnzoo
 
-    limit = large_product()
+    limit = product_rate("keras") * 1e9
     model = rnnzoo.one_to_one(features=FEATURES, units=units, outputs=FEATURES)
     model.compile(keras.optimizers.Adam(1e-3, global_clipnorm=1.0), "mse")
     x = np.random.default_rng(0).normal(size=(lanes * steps, FEATURES)).astype("float32")

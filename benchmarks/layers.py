@@ -7,6 +7,7 @@ with the rate of a large matrix product on the same machine, which each run meas
 import argparse
 import statistics
 
+from benchmarks.layer_contestant import CONTESTANTS as PROGRAMS
 from benchmarks.layer_contestant import GATES, SIZES
 from benchmarks.turns import CONTESTANTS, in_turn, machine, save, table
 
@@ -16,7 +17,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     cases = [f"{cell}/{size}" for cell in GATES for size in SIZES]
     parser.add_argument("--cases", nargs="+", choices=cases, default=cases)
-    names = [name for name in CONTESTANTS if "core" not in name]
+    names = [name for name, (_, program) in CONTESTANTS.items() if program in PROGRAMS]
     parser.add_argument("--contestants", nargs="+", choices=names, default=names)
     args = parser.parse_args()
     module = "benchmarks.layer_contestant"

@@ -67,11 +67,11 @@ def set_up(args: argparse.Namespace) -> contextlib.AbstractContextManager:
         import jax
 
         jax.config.update("jax_num_cpu_devices", os.cpu_count())
-        keras.distribution.set_distribution(keras.distribution.DataParallel())
     if args.strategy == "processes":
         # Under Slurm, Open MPI and on Cloud TPU the processes find one another; elsewhere they
         # are told by KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID.
         keras.distribution.initialize()
+    if needed == "jax":
         keras.distribution.set_distribution(keras.distribution.DataParallel())
     return contextlib.nullcontext()
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from rnnzoo.layers.recurrence import Tensor, dot, recurrent_product, sequence_product
+from rnnzoo.layers.recurrence import Tensor, biased, dot, sequence_product
 from rnnzoo.layers.recurrent import RecurrentLayer
 
 
@@ -26,8 +26,9 @@ class GRUCell:
     def forward(projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None) -> tuple:
         (h,) = state
         units = h.shape[-1]
-        q = recurrent_product(h if drop is None else h * drop, weights, h.dtype)
-        p = projected if len(weights) == 1 else projected + ops.cast(weights[2], h.dtype)
+        hidden = h if drop is None else h * drop
+        q = biased(dot(hidden, weights[0], h.dtype), weights[1:2])
+        p = biased(projected, weights[2:])
         gates = ops.sigmoid(p[:, : 2 * units] + q[:, : 2 * units])
         z, r = ops.split(gates, 2, axis=-1)
         q_k = q[:, 2 * units :]
@@ -85,7 +86,7 @@ class ResetBeforeGRUCell:
         (h,) = state
         kernel, units = weights[0], h.shape[-1]
         s = h if drop is None else h * drop
-        p = projected if len(weights) == 1 else projected + ops.cast(weights[1], h.dtype)
+        p = biased(projected, weights[1:])
         gates = ops.sigmoid(p[:, : 2 * units] + dot(s, kernel[:, : 2 * units], h.dtype))
         z, r = ops.split(gates, 2, axis=-1)
         k = ops.tanh(p[:, 2 * units :] + dot(r * s, kernel[:, 2 * units :], h.dtype))
@@ -154,8 +155,7 @@ class GRU(RecurrentLayer, keras.layers.GRU):
         return GRUCell if self.reset_after else ResetBeforeGRUCell
 
     def recurrent_weights(self) -> tuple:
-        cell = self.cell
-        if not self.use_bias:
-            return (cell.recurrent_kernel,)
-        biases = (cell.bias[1], cell.bias[0]) if self.reset_after else (cell.bias,)
-        return cell.recurrent_kernel, *biases
+        kernel, *bias = super().recurrent_weights()
+        if bias and self.reset_after:  # that of the product, that of the inputs
+            bias = bias[0][1], bias[0][0]
+        return kernel, *bias

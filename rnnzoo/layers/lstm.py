@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from rnnzoo.layers.recurrence import Tensor, dot, recurrent_product, sequence_product
+from rnnzoo.layers.recurrence import Tensor, biased, dot, sequence_product
 from rnnzoo.layers.recurrent import RecurrentLayer
 
 
@@ -29,7 +29,7 @@ class LSTMCell:
         h, c = state
         units = h.shape[-1]
         hidden = h if drop is None else h * drop
-        z = projected + recurrent_product(hidden, weights, h.dtype)
+        z = projected + biased(dot(hidden, weights[0], h.dtype), weights[1:])
         half, ones = [0.5] * units, [1.0] * units
         scale = ops.convert_to_tensor(half + half + ones + half, dtype=h.dtype)
         gates = ops.tanh(z * scale) * scale + (1.0 - scale)
@@ -89,6 +89,3 @@ class LSTM(RecurrentLayer, keras.layers.LSTM):
 
     def recurrent_cell(self) -> type:
         return LSTMCell
-
-    def recurrent_weights(self) -> tuple:
-        return (self.cell.recurrent_kernel,) + ((self.cell.bias,) if self.use_bias else ())

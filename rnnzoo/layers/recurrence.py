@@ -43,10 +43,9 @@ def dot(x: Tensor, weight: Tensor, dtype: str) -> Tensor:
     return ops.cast(ops.matmul(ops.cast(x, weight.dtype), weight), dtype)
 
 
-def recurrent_product(hidden: Tensor, weights: tuple, dtype: str) -> Tensor:
-    """`hidden @ U + b` of weights that start with `U`, and `b` where there is one."""
-    product = dot(hidden, weights[0], dtype)
-    return product if len(weights) == 1 else product + ops.cast(weights[1], dtype)
+def biased(x: Tensor, bias: tuple) -> Tensor:
+    """`x` plus the bias that the tuple holds, or `x` where it is empty."""
+    return x + ops.cast(bias[0], x.dtype) if bias else x
 
 
 def sequence_product(x: Tensor, d: Tensor, dtype: str) -> Tensor:

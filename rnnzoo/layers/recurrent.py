@@ -172,6 +172,10 @@ class RecurrentLayer:
         config = {key: value for key, value in config.items() if key not in fixed}
         return {**config, "learned_initial_state": self.learned_initial_state}
 
+    def recurrent_weights(self) -> tuple:
+        """What the cell's `forward` takes as its weights: the recurrent kernel, then biases."""
+        return (self.cell.recurrent_kernel,) + ((self.cell.bias,) if self.use_bias else ())
+
     def _drop(self, ones: Tensor, rate: float) -> Tensor:
         return keras.random.dropout(ones, rate, seed=self.cell.seed_generator)
 

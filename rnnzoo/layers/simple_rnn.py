@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from rnnzoo.layers.recurrence import Tensor, dot, recurrent_product, sequence_product
+from rnnzoo.layers.recurrence import Tensor, biased, dot, sequence_product
 from rnnzoo.layers.recurrent import RecurrentLayer
 
 
@@ -18,7 +18,8 @@ class SimpleRNNCell:
     def forward(projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None) -> tuple:
         (h,) = state
         hidden = h if drop is None else h * drop
-        return (ops.tanh(projected + recurrent_product(hidden, weights, h.dtype)),), ()
+        z = projected + biased(dot(hidden, weights[0], h.dtype), weights[1:])
+        return (ops.tanh(z),), ()
 
     @staticmethod
     def factors(kept: tuple, before: tuple, after: tuple, hidden: Tensor) -> tuple:
@@ -67,6 +68,3 @@ class SimpleRNN(RecurrentLayer, keras.layers.SimpleRNN):
 
     def recurrent_cell(self) -> type:
         return SimpleRNNCell
-
-    def recurrent_weights(self) -> tuple:
-        return (self.cell.recurrent_kernel,) + ((self.cell.bias,) if self.use_bias else ())
