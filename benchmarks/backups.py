@@ -21,7 +21,7 @@ import keras
 import rnnzoo
 from benchmarks.cases import CASES, CLIP, RATE, Case, data
 from benchmarks.turns import RESULTS, machine
-from rnnzoo.backup import run, sources
+from rnnzoo.training.backup import run, sources
 
 WINDOWS = 64  # in an epoch
 

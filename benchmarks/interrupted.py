@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 import rnnzoo
-from rnnzoo.backup import snapshot
+from rnnzoo.training.backup import snapshot
 
 VOCABULARY, LANES, WINDOW = 20, 4, 10
 

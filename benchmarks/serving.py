@@ -19,8 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 import rnnzoo
-from rnnzoo.serving.signatures import recurrent_signatures
-from rnnzoo.serving.traced import specs_of
+from rnnzoo.export.signatures import recurrent_signatures
+from rnnzoo.export.traced import specs_of
 
 VOCABULARY = 65
 SIZES = {"1x128": [128], "2x512": [512, 512]}

@@ -1,22 +1,24 @@
 """Recurrent Keras models that are right: explicit state, truncated BPTT, honest export."""
 
 from rnnzoo import data, decoding, layers, metrics, serving
-from rnnzoo.backup import BackupAndResume
-from rnnzoo.callbacks import ResetStates, ScheduledSampling, TruncatedBPTT
-from rnnzoo.divergence import StopOnDivergence
-from rnnzoo.encoder_decoder import encoder_decoder
-from rnnzoo.export import export
-from rnnzoo.generation import Generated
-from rnnzoo.many_to_one import many_to_one
-from rnnzoo.model import RecurrentModel
-from rnnzoo.one_to_one import one_to_one
-from rnnzoo.seq2seq import EncoderDecoder
+from rnnzoo.core import CoreSpec
+from rnnzoo.export.export import export
+from rnnzoo.generation.options import Generated
+from rnnzoo.models.encoder_decoder import encoder_decoder
+from rnnzoo.models.encoder_decoder_model import EncoderDecoder
+from rnnzoo.models.many_to_one import many_to_one
+from rnnzoo.models.one_to_one import one_to_one
+from rnnzoo.models.recurrent_model import RecurrentModel
 from rnnzoo.serving import load_served
+from rnnzoo.training.backup import BackupAndResume
+from rnnzoo.training.callbacks import ResetStates, ScheduledSampling, TruncatedBPTT
+from rnnzoo.training.divergence import StopOnDivergence
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BackupAndResume",
+    "CoreSpec",
     "EncoderDecoder",
     "Generated",
     "RecurrentModel",

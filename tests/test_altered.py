@@ -10,8 +10,8 @@ import tensorflow as tf
 
 import rnnzoo
 from benchmarks import alterations
-from rnnzoo.backup import folders
 from rnnzoo.serving.reading import check_signatures, read_manifest
+from rnnzoo.training.backup import folders
 
 FORMS = [alterations.of_bytes, alterations.of_json]
 

@@ -14,7 +14,7 @@ from stopping import StopAt, Stopped
 
 import rnnzoo
 from benchmarks import survival
-from rnnzoo.backup import folders, snapshot
+from rnnzoo.training.backup import folders, snapshot
 
 EPOCHS, VOCABULARY = 3, 11
 
@@ -317,7 +317,7 @@ def test_a_full_disk_is_a_warning_and_older_backups_stay(whole, tmp_path, monkey
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     with monkeypatch.context() as patched:
-        patched.setattr("rnnzoo.backup.folders.write", without_room)
+        patched.setattr("rnnzoo.training.backup.folders.write", without_room)
         with pytest.warns(UserWarning, match="no backup .*File too large"):
             train(tmp_path, 5)
     assert numbers_in(tmp_path) == [2, 4]
@@ -349,8 +349,8 @@ def test_by_the_clock_backups_take_a_fiftieth_of_the_time(tmp_path):
 
 def test_other_versions_are_named(tmp_path, monkeypatch):
     train(tmp_path, 3)
-    libraries = rnnzoo.backup.record.libraries()
-    monkeypatch.setattr("rnnzoo.backup.record.libraries", lambda: {**libraries, "keras": "9.9"})
+    libraries = rnnzoo.training.backup.record.libraries()
+    monkeypatch.setattr("rnnzoo.training.backup.record.libraries", lambda: {**libraries, "keras": "9.9"})
     with pytest.warns(UserWarning, match="made with keras 3.*; here is keras 9.9"):
         train(tmp_path, 1)
 

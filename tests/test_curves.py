@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from rnnzoo.curves import attention_map, learning_curve
+from rnnzoo.plots import attention_map, learning_curve
 
 
 def test_the_picture_has_every_curve(tmp_path):

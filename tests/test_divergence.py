@@ -7,7 +7,7 @@ from keras import ops
 from reference import on_jax
 
 import rnnzoo
-from rnnzoo.backup import snapshot
+from rnnzoo.training.backup import snapshot
 
 BATCHES, ROWS, STEPS = 8, 2, 6
 

@@ -69,9 +69,9 @@ def test_loss_and_metrics_are_means_over_real_steps():
 @pytest.mark.parametrize("kind", ["dot", "additive", "feeding"])
 def test_alignment_sums_to_one_on_real_steps_and_is_zero_on_padding(kind):
     model, x = pairs.model(**KINDS[kind]), pairs.batch()
-    batch = model.standardize(x)
+    batch = model.reader.standardize(x)
     encoded = model.encode(batch)
-    values = {key: encoded[key] for key in (*model.state_names, "memory", "source_mask")}
+    values = {key: encoded[key] for key in (*model.spec.states, "memory", "source_mask")}
     alignment = ops.convert_to_numpy(
         model.decode({"inputs": batch["inputs"], **values})["alignment"]
     )
@@ -82,7 +82,7 @@ def test_alignment_sums_to_one_on_real_steps_and_is_zero_on_padding(kind):
 
 def test_attention_is_that_of_luong():
     model, x = pairs.model(attention="dot"), pairs.row_of(pairs.batch(), 0)
-    batch = model.standardize(x)
+    batch = model.reader.standardize(x)
     memory = ops.convert_to_numpy(model.encode(batch)["memory"])[0]
     plain = rnnzoo.encoder_decoder(**pairs.VOCABULARY, units=6, embedding=4)
     names = {weight.path: weight for weight in model.trainable_variables}
@@ -100,9 +100,9 @@ def test_attention_is_that_of_luong():
 
 def test_input_feeding_hands_on_what_was_attended_to():
     model, x = pairs.model(**KINDS["feeding"]), pairs.row_of(pairs.batch(), 0)
-    batch = model.standardize(x)
+    batch = model.reader.standardize(x)
     encoded = model.encode(batch)
-    state = {key: encoded[key] for key in model.state_names}
+    state = {key: encoded[key] for key in model.spec.states}
     constants = {key: encoded[key] for key in ("memory", "source_mask")}
     assert not ops.convert_to_numpy(state["fed"]).any()
     rows = []
@@ -191,7 +191,7 @@ def test_ragged_lists_equal_padded_arrays_and_pairs():
 def test_own_end_tokens_are_used_and_saved():
     model = rnnzoo.encoder_decoder(**pairs.VOCABULARY, units=4, start=0, end=3)
     assert model.decoder.output["outputs"].shape[-1] == 5
-    batch = model.standardize({"source": [[1]], "target": [[2, 4]]})
+    batch = model.reader.standardize({"source": [[1]], "target": [[2, 4]]})
     np.testing.assert_array_equal(batch["inputs"], [[0, 2, 4]])
     again = rnnzoo.EncoderDecoder.from_config(model.get_config())
     assert (again.start, again.end) == (0, 3)

@@ -85,9 +85,9 @@ def test_a_window_of_all_steps_is_full_training(options):
 
 def test_one_mask_for_all_steps_however_they_run():
     model = pairs.model(dropout=0.5, recurrent_dropout=0.3, units=[5, 5])
-    batch = model.standardize(pairs.batch())
+    batch = model.reader.standardize(pairs.batch())
     encoded = model.encode(batch)
-    values = {"inputs": batch["inputs"], **{key: encoded[key] for key in model.state_names}}
+    values = {"inputs": batch["inputs"], **{key: encoded[key] for key in model.spec.states}}
     seeds = [np.array(v) for v in model.decoder.non_trainable_variables]
     at_once = model.decode(values, training=True)
     for variable, seed in zip(model.decoder.non_trainable_variables, seeds):
@@ -106,7 +106,7 @@ def test_sampling_with_probability_0_is_teacher_forcing():
         model = pairs.model(attention="dot")
         model.compile(keras.optimizers.SGD(0.5), pairs.cross_entropy())
         model.fit(x, batch_size=4, shuffle=False, verbose=0, callbacks=callbacks)
-        assert model.sampling is None
+        assert model.settings.sampling is None
         found.append([np.array(w) for w in model.trainable_variables])
     for a, b in zip(*found):
         close(a, b, 1e-4)

@@ -73,7 +73,7 @@ def made(name):
 def encode(name, model):
     """What the decoder needs of the sources, made in memory."""
     source = {"source": SOURCES[name], "source_lengths": LENGTHS}
-    encoded = model.encode(model.standardize(source))
+    encoded = model.encode(model.reader.standardize(source))
     return {key: value for key, value in encoded.items() if key in model.decoder.input}
 
 
@@ -91,7 +91,7 @@ def calls_for(name, model):
     source = {"source": SOURCES[name], "source_lengths": LENGTHS}
     target = {"target": TARGETS[name], "target_lengths": TARGET_LENGTHS}
     calls = {"whole": ("serving_default", source | target), "encoded": ("encode", source)}
-    fed = model.standardize(source | target)["inputs"]
+    fed = model.reader.standardize(source | target)["inputs"]
     encoded = {key: np.array(value) for key, value in encode(name, model).items()}
     for steps in (1, 4):
         given = {"inputs": np.array(fed)[:, :steps], **encoded}
@@ -174,7 +174,7 @@ def test_whole_pairs_and_steps(served, name):
     for steps in (1, 4):
         shorter = min(steps, TARGET_LENGTHS.min())  # beyond, some targets have ended
         close(found[f"steps{steps}"]["outputs"][:, :shorter], expected[:, :shorter])
-        outputs = {"outputs", *(f"{key}_out" for key in model.state_names)}
+        outputs = {"outputs", *(f"{key}_out" for key in model.spec.states)}
         assert found[f"steps{steps}"].keys() - {"alignment"} == outputs
 
 

@@ -178,7 +178,7 @@ def test_the_onnx_parts_of_a_pair_equal_the_model(tmp_path):
         "target": np.array([[1, 2], [5, 0]], "int32"),
         "target_lengths": np.array([2, 1], "int32"),
     }
-    encoded = model.encode(model.standardize(source))
+    encoded = model.encode(model.reader.standardize(source))
     encoded = {k: np.array(v) for k, v in encoded.items() if k in model.decoder.input}
     first = {"inputs": np.full((2, 1), model.start, "int32"), **encoded}
     path = model.export(tmp_path / "pair" / "1", "onnx")

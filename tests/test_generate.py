@@ -80,9 +80,9 @@ def test_a_sampled_row_depends_on_its_seed_alone():
 
 def pair_loop(model, one, count):
     """Greedy tokens and score of an encoder-decoder, by calls of its parts, for one row."""
-    batch = model.standardize({"source": one})
+    batch = model.reader.standardize({"source": one})
     encoded = model.encode(batch)
-    state = {key: encoded[key] for key in model.state_names}
+    state = {key: encoded[key] for key in model.spec.states}
     constants = {key: encoded[key] for key in ("memory", "source_mask") if "memory" in encoded}
     tokens, score, token = [], 0.0, model.start
     for _ in range(count):

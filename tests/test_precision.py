@@ -9,8 +9,8 @@ from keras import ops
 from reference import CELL_IDS, CELLS, close, gradients, on_jax, random_state
 
 import rnnzoo
-from rnnzoo.backup import snapshot
-from rnnzoo.serving.full_precision import in_full_precision
+from rnnzoo.export.full_precision import in_full_precision
+from rnnzoo.training.backup import snapshot
 
 HALF = {"mixed_bfloat16": 2e-2, "mixed_float16": 3e-3}  # a bit more than a rounding each
 FEATURES, ROWS, STEPS = 3, 2, 13

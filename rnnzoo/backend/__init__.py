@@ -6,8 +6,7 @@ steps times a kernel), `custom_gradient` (a function with a hand-written gradien
 state of all lanes), `compile_call` (a function made callable in one compiled call), `values_of`
 and `set_values` (what a variable holds, replica by replica), `replicas_and_scope` (how many keep
 lanes of their own), `Buffer` (one tensor for each turn of a loop), `gpu_available` (where the
-code will run), and `WindowedTraining` (the `train_step` that runs window by window). `share`,
-`devices` and `from_all` are for training with `keras.distribution`.
+code will run). `share`, `devices` and `from_all` are for training with `keras.distribution`.
 """
 
 import keras
@@ -38,11 +37,9 @@ values_of = _implementation.values_of
 set_values = _implementation.set_values
 replicas_and_scope = _implementation.replicas_and_scope
 gpu_available = _implementation.gpu_available
-WindowedTraining = _implementation.WindowedTraining
 
 __all__ = [
     "Buffer",
-    "WindowedTraining",
     "carry_variable",
     "compile_call",
     "custom_gradient",

@@ -10,11 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from keras import ops
 
-from rnnzoo.backend.processes import devices, written_once
-
-# What a training state is made of, in Keras's order.
-_KINDS = ("trainable_variables", "non_trainable_variables")
-_KINDS += ("optimizer_variables", "metrics_variables")
+from rnnzoo.backend.processes import devices
 
 
 def gpu_available() -> bool:
@@ -133,11 +129,18 @@ def replicas_and_scope() -> tuple[int, Callable]:
     return 1, contextlib.nullcontext
 
 
-def compile_call(model: keras.Model, function: Callable | None = None) -> Callable:
+def compile_call(
+    model: keras.Model,
+    function: Callable | None = None,
+    leading: str = "inputs",
+    through: Callable | None = None,
+) -> Callable:
     """`function`, or `inputs -> model(inputs, training=False)`, as one compiled function.
 
-    The weights of `model` are read at each call, so later training is seen.
+    The weights of `model` are read at each call, so later training is seen. `through(call,
+    variables, inputs)` may read them in another way and then call `call(values, inputs)`.
     """
+    del leading  # JAX knows its compiled functions by all shapes
     # A look for all variables takes as long as a step; those of a core stay the same.
     known = model.variables if function is None else None
     function = function or (lambda inputs: model(inputs, training=False))
@@ -147,6 +150,8 @@ def compile_call(model: keras.Model, function: Callable | None = None) -> Callab
         with keras.StatelessScope(state_mapping=list(zip(model.variables, values))):
             return function(inputs)
 
+    if through is not None:
+        return lambda inputs: through(call, known or model.variables, inputs)
     return lambda inputs: call([v.value for v in known or model.variables], inputs)
 
 
@@ -180,65 +185,3 @@ class Buffer:
     def stacked(self, content: jax.Array) -> jax.Array:
         """All steps, `(steps, *shape)`."""
         return content
-
-
-class WindowedTraining:
-    """`train_step` of the shell on JAX, and passes over the data that may fail.
-
-    Keras takes the values out of the variables for the time of a pass. Where its first step
-    fails, and where `evaluate` or `predict` fails, it would not put them back.
-
-    Several processes write one file, and all must call `save` or `save_weights`.
-    """
-
-    spread = False  # no strategy forbids compiling a whole step
-
-    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        with written_once(filepath) as path:
-            super().save(path, *args, **kwargs)
-
-    def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        with written_once(filepath) as path:
-            super().save_weights(path, *args, **kwargs)
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return super().evaluate(*args, **kwargs)
-        finally:
-            self.jax_state_sync()
-
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return super().predict(*args, **kwargs)
-        finally:
-            self.jax_state_sync()
-
-    def _get_jax_state(self, purge_model_variables: bool = False, **wanted: bool) -> tuple:
-        state = super()._get_jax_state(purge_model_variables=purge_model_variables, **wanted)
-        if purge_model_variables:
-            kinds = (kind for kind in _KINDS if wanted.get(kind))
-            self._jax_state = dict(zip(kinds, state))
-        return state
-
-    def train_step(self, state: tuple, data: Any) -> tuple[dict, tuple]:
-        data = self.unpack(data)
-        if self.truncation is None:
-            return super().train_step(state, data)
-        parent = super()
-
-        def step(state: tuple, data: tuple) -> tuple:
-            return tuple(parent.train_step(state, data)[1])
-
-        def forward(state: tuple, x: dict) -> tuple:
-            trainable, fixed, optimizer, metrics = state
-            outputs, fixed = self.stateless_call(trainable, fixed, x, training=True)
-            return (trainable, fixed, optimizer, metrics), outputs
-
-        state = self.truncation.run(self, step, forward, tuple(state), data)
-        mapping = list(zip(self.metrics_variables, state[3]))
-        with keras.StatelessScope(state_mapping=mapping):
-            logs = self.get_metrics_result()
-        return logs, state
-
-    def test_step(self, state: tuple, data: Any) -> tuple[dict, tuple]:
-        return super().test_step(state, self.unpack(data))

@@ -8,7 +8,6 @@ import tensorflow as tf
 from keras import ops
 
 from rnnzoo.backend.tensorflow_replicas import (
-    WindowedTraining,
     carry_variable,
     repeat,
     replicas_and_scope,
@@ -19,7 +18,6 @@ from rnnzoo.backend.tensorflow_replicas import (
 
 __all__ = [
     "Buffer",
-    "WindowedTraining",
     "carry_variable",
     "compile_call",
     "custom_gradient",
@@ -130,13 +128,20 @@ def custom_gradient(forward: Callable, backward: Callable, args: tuple) -> Any:
     return call(*present)
 
 
-def compile_call(model: keras.Model, function: Callable | None = None) -> Callable:
+def compile_call(
+    model: keras.Model,
+    function: Callable | None = None,
+    leading: str = "inputs",
+    through: Callable | None = None,
+) -> Callable:
     """`function`, or `inputs -> model(inputs, training=False)`, as one compiled function.
 
     The weights of `model` are read at each call, so later training is seen. One step of a model
     on a CPU takes less than its call from Python. So there XLA makes it one operation, and the
-    function for its number of rows is found without a look at all of its arguments.
+    function for its number of rows, those of the input `leading`, is found without a look at all
+    of its arguments. `through` is for JAX, where training takes values out of variables.
     """
+    del through
     if function is not None:
         return tf.function(function, reduce_retracing=True)
     several = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
@@ -146,7 +151,7 @@ def compile_call(model: keras.Model, function: Callable | None = None) -> Callab
     made: dict[tuple, Callable] = {}
 
     def call(inputs: dict) -> Any:
-        rows, steps = inputs["inputs"].shape[:2]
+        rows, steps = inputs[leading].shape[:2]
         inputs = {key: tf.convert_to_tensor(value) for key, value in inputs.items()}
         kind = (rows, *inputs, *(value.dtype for value in inputs.values()))
         if steps > 1 or (len(made) == _KINDS and kind not in made):

@@ -12,7 +12,8 @@ class ArrayBatches(EpochDataset):
     """Rows of arrays in batches, shuffled by seed and epoch.
 
     Args:
-        arrays: `(x, y, sample_weight)` or shorter; arrays or dicts of them, as many rows in each.
+        arrays: `(x, y, sample_weight)` or shorter; arrays or dicts of them, as many rows in each,
+            or None.
         batch_size: rows of a batch; the last may have fewer.
         shuffle: whether each epoch has another order.
         seed: the seed of the order.
@@ -24,31 +25,34 @@ class ArrayBatches(EpochDataset):
         self._shuffle = shuffle
         self._size = len(keras.tree.flatten(self._arrays)[0])
         self._count = -(-self._size // batch_size)
-        self._planned: tuple[int, np.ndarray] | None = None
+        self._planned: tuple[tuple, np.ndarray] | None = None
 
     def _order(self, epoch: int) -> np.ndarray:
-        planned = self._planned
-        if planned is None or planned[0] != epoch:
+        planned, key = self._planned, (self.seed, epoch)
+        if planned is None or planned[0] != key:
             order = np.arange(self._size)
             if self._shuffle:
-                order = np.random.default_rng([self.seed, epoch]).permutation(order)
-            planned = self._planned = (epoch, order)
+                order = np.random.default_rng(key).permutation(order)
+            planned = self._planned = (key, order)
         return planned[1]
 
     def _batch(self, index: int, epoch: int) -> tuple[Any, ...]:
         rows = self._order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
         rows = rows[self._own(len(rows))]
-        return keras.tree.map_structure(lambda array: array[rows], self._arrays)
+        return keras.tree.map_structure(lambda a: None if a is None else a[rows], self._arrays)
 
     def signature(self) -> Any:
         import tensorflow as tf
 
         rows = None if self._size % self.batch_size else self.batch_size
         return keras.tree.map_structure(
-            lambda array: tf.TensorSpec((rows, *array.shape[1:]), array.dtype), self._arrays
+            lambda a: None if a is None else tf.TensorSpec((rows, *a.shape[1:]), a.dtype),
+            self._arrays,
         )
 
 
-def _as_array(values: Any) -> np.ndarray:
+def _as_array(values: Any) -> np.ndarray | None:
+    if values is None:
+        return None
     array = np.asarray(values)
     return array.astype(keras.config.floatx()) if array.dtype == np.float64 else array

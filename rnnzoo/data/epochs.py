@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from rnnzoo._checks import positive_integer, shown
+from rnnzoo.backend.keras_internals import DataAdapter
 
 
 def seed_or_random(seed: int | None) -> int:
@@ -175,8 +175,8 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
         return ({name: with_time(part) for name, part in x.items()}, *map(other, others))
 
 
-def as_tf_dataset(batches: Any, signature: Any, count: int) -> Any:
-    """The `count` batches of an iterable as a `tf.data.Dataset`.
+def as_tf_dataset(batches: Any, signature: Any, count: int | None) -> Any:
+    """The `count` batches of an iterable (None: as many as there are) as a `tf.data.Dataset`.
 
     Not by `from_generator`: on Python 3.11 it sets the C library's allocator, for good, to give
     blocks of 128 KiB back to the system at once (`mallopt`), and XLA's matrix products, which
@@ -195,9 +195,12 @@ def as_tf_dataset(batches: Any, signature: Any, count: int) -> Any:
         return number
 
     def read(number: np.int64, index: np.int64) -> list[np.ndarray]:
-        found = tf.nest.flatten(next(passes[number]))
-        if index == count - 1:
+        found = next(passes[number], None)
+        if found is None or index + 1 == count:
             del passes[number]
+        if found is None:
+            raise StopIteration  # which ends the pass
+        found = tf.nest.flatten(found)
         return [np.asarray(part, dtype.as_numpy_dtype) for part, dtype in zip(found, dtypes)]
 
     def one_pass(number: tf.Tensor) -> Any:
@@ -206,10 +209,12 @@ def as_tf_dataset(batches: Any, signature: Any, count: int) -> Any:
             found = [tf.ensure_shape(part, spec.shape) for part, spec in zip(found, specs)]
             return tf.nest.pack_sequence_as(signature, found)
 
-        return tf.data.Dataset.range(count).map(batch)
+        return tf.data.Dataset.range(2**62 if count is None else count).map(batch)
 
     number = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(begin, [], tf.int64))
-    made = number.flat_map(one_pass).apply(tf.data.experimental.assert_cardinality(count))
+    made = number.flat_map(one_pass)
+    if count is not None:
+        made = made.apply(tf.data.experimental.assert_cardinality(count))
     return made.prefetch(tf.data.AUTOTUNE)
 
 

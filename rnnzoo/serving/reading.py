@@ -10,8 +10,8 @@ import numpy as np
 from rnnzoo._checks import shown
 from rnnzoo.data.reading import as_array
 from rnnzoo.data.text import Vocabulary
-from rnnzoo.serving.manifest import FORMAT, MANIFEST
-from rnnzoo.serving.traced import described_signatures
+from rnnzoo.export.manifest import FORMAT, MANIFEST
+from rnnzoo.export.traced import described_signatures
 
 _FORMS = ("one_to_one", "many_to_one", "encoder_decoder")
 _SIDES = ("prompt", "source", "target")

@@ -1,0 +1,108 @@
+"""Every private name of Keras that rnnzoo uses, so that a new Keras breaks this file alone.
+
+Beside each stands the public way that would replace it. All were run with Keras 3.15.1 and with
+keras-nightly 3.16.0.dev2026102704 (`make test-next`). Each is imported from the module that
+defines it: what `keras.src.backend` hands on differs between the two.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+# Calls the step function on symbols. `keras.Operation.compute_output_spec` is public, but puts
+# another text in the place of what the caller's function raises.
+from keras.src.backend import compute_output_spec
+
+# A mask that a tensor brings along for the loss and the metrics. Publicly only a layer's
+# `compute_mask` sets one, and only in a Functional model.
+from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
+
+# Reads weights in full precision under a mixed policy. Publicly `add_weight(autocast=False)`,
+# which the stock layers' cells do not pass on.
+from keras.src.backend.common.variables import AutocastScope
+
+# The weights that a loss with a mask divides by. Publicly own arithmetic of the same rule.
+from keras.src.losses.loss import apply_mask
+
+# A data set of this class is read as it is. Publicly a `PyDataset`, whose batches Keras shuffles
+# and expects to be as long as the first two.
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+
+# The weight of each row by its class. Publicly a look-up by the targets.
+from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_sample_weights
+
+__all__ = [
+    "AutocastScope",
+    "DataAdapter",
+    "apply_mask",
+    "class_weight_to_sample_weights",
+    "compute_output_spec",
+    "every_layer",
+    "get_keras_mask",
+    "set_keras_mask",
+]
+
+
+def every_layer(model: keras.Model) -> Iterator[Any]:
+    """The layers in `model` at any depth. Publicly `model.layers`, which are the outermost."""
+    return model._flatten_layers()
+
+
+def compiled_losses(compile_loss: Any, y: Any, y_pred: Any) -> list:
+    """`(path, loss, weight, name)` of every loss of `compile`.
+
+    Publicly a `compute_loss` of one's own, which cannot know what `compile` was given.
+    """
+    if not compile_loss.built:
+        compile_loss.build(y, y_pred)
+    return list(compile_loss._flat_losses)
+
+
+def compiled_metrics(compile_metrics: Any, y: Any, y_pred: Any) -> Iterator[tuple]:
+    """`(metric, y, y_pred, place, weighted)` of every metric of `compile`, `place` its output's.
+
+    Publicly `CompileMetrics.update_state`, which takes steps of one row for one sample.
+    """
+    if not compile_metrics.built:
+        compile_metrics.build(y, y_pred)
+    flat = compile_metrics._flatten_y(y), compile_metrics._flatten_y(y_pred)
+    groups = compile_metrics._flat_metrics, compile_metrics._flat_weighted_metrics
+    for weighted, group in enumerate(groups):
+        for place, (found, one_y, one_pred) in enumerate(zip(group, *flat)):
+            for metric in found.metrics if found else ():
+                yield metric, one_y, one_pred, place, bool(weighted)
+
+
+class TrainerState:
+    """What Keras's `Trainer` keeps for itself and a model of rnnzoo looks at or sets.
+
+    A mix-in for `keras.Model`. Publicly there is `metrics`, in which the loss comes first.
+    """
+
+    def compiled_parts(self) -> tuple[Any, Any]:
+        """The losses and the metrics of `compile`, each None where none were given."""
+        return self._compile_loss, self._compile_metrics
+
+    def set_loss_tracker(self, tracker: keras.metrics.Metric) -> None:
+        """Let `tracker` tell the loss, in logs and history."""
+        vars(self)["_loss_tracker"] = tracker  # as an attribute it would be told twice
+
+    @property
+    def loss_tracker(self) -> keras.metrics.Metric:
+        """What tells the loss."""
+        return self._loss_tracker
+
+
+def apply_summed(optimizer: Any, gradients: list, variables: list) -> None:
+    """`optimizer.apply` with gradients that all replicas have summed already (TensorFlow).
+
+    Keras sums last, so that each replica would clip its own part. Publicly none: the sum cannot
+    be left out. For the time of the call it is the identity.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner._all_reduce_sum_gradients = list
+    try:
+        optimizer.apply(gradients, variables)
+    finally:
+        vars(inner).pop("_all_reduce_sum_gradients", None)  # replicas are traced in turns

@@ -1,5 +1,0 @@
-"""Training that survives: backups of everything, and going on from them."""
-
-from rnnzoo.backup.callback import BackupAndResume
-
-__all__ = ["BackupAndResume"]

@@ -1,0 +1,5 @@
+"""Functional cores: pure Keras models, state in and state out, and what they declare."""
+
+from rnnzoo.core.spec import CoreSpec, Input, Output, State
+
+__all__ = ["CoreSpec", "Input", "Output", "State"]

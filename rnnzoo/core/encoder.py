@@ -1,0 +1,124 @@
+"""The functional encoder of `encoder_decoder`: source steps in, memory and first states out."""
+
+from typing import Any
+
+import keras
+from keras.layers import Identity
+
+from rnnzoo.core.network import full_precision, input_layers, starts_of
+from rnnzoo.core.spec import CoreSpec, input_of, output_of, states_of
+from rnnzoo.layers.bidirectional import Bidirectional
+from rnnzoo.layers.recurrent import RecurrentLayer
+from rnnzoo.layers.stack import (
+    after_layers,
+    between_layers,
+    recurrent_stack,
+    state_key,
+)
+
+# Names of the encoder's own states begin with this; the decoder's have no prefix.
+PREFIX = "source_"
+
+
+def build_encoder(
+    layers: list[RecurrentLayer] | list[Bidirectional],
+    *,
+    features: int | None,
+    vocabulary: int | None,
+    embedding: int,
+    decoder_units: list[int],
+    memory: str | None,
+    residual: bool,
+    layer_norm: bool,
+) -> tuple[keras.Model, CoreSpec]:
+    """A Functional model `{"source", "source_mask", states} -> {"memory", states, first}`.
+
+    Beside it stands its contract, of which `first` and `memory` are the outputs.
+
+    `states` are the encoder's own, named `source_h_0` and so on, none where it reads in both
+    directions; `first` are the states that start the decoder, `h_0` and so on. Padding
+    (`source_mask` False) holds the state. There is a `memory` only for attention.
+
+    Args:
+        layers: the recurrent layers, the lowest first.
+        features, vocabulary: size of a real-valued source step, or number of source tokens.
+        embedding: size of a token's embedding.
+        decoder_units: sizes of the decoder's layers.
+        memory: None, "plain" (outputs as they are), or "projected".
+        residual, layer_norm: as in `rnnzoo.encoder_decoder`.
+    """
+    source, sequence, _ = input_layers("source", features, vocabulary, embedding)
+    mask = keras.Input((None,), dtype="bool", name="source_mask")
+    inputs = {"source": source, "source_mask": mask}
+    if isinstance(layers[0], Bidirectional):
+        hidden, states, own = _both_ways(sequence, layers, mask, residual, layer_norm)
+        state_inputs = {}
+    else:
+        hidden, state_inputs, own = recurrent_stack(
+            sequence,
+            layers,
+            mask=mask,
+            residual=residual,
+            layer_norm=layer_norm,
+            prefix=PREFIX,
+        )
+        inputs |= state_inputs
+        states = {key.removeprefix(PREFIX): value for key, value in own.items()}
+    outputs = _bridge(states, layers[0], decoder_units)
+    if memory == "projected":
+        size = decoder_units[-1]
+        hidden = keras.layers.Dense(size, use_bias=False, name="memory_layer")(hidden)
+    if memory is not None:
+        dtype = full_precision(hidden.dtype)
+        same = dtype == hidden.dtype
+        outputs["memory"] = hidden if same else Identity(dtype=dtype, name="memory")(hidden)
+    spec = CoreSpec(
+        form="encoder",
+        inputs={"source": input_of(source, vocabulary)},
+        outputs={
+            name: output_of(tensor, None, None, per_step=name == "memory")
+            for name, tensor in outputs.items()
+        },
+        states=states_of(state_inputs, starts_of(layers) if state_inputs else None),
+        reset=None,
+        mask="source_mask",
+    )
+    return keras.Model(inputs, {**own, **outputs}, name="encoder"), spec
+
+
+def _both_ways(
+    sequence: Any, layers: list[Bidirectional], mask: Any, residual: bool, layer_norm: bool
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Outputs and final states of layers that read in both directions; none to go on from."""
+    states = {}
+    for index, layer in enumerate(layers):
+        below = sequence
+        sequence = between_layers(sequence, index, layer_norm, PREFIX)
+        sequence, state = layer(sequence, mask)
+        if residual and index:
+            sequence = keras.layers.Add(name=f"{PREFIX}residual_{index}")([below, sequence])
+        states |= {state_key(name, index): value for name, value in state.items()}
+    return after_layers(sequence, layer_norm, PREFIX), states, {}
+
+
+def _bridge(states: dict[str, Any], layer: Any, units: list[int]) -> dict[str, Any]:
+    """The states that start the decoder: the encoder's last ones, mapped where sizes differ."""
+    names = getattr(layer, "forward", layer).state_names
+    depth = len(states) // len(names)
+    sizes = [states[state_key(names[0], index)].shape[-1] for index in range(depth)]
+    if sizes == units:
+        return states
+    first = {}
+    for name in names:
+        ends = [states[state_key(name, index)] for index in range(depth)]
+        joined = ends[0] if depth == 1 else keras.layers.Concatenate(name=f"ends_{name}")(ends)
+        for index, size in enumerate(units):
+            key = state_key(name, index)
+            # A hidden state lies in (-1, 1); the LSTM's cell state has no bounds.
+            first[key] = keras.layers.Dense(
+                size,
+                activation="tanh" if name == "h" else None,
+                dtype=ends[0].dtype,
+                name=f"bridge_{key}",
+            )(joined)
+    return first

@@ -1,0 +1,248 @@
+"""`CoreSpec`: what a functional core takes and gives, declared once and read by all else."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from rnnzoo import _checks
+
+Tensor = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """An input that the data bring.
+
+    Attributes:
+        shape: of one step `(features,)`, `()` for tokens; of an input per sequence, of one row.
+        dtype: what the core computes from.
+        vocabulary: of tokens, how many there are: ids lie in `[0, vocabulary)`. None otherwise.
+        per_step: whether it has a time axis, `(batch, time, *shape)`, or none, `(batch, *shape)`.
+    """
+
+    shape: tuple[int | None, ...] = ()
+    dtype: str = "float32"
+    vocabulary: int | None = None
+    per_step: bool = True
+
+    @property
+    def rank(self) -> int:
+        """Axes of a batch of it."""
+        return 1 + self.per_step + len(self.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """An output that losses see.
+
+    Attributes:
+        shape: of one step, or of one row where it is not per step.
+        dtype: of its values.
+        per_step: whether it has a time axis. One that has none belongs to the last valid step.
+        activation: its name, "linear" where the values are logits or means.
+        layer: name of the layer whose bias it ends with, None where there is no such layer.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: str = "float32"
+    per_step: bool = True
+    activation: str = "linear"
+    layer: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """A state that goes in and comes out.
+
+    Attributes:
+        shape: of one row.
+        dtype: of its values.
+        start: where its value at the start of a sequence comes from: None for zeros, or
+            `(layer, name)`, an entry of what that layer's `initial_state(rows)` gives.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    start: tuple[str, str] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class CoreSpec:
+    """The contract of a core, a Functional model from inputs and states to outputs and states.
+
+    Attributes:
+        form: what kind of core it is, for people and manifests; nothing is decided by it.
+        inputs: those that the data bring, by name; at least one per step.
+        outputs: by name.
+        states: by name, the same going in and coming out.
+        reset: name of the input `(batch, time)` bool that is True where a sequence begins; None
+            where the core has none, and then it cannot carry state from batch to batch.
+        mask: name of the input `(batch, time)` bool that is False on padding; None for none.
+
+    Raises:
+        ValueError: names that meet, no input per step, or no output.
+
+    Example:
+
+    >>> import rnnzoo
+    >>> spec = rnnzoo.one_to_one(features=3, units=4, outputs=2).spec
+    >>> spec.outputs["outputs"].shape, sorted(spec.states), spec.reset
+    ((2,), ['c_0', 'h_0'], 'reset')
+    """
+
+    form: str
+    inputs: dict[str, Input]
+    outputs: dict[str, Output]
+    states: dict[str, State]
+    reset: str | None = "reset"
+    mask: str | None = None
+
+    def __post_init__(self) -> None:
+        flags = [name for name in (self.reset, self.mask) if name is not None]
+        names = [*self.inputs, *self.states, *flags]
+        if len(set(names)) < len(names) or set(self.outputs) & set(self.states):
+            raise ValueError(
+                "inputs, states, reset and mask of a CoreSpec must have different names, and so "
+                f"must outputs and states; received {names} and outputs {list(self.outputs)}"
+            )
+        if not self.step_inputs or not self.outputs:
+            raise ValueError(
+                "a CoreSpec must have at least one input per step and one output; received "
+                f"inputs {self.inputs}, outputs {list(self.outputs)}"
+            )
+
+    @property
+    def step_inputs(self) -> list[str]:
+        """Names of the inputs that have a time axis."""
+        return [name for name, one in self.inputs.items() if one.per_step]
+
+    @property
+    def leading(self) -> str:
+        """The input that says how many rows and steps a batch has: the first per step."""
+        return self.step_inputs[0]
+
+    @property
+    def per_step(self) -> bool:
+        """Whether every output has a time axis."""
+        return all(output.per_step for output in self.outputs.values())
+
+    @property
+    def of_last_step(self) -> bool:
+        """Whether no output has a time axis, so that all belong to the last valid step."""
+        return not any(output.per_step for output in self.outputs.values())
+
+    def check(self, core: keras.Model) -> None:
+        """ValueError unless `core` takes and gives what is declared here."""
+        flags = [name for name in (self.reset, self.mask) if name is not None]
+        for what, declared, found in (
+            ("inputs", {*self.inputs, *self.states, *flags}, core.input),
+            ("outputs", {*self.outputs, *self.states}, core.output),
+        ):
+            if not isinstance(found, dict) or set(found) != declared:
+                got = sorted(found) if isinstance(found, dict) else type(found).__name__
+                raise ValueError(
+                    f"a core must be a Functional model whose {what} are a dict with the names "
+                    f"that its CoreSpec declares, {sorted(declared)}; received {got}"
+                )
+        for name, one in self.inputs.items():
+            self._compare("input", name, core.input[name], one.rank, one.shape)
+        for name, one in self.outputs.items():
+            rank = 1 + one.per_step + len(one.shape)
+            self._compare("output", name, core.output[name], rank, one.shape)
+        for name, one in self.states.items():
+            for tensor in (core.input[name], core.output[name]):
+                self._compare("state", name, tensor, 1 + len(one.shape), one.shape)
+
+    def _compare(self, kind: str, name: str, tensor: Any, rank: int, shape: tuple) -> None:
+        given = tuple(tensor.shape)
+        if len(given) != rank or given[rank - len(shape) :] != tuple(shape):
+            raise ValueError(
+                f"the {kind} {name!r} of a core must have {rank} axes that end in {tuple(shape)}, "
+                f"as its CoreSpec says; received shape {given}"
+            )
+
+    def initial_state(self, core: keras.Model, rows: Any) -> dict[str, Tensor]:
+        """The states with which `rows` sequences start, by name."""
+        started: dict[str, dict] = {}
+        states = {}
+        for name, state in self.states.items():
+            if state.start is None:
+                states[name] = ops.zeros((rows, *state.shape), state.dtype)
+                continue
+            layer, key = state.start
+            if layer not in started:
+                started[layer] = core.get_layer(layer).initial_state(rows)
+            states[name] = started[layer][key]
+        return states
+
+    def learns_start(self, core: keras.Model) -> bool:
+        """Whether sequences may start from states that are trained."""
+        layers = {state.start[0] for state in self.states.values() if state.start}
+        return any(core.get_layer(layer).learned_initial_state for layer in layers)
+
+    def split(self, outputs: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What a core gave, as outputs and states."""
+        return (
+            {name: outputs[name] for name in self.outputs},
+            {name: outputs[name] for name in self.states},
+        )
+
+    def bare(self, outputs: dict[str, Tensor]) -> Any:
+        """What users see of `outputs`: a dict, or the only one by itself."""
+        return outputs if len(self.outputs) > 1 else outputs[next(iter(self.outputs))]
+
+    def get_config(self) -> dict[str, Any]:
+        """The declaration as plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "CoreSpec":
+        """The declaration that `get_config` described."""
+        config = dict(config)
+        for field, kind in (("inputs", Input), ("outputs", Output), ("states", State)):
+            config[field] = {
+                name: kind(**{key: _frozen(value) for key, value in one.items()})
+                for name, one in config[field].items()
+            }
+        return cls(**config)
+
+
+def check_rows(rows: Any) -> Any:
+    """`rows`; ValueError for what is no number of rows. Tensors and symbolic sizes pass."""
+    wrong = isinstance(rows, (bool, np.bool_, float, str, list, tuple, dict, type(None)))
+    if wrong or (isinstance(rows, (int, np.integer)) and rows < 0):
+        raise ValueError(
+            "batch_size must be an integer of at least 0; "
+            f"received batch_size={_checks.shown(rows)}"
+        )
+    return rows
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def input_of(tensor: Any, vocabulary: int | None = None, per_step: bool = True) -> Input:
+    """The declaration of a Functional model's input."""
+    shape = tuple(tensor.shape[1 + per_step :])
+    return Input(shape, tensor.dtype, vocabulary, per_step)
+
+
+def output_of(tensor: Any, activation: Any, layer: str | None, per_step: bool = True) -> Output:
+    """The declaration of a Functional model's output."""
+    shape = tuple(tensor.shape[1 + per_step :])
+    name = getattr(activation, "__name__", type(activation).__name__)
+    return Output(shape, tensor.dtype, per_step, name, layer)
+
+
+def states_of(tensors: dict[str, Any], starts: Iterable[tuple[str, str]] | None) -> dict:
+    """The declarations of states, each with its start (None: zeros for all)."""
+    starts = [None] * len(tensors) if starts is None else list(starts)
+    return {
+        name: State(tuple(tensor.shape[1:]), tensor.dtype, start)
+        for (name, tensor), start in zip(tensors.items(), starts, strict=True)
+    }

@@ -1,0 +1,1 @@
+"""Export: pure functions of named tensors, state in and state out, one file a format."""

@@ -1,0 +1,154 @@
+"""Export: state in, state out, so that one loaded copy serves any number of streams."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import keras
+
+from rnnzoo import _checks
+from rnnzoo._files import written_aside
+from rnnzoo.decoding import Beam
+from rnnzoo.export.formats import FORMATS, write
+from rnnzoo.training.trainer import SequenceTrainer
+
+
+def export(
+    model: SequenceTrainer,
+    path: str | os.PathLike,
+    format: str = "tf_saved_model",
+    overwrite: bool = False,
+    *,
+    beam: Beam | None = None,
+    metrics: dict[str, Any] | None = None,
+    warm_up: bool = False,
+) -> pathlib.Path:
+    """The path of the folder written, in the `<name>/<version>` layout of TensorFlow Serving.
+
+    A SavedModel is pure: it holds weights and no state, no cuDNN op and no Python, and needs
+    only TensorFlow to run. In every signature all tensors have the batch first.
+
+    One-to-one and many-to-one models:
+
+    * `serving_default`: whole sequences. `inputs`, for many-to-one also `lengths` `(batch,)`
+      int32 -> `outputs`.
+    * `initial_state`: `like` `(batch,)` int32, read for its length only -> states by name.
+    * `step`: `inputs` `(batch, time, ...)`, `reset` `(batch, time)` bool, states by name
+      -> `outputs` and the states as `<name>_out`. Time is 1 or more.
+    * `generate`, of one-to-one models on tokens: `prompt` `(batch, time)` int32 with
+      `prompt_lengths` `(batch,)`, at least 1, and the states to go on from -> `tokens`
+      `(batch, longest)`, `lengths`, `scores` in nats, the states as `<name>_out`, and `last`,
+      the token that was not fed yet: it begins the next prompt.
+
+    Encoder-decoders:
+
+    * `serving_default`: `source`, `source_lengths`, `target`, `target_lengths` -> `outputs`
+      with the target fed in, as `predict`.
+    * `encode`: `source`, `source_lengths` -> the decoder's first states and, with attention,
+      `memory` and `source_mask`.
+    * `decode_step`: `inputs` `(batch, time, ...)` and what `encode` gave -> `outputs`, the
+      states as `<name>_out` and, with attention, `alignment`.
+    * `generate`: `source`, `source_lengths` -> `tokens`, `lengths`, `scores`, `alignment`;
+      of real-valued targets, with `steps` `(batch,)` -> `outputs`.
+    * `beam`, of target tokens: `source`, `source_lengths`, `max_length` -> the same with the
+      best hypotheses of each row, `(batch, n_best, ...)`.
+
+    `generate` takes for each row, `(batch,)`: `max_length` int32, `temperature` float32 (0:
+    greedy) and `seed` int32. Where the model has a `Vocabulary` (an encoder-decoder two),
+    `generate_text` takes `text` `(batch,)` strings instead of tokens and gives `text` and
+    `scores`.
+
+    Other formats, each an optional extra of that name (`pip install 'rnnzoo[onnx]'`), all in
+    float32, also of a model that computes in half precision:
+
+    * "onnx": `<signature>.onnx` for each signature that neither decodes nor takes strings.
+      `step` and `decode_step` take one step.
+    * "litert": `step.tflite` of one-to-one and many-to-one models, for one stream and one step,
+      in built-in operations.
+    * "triton": `step.onnx`, and `<name>/config.pbtxt`, with which the server keeps the state of
+      each sequence.
+
+    `assets.extra/rnnzoo.json` tells form, states, signatures, vocabularies and versions. The
+    folder is written aside and renamed, so that a server never sees half of it. On the JAX
+    backend a second Python process with the TensorFlow backend does the work.
+
+    Args:
+        model: the model to export.
+        path: where to; the last part is the version, a whole number.
+        format: "tf_saved_model", "onnx", "litert" or "triton".
+        overwrite: replace an existing version.
+        beam: the search of the signature `beam`; `Beam(5, n_best=5)` by default.
+        metrics: figures of the model's worth, for `rnnzoo.json`; what JSON can hold.
+        warm_up: write a request for each signature beside a SavedModel, which TensorFlow
+            Serving runs before it answers (`pip install 'rnnzoo[tf-serving]'`).
+
+    Raises:
+        ValueError: a path without a version; a model that is not of rnnzoo; another format, or
+            one that this form has not; metrics that JSON cannot hold.
+        ImportError: what the format needs is not installed.
+        FileExistsError: the version exists and `overwrite` is False.
+        OSError: the folder cannot be written.
+    """
+    if not isinstance(model, SequenceTrainer):
+        raise ValueError(
+            "model must be a model of rnnzoo (one_to_one, many_to_one, encoder_decoder); "
+            f"received {type(model).__name__}"
+        )
+    _checks.one_of("format", format, FORMATS)
+    beam = Beam(5, n_best=5) if beam is None else beam
+    if not isinstance(beam, Beam):
+        raise ValueError(f"beam must be a rnnzoo.decoding.Beam or None; received {beam!r}")
+    path = pathlib.Path(path)
+    options = {"format": format, "beam": dict(vars(beam)), "metrics": _plain(metrics or {})}
+    options |= {"name": path.absolute().parent.name, "warm_up": bool(warm_up)}
+    if warm_up and format != "tf_saved_model":
+        raise ValueError(f"warm_up=True is for format='tf_saved_model'; received format={format!r}")
+    with written_aside(path, overwrite) as written:
+        if keras.backend.backend() == "tensorflow":
+            write(model, written, **options)
+        else:
+            _write_elsewhere(model, written, options)
+    if format == "triton":
+        os.replace(path / "config.pbtxt", path.parent / "config.pbtxt")
+    return path
+
+
+def _plain(metrics: Any) -> dict:
+    try:
+        return json.loads(json.dumps(metrics, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"metrics must be a dict that JSON can hold; received {metrics!r} ({error})"
+        ) from error
+
+
+_PROGRAM = """
+import json, pathlib, sys
+import keras, rnnzoo
+from rnnzoo.export.formats import write
+model = keras.models.load_model(sys.argv[1], compile=False)
+write(model, pathlib.Path(sys.argv[2]), **json.loads(sys.argv[3]))
+"""
+
+
+def _write_elsewhere(model: SequenceTrainer, path: pathlib.Path, options: dict) -> None:
+    """Write from a process of its own, whose Keras runs on TensorFlow."""
+    source = path.with_suffix(".keras")
+    model.save(source)
+    package = str(pathlib.Path(__file__).parents[2])
+    search = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": search}
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, str(source), str(path), json.dumps(options)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(
+            "an export is written with TensorFlow, in a second process, which failed:\n"
+            + done.stderr[-2000:]
+        )

@@ -1,0 +1,106 @@
+"""What lies beside a SavedModel for its users: `assets.extra/rnnzoo.json`, and its writing."""
+
+import hashlib
+import json
+import pathlib
+import platform
+import re
+from typing import Any
+
+import keras
+import numpy as np
+
+MANIFEST = pathlib.PurePath("assets.extra", "rnnzoo.json")
+FORMAT = "rnnzoo served model 1"
+
+
+def write_manifest(
+    model: Any, path: pathlib.Path, format: str, tables: dict[str, dict], metrics: dict
+) -> None:
+    """Writes `assets.extra/rnnzoo.json`, and each vocabulary as `Vocabulary.save` has it.
+
+    Args:
+        model: the model.
+        path: the folder of the export.
+        format: its format.
+        tables: for each signature its `inputs` and `outputs`, with dtype and shape of each.
+        metrics: what to say of the model's worth.
+    """
+    sizes = _sizes(model)
+    for table in tables.values():
+        for name in sizes.keys() & table["inputs"].keys():
+            table["inputs"][name]["vocabulary"] = sizes[name]
+    extra = (path / MANIFEST).parent
+    extra.mkdir(exist_ok=True)
+    kept = {}
+    for side, vocabulary in model.vocabularies.items():
+        if vocabulary is not None:
+            file = extra / f"{side}_vocabulary.json"
+            vocabulary.save(file)
+            sha = hashlib.sha256(file.read_bytes()).hexdigest()
+            kept[side] = {"file": file.name, "tokens": len(vocabulary), "sha256": sha}
+    manifest = {
+        "format": FORMAT,
+        "written_as": format,
+        "form": model.form,
+        "name": model.name,
+        "state": _states(model),
+        "signatures": tables,
+        "vocabularies": kept,
+        "weights_sha256": _weights_hash(model),
+        "parameters": sum(int(np.prod(w.shape)) for w in weights_of(model)),
+        "versions": _versions(),
+        "metrics": metrics,
+    }
+    # One line for each list, as a reader would write it.
+    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    text = re.sub(r"\[[\s\d,null]*\]", lambda found: " ".join(found.group().split()), text)
+    (path / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
+
+
+def _states(model: Any) -> dict[str, dict]:
+    """What one stream's state is, and where it comes from."""
+    spec = model.spec
+    if model.decodes:
+        initial = "encode"
+    else:
+        initial = "initial_state" if spec.learns_start(model.core) else "zeros"
+    return {
+        name: {"shape": list(state.shape), "dtype": state.dtype, "initial": initial}
+        for name, state in spec.states.items()
+    }
+
+
+def _sizes(model: Any) -> dict[str, int]:
+    """The number of tokens that an input of that name may be one of."""
+    sizes = {name: one.vocabulary for name, one in model.spec.inputs.items()}
+    sizes |= model.reader.vocabulary_sizes()
+    return {name: size for name, size in sizes.items() if size is not None}
+
+
+def weights_of(model: Any) -> list:
+    """The weights that an export holds, each once."""
+    weights = [w for part in model.cores for w in part.weights]
+    return list({id(w): w for w in weights}.values())
+
+
+def _weights_hash(model: Any) -> str:
+    digest = hashlib.sha256()
+    for weight in weights_of(model):
+        digest.update(f"{weight.path} {tuple(weight.shape)} {weight.dtype}\n".encode())
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    import tensorflow as tf
+
+    import rnnzoo
+
+    return {
+        "rnnzoo": rnnzoo.__version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,196 @@
+"""What a SavedModel offers: for each signature a pure function of named tensors, batch first."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from rnnzoo import backend
+from rnnzoo.decoding import Beam, Sample, decode
+from rnnzoo.export.tables import TokenTable
+from rnnzoo.generation.prompts import continues, read_prompt, token_step
+from rnnzoo.generation.translation import begin_target, kept, own_outputs
+
+# What every signature that writes takes for each row.
+_SETTINGS = {"max_length": ((), "int32"), "temperature": ((), "float32"), "seed": ((), "int32")}
+_TEXT = {"text": ((), "string")}
+
+
+class Signature(NamedTuple):
+    """A signature of a SavedModel.
+
+    Attributes:
+        function: from a dict of tensors to a dict of tensors.
+        inputs: by name, the shape without the batch and the dtype.
+    """
+
+    function: Callable[[dict], dict]
+    inputs: dict[str, tuple[tuple, str]]
+
+
+def signatures_of(model: Any, tables: dict[str, TokenTable | None], beam: Beam) -> dict:
+    """The signatures of any model of rnnzoo, by name.
+
+    Args:
+        model: the model.
+        tables: those that know the tokens of its sides.
+        beam: the search of the signature `beam`, where it has one.
+    """
+    if model.decodes:
+        return pair_signatures(model, tables, beam)
+    return recurrent_signatures(model, tables["prompt"])
+
+
+def recurrent_signatures(model: Any, table: TokenTable | None) -> dict[str, Signature]:
+    """The signatures of a `model` of one core, whose tokens `table` knows."""
+    core, spec = model.core, model.spec
+    inputs = {name: _spec(core.input[name]) for name in spec.inputs}
+    states = {name: _spec(core.input[name]) for name in spec.states}
+
+    def whole(batch: dict) -> dict:
+        outputs = model.run(model.reader.standardize(batch), training=False)
+        return outputs if len(spec.outputs) > 1 else {next(iter(spec.outputs)): outputs}
+
+    def initial_state(batch: dict) -> dict:
+        rows = ops.shape(batch["like"])[0]
+        return {key: ops.copy(state) for key, state in model.initial_state(rows).items()}
+
+    def step(batch: dict) -> dict:
+        leading = batch[spec.leading]
+        rows, steps = ops.shape(leading)[:2]
+        mask = {spec.mask: ops.ones((rows, steps), "bool")} if spec.mask else {}
+        return _out(dict(core({**batch, **mask}, training=False)), list(spec.states))
+
+    lengths = {"lengths": _COUNT} if spec.mask else {}
+    reset = {spec.reset: ((None,), "bool")} if spec.reset else {}
+    signatures = {
+        "serving_default": Signature(whole, inputs | lengths),
+        "initial_state": Signature(initial_state, {"like": _COUNT}),
+        "step": Signature(step, inputs | reset | states),
+    }
+    if continues(model):
+        signatures |= _continuing(model, table, states)
+    return signatures
+
+
+def _continuing(model: Any, table: TokenTable | None, states: dict) -> dict[str, Signature]:
+    one = token_step(model)
+
+    def generate(batch: dict) -> dict:
+        state = {key: batch[key] for key in states}
+        last, state = read_prompt(one, batch["prompt"], batch["prompt_lengths"], state)
+        found = decode(one, state, last, **_settings(batch))
+        carried = {f"{key}_out": value for key, value in found.state.items()}
+        return kept(found) | carried | {"last": found.last}
+
+    generate = backend.compile_call(model, generate)  # one function of the graph, used twice
+
+    def generate_text(batch: dict) -> dict:
+        prompt, lengths = table.encode(batch["text"])
+        read = {"prompt": prompt, "prompt_lengths": lengths}
+        read |= model.initial_state(ops.shape(lengths)[0])
+        found = generate(read | {key: batch[key] for key in _SETTINGS})
+        return {"text": table.decode(found["tokens"], found["lengths"]), "scores": found["scores"]}
+
+    prompt = {"prompt": ((None,), "int32"), "prompt_lengths": _COUNT}
+    signatures = {"generate": Signature(generate, prompt | states | _SETTINGS)}
+    if table is not None:
+        signatures["generate_text"] = Signature(generate_text, _TEXT | _SETTINGS)
+    return signatures
+
+
+def pair_signatures(
+    model: Any, tables: dict[str, TokenTable | None], beam: Beam
+) -> dict[str, Signature]:
+    """The signatures of an encoder-decoder `model`; `tables` know the tokens of its sides."""
+    decoder = model.decoder
+    names = [*model.spec.states, *model.constants]
+    source = {"source": _spec(model.encoder.input["source"]), "source_lengths": _COUNT}
+    target = {"target": _spec(decoder.input["inputs"], open_time=True), "target_lengths": _COUNT}
+
+    def whole(batch: dict) -> dict:
+        return {"outputs": model(batch, training=False)}
+
+    def encode(batch: dict) -> dict:
+        encoded = model.encode(model.reader.standardize(batch))
+        return {key: ops.copy(encoded[key]) for key in names}
+
+    def decode_step(batch: dict) -> dict:
+        return _out(model.decode(dict(batch)), list(model.spec.states))
+
+    step = {"inputs": target["target"], **{key: _spec(decoder.input[key]) for key in names}}
+    signatures = {
+        "serving_default": Signature(whole, source | target),
+        "encode": Signature(encode, source),
+        "decode_step": Signature(decode_step, step),
+    }
+    if model.start is None:
+        return signatures | {"generate": _values(model, source)}
+    return signatures | _translating(model, tables, beam, source)
+
+
+def _translating(model: Any, tables: dict, beam: Beam, source: dict) -> dict[str, Signature]:
+    def write(batch: dict, sampler: Any) -> Any:
+        begun = begin_target(model, model.reader.standardize(batch), sampler.copies)
+        return decode(*begun, end=model.end, **_settings(batch, sampler))
+
+    def generate(batch: dict) -> dict:
+        return kept(write(batch, _sampler(batch)))
+
+    generate = backend.compile_call(model, generate)  # one function of the graph, used twice
+
+    def search(batch: dict) -> dict:
+        return kept(write(batch, beam))
+
+    def generate_text(batch: dict) -> dict:
+        tokens, lengths = tables["source"].encode(batch["text"])
+        read = {"source": tokens, "source_lengths": lengths}
+        found = generate(read | {key: batch[key] for key in _SETTINGS})
+        text = tables["target"].decode(found["tokens"], found["lengths"])
+        return {"text": text, "scores": found["scores"]}
+
+    signatures = {
+        "generate": Signature(generate, source | _SETTINGS),
+        "beam": Signature(search, source | {"max_length": _COUNT}),
+    }
+    if all(tables.values()):
+        signatures["generate_text"] = Signature(generate_text, _TEXT | _SETTINGS)
+    return signatures
+
+
+def _values(model: Any, source: dict) -> Signature:
+    """What a decoder of real values writes when it is fed its own outputs."""
+
+    def generate(batch: dict) -> dict:
+        steps = ops.max(batch["steps"])
+        outputs = own_outputs(model, model.reader.standardize(batch), steps)
+        wanted = ops.arange(steps) < batch["steps"][:, None]
+        return {"outputs": ops.where(wanted[..., None], outputs, 0)}
+
+    return Signature(generate, source | {"steps": _COUNT})
+
+
+_COUNT = ((), "int32")
+
+
+def _spec(tensor: keras.KerasTensor, open_time: bool = False) -> tuple[tuple, str]:
+    """Shape without the batch, and dtype, of an input of a core."""
+    shape = tuple(tensor.shape[1:])
+    return ((None, *shape[1:]) if open_time else shape), tensor.dtype
+
+
+def _out(outputs: dict, states: list[str]) -> dict:
+    """`outputs` with the states under names that differ from those they came in by."""
+    return {f"{key}_out" if key in states else key: value for key, value in outputs.items()}
+
+
+def _sampler(batch: dict) -> Sample:
+    return Sample(batch["temperature"], seed=batch["seed"])
+
+
+def _settings(batch: dict, sampler: Any = None) -> dict[str, Any]:
+    """The settings of `decode` that a caller gives for each row."""
+    limits = batch["max_length"]
+    longest = ops.max(limits)
+    return {"sampler": sampler or _sampler(batch), "max_length": longest, "limits": limits}

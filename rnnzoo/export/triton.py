@@ -1,0 +1,96 @@
+"""A model folder for Triton: the ONNX step, whose state the server keeps for each sequence."""
+
+import pathlib
+
+from rnnzoo.export.onnx import write_onnx
+from rnnzoo.export.signatures import Signature
+from rnnzoo.export.traced import step_of
+
+_TYPES = {"float32": "TYPE_FP32", "float64": "TYPE_FP64", "int32": "TYPE_INT32"}
+
+_CONFIG = """\
+# {name}: one step of each sequence a request. The server keeps the state of every sequence by
+# its id, gives zeros to a new one, and sets `reset` where the client says that one begins.
+name: "{name}"
+backend: "onnxruntime"
+default_model_filename: "step.onnx"
+max_batch_size: 64
+{inputs}
+{outputs}
+sequence_batching {{
+  max_sequence_idle_microseconds: 60000000
+  oldest {{
+    max_candidate_sequences: 1024
+    max_queue_delay_microseconds: 1000
+  }}
+  control_input [
+    {{
+      name: "reset"
+      control [
+        {{
+          kind: CONTROL_SEQUENCE_START
+          bool_false_true: [ false, true ]
+        }}
+      ]
+    }}
+  ]
+{states}
+}}
+"""
+
+_TENSOR = """\
+{kind} [
+  {{
+    name: "{name}"
+    data_type: {type}
+    dims: [ {dims} ]
+  }}
+]"""
+
+_STATE = """\
+  state [
+    {{
+      input_name: "{name}"
+      output_name: "{name}_out"
+      data_type: {type}
+      dims: [ {dims} ]
+      initial_state: {{
+        data_type: {type}
+        dims: [ {dims} ]
+        zero_data: true
+        name: "zeros of {name}"
+      }}
+    }}
+  ]"""
+
+
+def write_triton(
+    signatures: dict[str, Signature], path: pathlib.Path, name: str
+) -> dict[str, dict]:
+    """Writes `step.onnx`, and `config.pbtxt` beside it; returns what it takes and gives.
+
+    Args:
+        signatures: those of a one-to-one or many-to-one model. A learned initial state works
+            too: `reset` sets it, whatever the state is.
+        path: the folder of the version; Triton wants `config.pbtxt` one folder above it.
+        name: the model's name for Triton, that of its folder.
+
+    Raises:
+        ValueError: a model without the signature `step`.
+    """
+    tables = write_onnx({"step": step_of(signatures, "triton")}, path)
+    step = tables["step"]
+    states = [key for key in step["inputs"] if f"{key}_out" in step["outputs"]]
+    text = _CONFIG.format(
+        name=name,
+        inputs=_TENSOR.format(kind="input", **_fields("inputs", step["inputs"]["inputs"])),
+        outputs=_TENSOR.format(kind="output", **_fields("outputs", step["outputs"]["outputs"])),
+        states="\n".join(_STATE.format(**_fields(key, step["inputs"][key])) for key in states),
+    )
+    (path / "config.pbtxt").write_text(text, encoding="utf-8")
+    return tables
+
+
+def _fields(name: str, spec: dict) -> dict[str, str]:
+    dims = ", ".join(str(-1 if size is None else size) for size in spec["shape"][1:])
+    return {"name": name, "type": _TYPES[spec["dtype"]], "dims": dims}

@@ -1,0 +1,1 @@
+"""What `fit`, `evaluate`, `predict` and `step` take, in any form, checked and made one."""

@@ -1,0 +1,228 @@
+"""`Batches`: what Keras reads, whatever form the data came in; every batch checked on its way.
+
+Checked on the host, where a wrong batch can still be named: inside a compiled step a short one
+would broadcast, or fail far from its cause.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from rnnzoo import _checks
+from rnnzoo.backend.keras_internals import DataAdapter
+from rnnzoo.data.epochs import as_tf_dataset
+from rnnzoo.feed.devices import check_divides
+from rnnzoo.feed.targets import has_time
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How the batches of one pass are checked and brought into one form; fit for pickling.
+
+    Attributes:
+        reader: that of the model's inputs, `CoreInputs` or `PairInputs`.
+        every: None, or the number of batches after which a sequence ends ("epoch": all).
+        period: batches of an epoch, where they are counted on from epoch to epoch.
+        lanes: rows that every batch must have; None: any.
+        class_weight: as `fit` takes it.
+        window: steps of the windows in which it is trained; None for whole batches.
+        parts: how many of inputs, targets and weights every batch has; None: any.
+    """
+
+    reader: Any
+    every: int | str | None = None
+    period: int | None = None
+    lanes: int | None = None
+    class_weight: dict | None = None
+    window: int | None = None
+    parts: int | None = None
+
+    def prepare(self, index: int, batch: Any) -> tuple:
+        """Batch `index` as the model takes it: `(x, y, weight)` or shorter."""
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(as_tuple(batch))
+        x = self.reader.as_dict(x)
+        self.reader.check(x, self.lanes)
+        check_divides(self.reader.rows(x))
+        if self.every is not None:
+            place = index % self.period if self.period else index
+            x = self.reader.mark(x, starts_sequence(place, self.every))
+        x, y, weight = self.reader.batch(x, y, weight, self.class_weight)
+        self._check_windows(x, y)
+        found = tuple(itertools.dropwhile(lambda part: part is None, (weight, y, x)))[::-1]
+        if self.parts is not None and len(found) != self.parts:
+            kinds = ("inputs", "targets", "weights")
+            raise ValueError(
+                f"every batch must have what the first has, {' and '.join(kinds[: self.parts])}; "
+                f"received a batch with {' and '.join(kinds[: len(found)])}"
+            )
+        return found
+
+    def _check_windows(self, x: dict, y: Any) -> None:
+        """ValueError where windows would have to cut targets that have no time."""
+        outputs = getattr(getattr(self.reader, "spec", None), "outputs", None)
+        if self.window is None or outputs is None or y is None:
+            return
+        steps = self.reader.steps(x)
+        for name, output in outputs.items():
+            target = y.get(name) if isinstance(y, dict) else y
+            if target is None or not output.per_step or steps <= self.window:
+                continue
+            if not has_time(target, output, steps):
+                raise ValueError(
+                    "TruncatedBPTT cuts targets by time, so they must have one entry for each "
+                    f"step of the inputs, {steps}; received targets of shape {target.shape}. "
+                    f"Labels of whole sequences need a window of all steps, at least {steps}."
+                )
+
+
+def starts_sequence(index: int, every: int | str) -> bool:
+    """Whether batch `index` of an epoch begins a sequence."""
+    return index == 0 if every == "epoch" else index % every == 0
+
+
+def as_tuple(batch: Any) -> tuple:
+    """`batch` as `(x, y, sample_weight)` or shorter."""
+    return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+
+
+class Batches(keras.utils.PyDataset, DataAdapter):
+    """The batches of an epoch, prepared by a `Reading`, as a Keras data adapter of its own.
+
+    Keras's adapter of a `PyDataset` expects all batches to be as long as the first two.
+
+    Args:
+        source: what gives raw batches: something with an index or, where it is an iterable, a
+            pass at each `iter`; an iterator goes on from epoch to epoch.
+        reading: how they are prepared.
+        first: the first batch, prepared.
+        count: batches in an epoch, None where that is not known.
+
+    Attributes:
+        start: the batch of the epoch with which the next pass begins.
+        observe: called with index and batch of each batch that is read.
+    """
+
+    batch_size = None
+
+    def __init__(self, source: Any, reading: Reading, first: tuple, count: int | None):
+        super().__init__()
+        self.source, self.reading, self.first, self.count = source, reading, first, count
+        self.start = 0
+        self.observe: Callable[[int, tuple], None] | None = None
+
+    @property
+    def indexed(self) -> bool:
+        """Whether any batch can be read by its index."""
+        return hasattr(self.source, "__getitem__") and self.count is not None
+
+    @property
+    def num_batches(self) -> int | None:
+        asked = getattr(self.source, "num_batches", None)  # some count how often they are asked
+        if self.count is None:
+            return None
+        return (self.count if asked is None else asked) - self.start
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __getitem__(self, index: int) -> tuple:
+        """Batch `index` of the epoch."""
+        return self._observed(index, self.source[index])
+
+    def __iter__(self) -> Iterator[tuple]:
+        if self.start and self.indexed:
+            raw: Iterable = map(self.source.__getitem__, range(self.start, self.count))
+        else:
+            raw = iter(self.source)
+        if isinstance(self.source, Iterator) and self.count is not None:
+            raw = itertools.islice(raw, self.count - self.start)
+        return itertools.starmap(self._observed, zip(itertools.count(self.start), raw))
+
+    def _observed(self, index: int, batch: Any) -> tuple:
+        batch = self.reading.prepare(index, batch)
+        if self.observe is not None:
+            self.observe(index, batch)
+        return batch
+
+    def on_epoch_begin(self) -> None:
+        getattr(self.source, "on_epoch_begin", _nothing)()
+
+    def on_epoch_end(self) -> None:
+        getattr(self.source, "on_epoch_end", _nothing)()
+
+    def get_numpy_iterator(self) -> Iterator[tuple]:
+        return iter(self)
+
+    def get_jax_iterator(self) -> Iterator[tuple]:
+        return iter(self)
+
+    def get_tf_dataset(self) -> Any:
+        return as_tf_dataset(self, self.signature(), self.num_batches)
+
+    def signature(self) -> Any:
+        """What a batch looks like to TensorFlow: sizes that all batches share are fixed.
+
+        XLA compiles a loop over windows best where the number of steps is known.
+        """
+        import tensorflow as tf
+
+        rows, steps = self._sizes()
+
+        def spec(array: np.ndarray, timed: bool) -> tf.TensorSpec:
+            shape = [rows, *array.shape[1:]]
+            if timed and not steps:
+                shape[1] = None
+            return tf.TensorSpec(shape, array.dtype)
+
+        return keras.tree.map_structure(spec, self.first, self.reading.reader.timed(self.first))
+
+    def _sizes(self) -> tuple[int | None, bool]:
+        """The rows of every batch, None where they differ, and whether all have equal steps."""
+        if not hasattr(self.source, "signature"):
+            return None, False
+        known = keras.tree.flatten(self.source.signature())
+        known = [spec for spec in known if spec is not None]
+        leading = [spec for spec in known if len(spec.shape) > 1]
+        rows = known[0].shape[0]
+        return rows, bool(leading) and all(spec.shape[1] is not None for spec in leading)
+
+
+def _nothing() -> None:
+    """For sources that need not be told of epochs."""
+
+
+class CheckedDataset(keras.utils.PyDataset):
+    """A user's own `PyDataset`, with its workers, whose batches are prepared as they are read."""
+
+    def __init__(self, inner: keras.utils.PyDataset, reading: Reading):
+        super().__init__(
+            workers=inner.workers,
+            use_multiprocessing=inner.use_multiprocessing,
+            max_queue_size=inner.max_queue_size,
+        )
+        self.inner, self.reading = inner, reading
+
+    @property
+    def num_batches(self) -> int | None:
+        return self.inner.num_batches
+
+    def __getitem__(self, index: int) -> tuple:
+        return self.reading.prepare(index, self.inner[index])
+
+    def on_epoch_begin(self) -> None:
+        self.inner.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        self.inner.on_epoch_end()
+
+
+def check_flag(name: str, value: Any, allowed: tuple = (True, False)) -> Any:
+    """`value`; ValueError unless it is one of `allowed`, which are flags or None."""
+    if not any(value is one for one in allowed):
+        listed = ", ".join(map(repr, allowed))
+        raise ValueError(f"{name} must be one of {listed}; received {name}={_checks.shown(value)}")
+    return value

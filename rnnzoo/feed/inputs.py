@@ -1,0 +1,282 @@
+"""The inputs of a core: what forms they may have, checked and brought into one.
+
+Everything here is of the host. `standardize` alone also takes tensors, inside a graph.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from rnnzoo import _checks
+from rnnzoo.core.spec import CoreSpec, Input
+from rnnzoo.feed import targets
+from rnnzoo.feed.checks import (
+    as_dtype,
+    check_array,
+    check_flags,
+    check_ids,
+    check_lengths,
+    plain,
+    real_steps,
+    zeroed,
+)
+
+State = dict[str, Any]
+Tensor = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class CoreInputs:
+    """How batches of inputs for one core are read.
+
+    A batch is an array where the core has one input, else a dict by name. With a dict may come
+    the reset mask, and where the core has a mask, `mask` or `lengths`.
+
+    Attributes:
+        spec: the contract of the core.
+    """
+
+    spec: CoreSpec
+
+    @property
+    def flags(self) -> list[str]:
+        """What may come beside the inputs."""
+        spec = self.spec
+        given = [spec.reset] if spec.reset else []
+        return given + ([spec.mask, "lengths"] if spec.mask else [])
+
+    def as_dict(self, x: Any) -> dict[str, Any]:
+        """`x` by name, as arrays; ValueError where names are missing, unknown or contradictory."""
+        inputs, x = self.spec.inputs, plain(x)
+        if not isinstance(x, dict):
+            if len(inputs) > 1:
+                raise ValueError(
+                    f"inputs must be a dict with {_names(inputs)} and any of {self.flags}; "
+                    f"received {type(x).__name__}"
+                )
+            return {self.spec.leading: x}
+        if set(inputs) - set(x) or set(x) - {*inputs, *self.flags}:
+            hint = ""
+            if {"mask", "lengths"} & set(x) and not self.spec.mask:
+                hint = (
+                    ". One-to-one needs no mask: padding at the end changes no output before it; "
+                    "give padded steps a sample_weight of 0"
+                )
+            raise ValueError(
+                f"inputs must be {'an array or ' if len(inputs) == 1 else ''}a dict with "
+                f"{_names(inputs)} and any of {self.flags}; received keys {sorted(x)}{hint}"
+            )
+        if self.spec.mask in x and "lengths" in x:
+            raise ValueError("mask and lengths say the same thing: give one; received both")
+        return dict(x)
+
+    def vocabulary_sizes(self) -> dict[str, int | None]:
+        """The number of tokens of what a prompt is made of."""
+        return {"prompt": self.spec.inputs[self.spec.leading].vocabulary}
+
+    def rows(self, x: Any) -> int:
+        """The number of rows of a batch that has been checked."""
+        return int((x[self.spec.leading] if isinstance(x, dict) else x).shape[0])
+
+    def steps(self, x: dict) -> int:
+        """The number of steps of a batch that has been standardized."""
+        return int(x[self.spec.leading].shape[1])
+
+    def carries(self, x: Any) -> bool:
+        """Whether the inputs `x` bring a reset mask, and so go on from the batch before."""
+        return isinstance(x, dict) and self.spec.reset in x
+
+    def check(self, x: Any, lanes: int | None = None) -> None:
+        """ValueError where `x` is no batch for the core, or has another number of rows."""
+        values = self.as_dict(x)
+        for name, one in self.spec.inputs.items():
+            check_array(values[name], one, name)
+        rows, steps = values[self.spec.leading].shape[:2]
+        for name, one in self.spec.inputs.items():
+            _check_length(name, values[name], one, rows, steps)
+        if lanes is not None and rows != lanes:
+            raise ValueError(
+                "every batch that carries state must have one row for each lane; "
+                f"received a batch of {rows} rows for {lanes} lanes. Fill the last batch with rows "
+                "of sample_weight 0, or choose a batch size that divides the rows."
+            )
+        for key in (self.spec.reset, self.spec.mask):
+            if key in values:
+                check_flags(key, values[key], (rows, steps))
+        if "lengths" in values:
+            check_lengths(np.asarray(values["lengths"]), rows, steps)
+        real = self._mask(values, rows, steps)
+        for name, one in self.spec.inputs.items():
+            if one.vocabulary is not None:
+                ids = np.asarray(values[name])
+                if real is not None and one.per_step:
+                    ids = np.where(real, ids, 0)  # padding may hold what is no token
+                check_ids(ids, one.vocabulary, "" if name == "inputs" else f"{name} ")
+
+    def standard(self, x: Any) -> dict[str, np.ndarray]:
+        """A batch that was checked, as arrays of the core's dtypes: inputs, reset, mask."""
+        values = self.as_dict(x)
+        found = {name: as_dtype(values[name], one.dtype) for name, one in self.spec.inputs.items()}
+        if self.spec.reset in values:
+            found[self.spec.reset] = np.asarray(values[self.spec.reset], "bool")
+        if self.spec.mask:
+            rows, steps = found[self.spec.leading].shape[:2]
+            real = self._mask(values, rows, steps)
+            if real is not None:
+                found = self.without(found, ~real)
+            found[self.spec.mask] = np.ones((rows, steps), "bool") if real is None else real
+        return found
+
+    def without(self, x: dict[str, np.ndarray], padding: np.ndarray) -> dict[str, np.ndarray]:
+        """`x` with zeros in the steps where `padding` `(rows, steps)` is True.
+
+        What stands there may be no number or no token: not a number times a gradient of 0 would
+        be not a number in every weight.
+        """
+        if not padding.any():
+            return x
+        return x | {name: zeroed(x[name], padding) for name in self.spec.step_inputs}
+
+    def batch(self, x: Any, y: Any, weight: Any, class_weight: Any = None) -> tuple:
+        """`(x, y, weight)` in their one form, from a batch whose `x` was checked.
+
+        Raises:
+            ValueError: targets or weights that do not fit the outputs.
+        """
+        x, outputs = self.standard(x), self.spec.outputs
+        rows, steps = x[self.spec.leading].shape[:2]
+        y = targets.standard_targets(outputs, y, rows)
+        if class_weight is not None:
+            weight = targets.weights_of_classes(class_weight, y, weight, outputs)
+        weight = targets.standard_weights(outputs, y, weight, rows, steps)
+        return *targets.without_weightless(x, y, weight, self.without), weight
+
+    def timed(self, batch: tuple) -> tuple:
+        """For each array of a batch in its one form, whether its second axis is time."""
+        x, y, weight = (*batch, None, None)[:3]
+        outputs, steps = self.spec.outputs, x[self.spec.leading].shape[1]
+        still = [name for name, one in self.spec.inputs.items() if not one.per_step]
+
+        def of_target(name: str, value: Any) -> bool:
+            return targets.has_time(value, outputs[name], steps)
+
+        parts = [{name: name not in still for name in x}]
+        if y is not None:
+            named = isinstance(y, dict)
+            one = {k: of_target(k, v) for k, v in y.items()} if named else of_target(*outputs, y)
+            parts.append(one)
+        if weight is not None:
+            named = isinstance(weight, dict)
+            two = {k: v.ndim > 1 for k, v in weight.items()} if named else weight.ndim > 1
+            parts.append(two)
+        return tuple(parts)
+
+    def standardize(self, x: Any) -> dict[str, Tensor]:
+        """`x` as a dict of tensors: inputs, reset where given, and mask where the core has one."""
+        batch = {key: ops.convert_to_tensor(value) for key, value in self.as_dict(x).items()}
+        if self.spec.reset in batch:
+            batch[self.spec.reset] = ops.cast(batch[self.spec.reset], "bool")
+        if self.spec.mask:
+            rows, steps = ops.shape(batch[self.spec.leading])[:2]
+            mask, lengths = batch.get(self.spec.mask), batch.pop("lengths", None)
+            batch[self.spec.mask] = real_steps(rows, steps, mask, lengths)
+        return batch
+
+    def mark(self, x: Any, starts: Any) -> dict[str, Any]:
+        """`x` with a reset mask that is `starts` at each row's first step."""
+        reset, x = self.spec.reset, self.as_dict(x)
+        if reset is None:
+            raise ValueError(
+                "ResetStates must be used with a model that carries state from batch to batch; "
+                f"received one of form {self.spec.form!r}, whose core takes no reset"
+            )
+        if reset in x:
+            raise ValueError(
+                f"ResetStates marks the resets itself, so batches must come without a {reset!r} "
+                f"mask; received a batch with {sorted(x)}. Leave ResetStates out, or the mask."
+            )
+        flags = np.zeros(np.shape(x[self.spec.leading])[:2], "bool")
+        flags[:, :1] = starts
+        return {**x, reset: flags}
+
+    def of_step(self, x: Any, state: State, reset: Any) -> dict[str, Any]:
+        """What the core takes for one call of `step`, checked."""
+        spec, x = self.spec, plain(x)
+        if not isinstance(x, dict):
+            x = x if hasattr(x, "shape") else np.asarray(x)
+        values = self.as_dict(x)
+        if set(values) - set(spec.inputs):
+            raise ValueError(
+                f"the inputs of step must be {_names(spec.inputs)} alone, reset being an argument "
+                f"of its own; received keys {sorted(values)}"
+            )
+        self.check(values)
+        # A host's array is turned into what the compiled step takes; a device's stays where it is.
+        batch = {
+            name: as_dtype(value, spec.inputs[name].dtype)
+            if isinstance(value, np.ndarray)
+            else value
+            for name, value in values.items()
+        }
+        rows, steps = batch[spec.leading].shape[:2]
+        _check_states(spec, state, rows)
+        if spec.reset:
+            if reset is None:
+                reset = np.zeros((rows, steps), "bool")
+            else:
+                reset = reset if hasattr(reset, "dtype") else np.asarray(reset)
+                check_flags("reset", reset, (rows, steps))
+            batch[spec.reset] = reset
+        elif reset is not None:
+            raise ValueError(f"reset must be None for a core that takes none; received {reset!r}")
+        if spec.mask:
+            batch[spec.mask] = np.ones((rows, steps), "bool")
+        return {**batch, **state}
+
+    def _mask(self, values: dict, rows: int, steps: int) -> np.ndarray | None:
+        """`(rows, steps)` bool, True on real steps; None where all are."""
+        if self.spec.mask in values:
+            return np.asarray(values[self.spec.mask], "bool")
+        if "lengths" in values:
+            return np.arange(steps) < np.asarray(values["lengths"])[:, None]
+        return None
+
+
+def _names(inputs: dict) -> str:
+    return ", ".join(repr(name) for name in inputs)
+
+
+def _check_length(name: str, array: Any, spec: Input, rows: int, steps: int) -> None:
+    wanted = (rows, steps)[: 1 + spec.per_step]
+    if tuple(array.shape[: len(wanted)]) != wanted:
+        axes = "rows and steps" if spec.per_step else "rows"
+        raise ValueError(
+            f"all inputs must have the same {axes}; received {tuple(array.shape)} for {name} "
+            f"beside {wanted}"
+        )
+
+
+def _check_states(spec: CoreSpec, state: Any, rows: int) -> None:
+    if not isinstance(state, dict) or set(state) != set(spec.states):
+        got = sorted(state) if isinstance(state, dict) else type(state).__name__
+        raise ValueError(f"state must be a dict with the names {list(spec.states)}; received {got}")
+    for key, one in spec.states.items():
+        wanted = (rows, *one.shape)
+        given = tuple(state[key].shape) if hasattr(state[key], "shape") else None
+        if given != wanted:
+            got = type(state[key]).__name__ if given is None else f"shape {given}"
+            raise ValueError(
+                f"state {key!r} must be an array of shape (batch, units) = {wanted}, the batch "
+                f"being that of the inputs; received {got}"
+            )
+
+
+def lanes_of(rows: Any, lanes: int) -> np.ndarray:
+    """`rows` as an array of lane numbers; ValueError where one does not exist."""
+    rows = np.atleast_1d(np.asarray(rows))
+    if rows.dtype.kind not in "iu" or (rows.size and (rows.min() < 0 or rows.max() >= lanes)):
+        allowed = f"integers from 0 to {lanes - 1}" if lanes else "empty: there is no lane yet"
+        raise ValueError(f"rows must be {allowed}; received rows={_checks.shown(rows.tolist())}")
+    return rows

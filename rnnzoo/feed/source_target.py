@@ -1,0 +1,330 @@
+"""The inputs of an encoder-decoder: what forms they may have, checked and brought into one.
+
+Users give `source` and `target`; teacher forcing, which shifts the target by one step, is done
+here (Williams & Zipser, 1989).
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+from rnnzoo import _checks
+from rnnzoo.core.spec import Input
+from rnnzoo.feed.checks import (
+    as_dtype,
+    check_array,
+    check_flags,
+    check_ids,
+    check_lengths,
+    check_rows,
+    plain,
+    real_steps,
+    zeroed,
+)
+
+Tensor = Any
+
+SIDES = ("source", "target")
+_KEYS = tuple(f"{side}{kind}" for side in SIDES for kind in ("", "_mask", "_lengths"))
+
+
+class Steps(NamedTuple):
+    """What one step of a side is: `features` numbers, or one of `vocabulary` tokens."""
+
+    features: int | None
+    vocabulary: int | None
+
+    @property
+    def input(self) -> Input:
+        """A batch of such steps, as a core declares it."""
+        if self.vocabulary is None:
+            return Input((self.features,))
+        return Input((), "int32", self.vocabulary)
+
+
+def pad(sequences: Sequence, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Ragged `sequences` as one array `(rows, longest, ...)`, zeros at the end, and lengths."""
+    arrays = [np.asarray(sequence) for sequence in sequences]
+    filled = [array for array in arrays if len(array)]
+    shapes = {array.shape[1:] for array in filled}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"all sequences of {name} must be tokens or have the same number of features; "
+            f"received steps of shapes {sorted(shapes)}"
+        )
+    lengths = np.array([len(array) for array in arrays], "int32")
+    # What is no number stays as it came, for the check that names it.
+    dtype = np.result_type(*(array.dtype for array in filled)) if filled else "int32"
+    padded = np.zeros((len(arrays), max(int(lengths.max()), 1), *(shapes or {()}).pop()), dtype)
+    for row, array in enumerate(arrays):
+        padded[row, : len(array)] = array
+    return padded, lengths
+
+
+def ragged_as_arrays(x: Any, steps: dict[str, Steps]) -> Any:
+    """`x` with lists of sequences turned into padded arrays beside their lengths."""
+    if not isinstance(x, dict):
+        return x
+    x = dict(x)
+    for side in SIDES:
+        if isinstance(x.get(side), (list, tuple)):
+            if not x[side]:
+                raise ValueError(f"{side} must have at least one row; received an empty list")
+            x[side], lengths = pad(x[side], side)
+            if steps[side].vocabulary is None and x[side].dtype.kind in "iufb":
+                x[side] = x[side].astype("float32")
+            if f"{side}_mask" not in x and f"{side}_lengths" not in x:
+                x[f"{side}_lengths"] = lengths
+    return x
+
+
+@dataclasses.dataclass(frozen=True)
+class PairInputs:
+    """How batches of sources and targets are read.
+
+    Attributes:
+        steps: what a step of each side is.
+        start, end: ids of the tokens before and after a target; None for real values.
+        vocabularies: of the sides that have one, with which strings are encoded.
+    """
+
+    steps: dict[str, Steps]
+    start: int | None
+    end: int | None
+    vocabularies: dict[str, Any]
+
+    def as_dict(self, x: Any, need_target: bool = True) -> dict[str, Any]:
+        """`x` as a dict of arrays; strings encoded, lists of sequences padded."""
+        needed = SIDES if need_target else SIDES[:1]
+        if not isinstance(x, dict) or set(needed) - set(x) or set(x) - set(_KEYS):
+            if isinstance(x, dict) and "reset" in x:
+                raise ValueError(
+                    "an encoder-decoder reads whole sequences and carries no state from batch to "
+                    "batch, so its batches must come without 'reset', and ResetStates must be "
+                    "left out; received a batch with 'reset'"
+                )
+            hint = ". To write a target use generate" if need_target else ""
+            got = f"keys {sorted(x)}" if isinstance(x, dict) else type(x).__name__
+            raise ValueError(
+                f"inputs must be a dict with {' and '.join(map(repr, needed))}, and where wanted "
+                "source_mask or source_lengths, target_mask or target_lengths; received "
+                f"{got}{hint}"
+            )
+        x = dict(x)
+        for side in SIDES:
+            if side in x and _is_text(x[side]):
+                x[side] = encoded(side, x[side], self.vocabularies.get(side))
+        return plain(ragged_as_arrays(x, self.steps))
+
+    def vocabulary_sizes(self) -> dict[str, int | None]:
+        """The number of tokens of each side."""
+        return {side: self.steps[side].vocabulary for side in SIDES}
+
+    def rows(self, x: Any) -> int:
+        """The number of rows of a batch that has been checked."""
+        return len(x["source"])
+
+    def steps_in(self, x: dict) -> int:
+        """The number of steps of a target in a batch that has been standardized."""
+        return int(x["mask"].shape[1])
+
+    def carries(self, x: Any) -> bool:
+        """False: sources and targets are whole sequences."""
+        return False
+
+    def check(self, x: Any, lanes: int | None = None, need_target: bool = True) -> None:
+        """ValueError where `x` is no batch of source and target."""
+        x = self.as_dict(x, need_target)
+        for side in SIDES:
+            if side in x:
+                _check_side(x, side, self.steps[side])
+        if "target" in x:
+            check_rows(int(np.shape(x["source"])[0]), target=x["target"])
+
+    def standard(self, x: Any) -> dict[str, np.ndarray]:
+        """A batch that was checked, as the model runs it, in arrays."""
+        x = self.as_dict(x, need_target=False)
+        return {key: np.asarray(value) for key, value in self._run(x, np).items()}
+
+    def batch(self, x: Any, y: Any, weight: Any, class_weight: Any = None) -> tuple:
+        """`(x, y, weight)` as the model runs them, from a batch whose `x` was checked.
+
+        Raises:
+            ValueError: targets beside those in `x`, weights that do not fit, class weights.
+        """
+        if y is not None:
+            raise ValueError(
+                "an encoder-decoder takes its target in the inputs, {'source': ..., 'target': "
+                "...}, and y must be None; received a y"
+            )
+        if class_weight is not None:
+            raise ValueError(
+                "class_weight is for targets that are given as y; received "
+                f"class_weight={_checks.shown(class_weight)}. Give an encoder-decoder "
+                "sample_weight, one weight for each step of the target."
+            )
+        x = self.as_dict(x, need_target="target" in x)
+        if "target" not in x:
+            return self.standard(x), None, None
+        return self.standard(x), self.targets(x), self.weights(x, weight)
+
+    def timed(self, batch: tuple) -> tuple:
+        """For each array of a batch as the model runs it, whether its second axis is time: all."""
+        return tuple({name: True for name in b} if isinstance(b, dict) else True for b in batch)
+
+    def standardize(self, x: Any) -> dict[str, Tensor]:
+        """`x` as the model runs it: `source`, `source_mask`, and with a target `inputs`, `mask`.
+
+        `inputs` are what the decoder is fed, `mask` is True where an output counts. With tokens,
+        `start` goes before the target and `end` after it; real values start from zeros.
+        """
+        if "inputs" in x or "before" in x:  # it is in this form already
+            return x
+        return self._run({key: ops.convert_to_tensor(value) for key, value in x.items()}, ops)
+
+    def targets(self, x: dict) -> np.ndarray:
+        """What the outputs for the batch `x` should be, `(batch, steps of the outputs, ...)`."""
+        x = self.as_dict(x)
+        mask = _mask(x, "target", np)
+        spec = self.steps["target"].input
+        values = zeroed(as_dtype(x["target"], spec.dtype), ~mask)
+        if self.end is None:
+            return values
+        values = np.where(mask, values, self.end).astype("int32")
+        return np.pad(values, ((0, 0), (0, 1)), constant_values=self.end)
+
+    def weights(self, x: dict, weight: Any) -> np.ndarray | None:
+        """`weight` as `(batch, steps of the outputs)`, the end token's being that before it."""
+        if weight is None:
+            return None
+        array = np.asarray(weight, "float32")
+        rows, steps = np.shape(x["target"])[:2]
+        check_rows(rows, sample_weight=array)
+        longer = steps + (self.end is not None)
+        if array.size and not (array >= 0).all():
+            raise ValueError(f"sample_weight must be at least 0; received {array.min()}")
+        if array.ndim == 1 or array.shape == (rows, 1):
+            return np.repeat(array.reshape(rows, 1), longer, axis=1)
+        if array.shape == (rows, steps) and longer > steps:
+            lengths = _mask(self.as_dict(x), "target", np).sum(axis=1)
+            last = np.maximum(lengths - 1, 0)[:, None]
+            ends = np.take_along_axis(array, last, axis=1)
+            array = np.concatenate([array, np.zeros_like(ends)], axis=1)
+            np.put_along_axis(array, lengths[:, None], ends, axis=1)
+        if array.shape != (rows, longer):
+            allowed = f"({rows},), ({rows}, 1), ({rows}, {steps})"
+            allowed += f" or, with the end token, ({rows}, {longer})" if longer > steps else ""
+            raise ValueError(
+                f"sample_weight must have shape {allowed}; received shape {np.shape(weight)}"
+            )
+        return array
+
+    def _run(self, x: dict, xp: Any) -> dict[str, Any]:
+        """The batch as the model runs it, by NumPy on the host or by `keras.ops` in a graph."""
+        batch = {}
+        for side in SIDES:
+            if side in x:
+                values, mask = x[side], _mask(x, side, xp)
+                if xp is np:
+                    values = as_dtype(values, self.steps[side].input.dtype)
+                values = _without_padding(values, mask, xp)
+                if side == "source":
+                    batch["source"], batch["source_mask"] = values, mask
+                else:
+                    batch["inputs"], batch["mask"] = self._fed(values, mask, xp)
+        return batch
+
+    def _fed(self, values: Any, mask: Any, xp: Any) -> tuple:
+        if self.end is None:
+            zeros = xp.zeros_like(values[:, :1])
+            return xp.concatenate([zeros, values[:, :-1]], axis=1), mask
+        values = values.astype("int32") if xp is np else ops.cast(values, "int32")
+        inputs = xp.pad(values, ((0, 0), (1, 0)), constant_values=self.start)
+        return inputs, xp.concatenate([xp.ones_like(mask[:, :1]), mask], axis=1)
+
+
+def _is_text(values: Any) -> bool:
+    if isinstance(values, (str, np.str_)):
+        return True
+    rows = values if isinstance(values, (list, tuple)) else ()
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "UO":
+        rows = values
+    return any(isinstance(row, str) for row in rows)
+
+
+def encoded(name: str, given: Any, vocabulary: Any) -> list[np.ndarray]:
+    """Strings as one array of tokens per row, by `vocabulary`."""
+    if vocabulary is None:
+        raise ValueError(
+            f"{name} may be strings where the model has a vocabulary; received strings for "
+            "a model that was made with a number of tokens. Make it with a "
+            "rnnzoo.data.Vocabulary, or encode the strings."
+        )
+    rows = [given] if isinstance(given, str) else list(given)
+    for row in rows:
+        if not isinstance(row, str):
+            raise ValueError(f"{name} must be all strings or none; received {_checks.shown(row)}")
+    return [np.asarray(vocabulary.encode(row)) for row in rows]
+
+
+def _check_side(x: Mapping, side: str, steps: Steps) -> None:
+    array = x[side]
+    check_array(array, steps.input, side)
+    shape = tuple(array.shape[:2])
+    mask, lengths = x.get(f"{side}_mask"), x.get(f"{side}_lengths")
+    if mask is not None and lengths is not None:
+        raise ValueError(f"{side}_mask and {side}_lengths say the same: give one; received both")
+    if mask is not None:
+        check_flags(f"{side}_mask", mask, shape)
+    if lengths is not None:
+        check_lengths(np.asarray(lengths), *shape, f"{side}_lengths")
+    valid = _mask({**x, side: np.empty(shape)}, side, np)
+    if side == "source" and not valid.any(axis=1).all():
+        row = int(np.argmin(valid.any(axis=1)))
+        raise ValueError(
+            f"every source must have at least one step; received an empty source in row {row}"
+        )
+    if side == "target" and mask is not None and (valid[:, 1:] > valid[:, :-1]).any():
+        row = int(np.argmax((valid[:, 1:] > valid[:, :-1]).any(axis=1)))
+        raise ValueError(
+            "target_mask must be True up to each row's end and False after it; "
+            f"received a step after a gap in row {row}"
+        )
+    if steps.vocabulary is not None:
+        check_ids(np.where(valid, np.asarray(array), 0), steps.vocabulary, f"{side} ")
+
+
+def _mask(x: Mapping, side: str, xp: Any) -> Any:
+    rows, steps = (np if xp is np else ops).shape(x[side])[:2]
+    mask, lengths = x.get(f"{side}_mask"), x.get(f"{side}_lengths")
+    if xp is not np:
+        return real_steps(rows, steps, mask, lengths)
+    if mask is not None:
+        return np.asarray(mask, "bool")
+    if lengths is not None:
+        return np.arange(steps) < np.asarray(lengths)[:, None]
+    return np.ones((rows, steps), "bool")
+
+
+def _without_padding(values: Any, mask: Any, xp: Any) -> Any:
+    """`values` with zeros on padding, which may hold what is no number or no token."""
+    if len(values.shape) == 3:
+        mask = mask[..., None]
+    return xp.where(mask, values, xp.zeros_like(values))
+
+
+def check_end_tokens(start: Any, end: Any, vocabulary: int) -> tuple[int, int, int]:
+    """`(start, end, number of tokens)`; two tokens are added where neither is given."""
+    if start is None and end is None:
+        return vocabulary, vocabulary + 1, vocabulary + 2
+    for name, value in (("start", start), ("end", end)):
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole or not 0 <= value < vocabulary:
+            raise ValueError(
+                f"start and end must both be token ids in 0 to {vocabulary - 1}, or both None, "
+                f"which adds two tokens of the model's own; received {name}={_checks.shown(value)}"
+            )
+    return int(start), int(end), vocabulary

@@ -1,0 +1,165 @@
+"""Targets and weights of a batch: checked, and brought into one form on the host.
+
+A target for an output per step is `(batch, time, ...)`, a weight for it `(batch, time)`; for an
+output without time they are `(batch, ...)` and `(batch,)`. Weights that come by row, `(batch,)`
+or `(batch, 1)`, are spread over the steps of their row, never over rows.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from rnnzoo import _checks
+from rnnzoo.core.spec import Output
+from rnnzoo.feed.checks import check_rows, plain, zeroed
+
+
+def standard_targets(outputs: dict[str, Output], y: Any, rows: int) -> Any:
+    """`y` as arrays: one where there is one output, else a dict by the outputs' names.
+
+    Raises:
+        ValueError: names that are not those of the outputs, another number of rows.
+    """
+    if y is None:
+        return None
+    y = plain(y)
+    by_name = isinstance(y, Mapping)
+    if by_name and set(y) - set(outputs):
+        raise ValueError(
+            f"targets must be named as the outputs, {', '.join(map(repr, outputs))}; "
+            f"received {sorted(y)}"
+        )
+    if len(outputs) == 1:
+        (name,) = outputs
+        return _array(y[name] if by_name else y, rows, "y")
+    if isinstance(y, (list, tuple)) and len(y) == len(outputs):
+        y = dict(zip(outputs, y))
+    if not isinstance(y, Mapping):
+        raise ValueError(
+            f"targets of several outputs must be a dict with {', '.join(map(repr, outputs))}; "
+            f"received {type(y).__name__}"
+        )
+    return {name: _array(value, rows, f"y[{name!r}]") for name, value in y.items()}
+
+
+def _array(value: Any, rows: int, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(plain(value))
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array; received rows of different length") from error
+    if array.dtype.kind not in "iufb" and "float" not in array.dtype.name:
+        raise ValueError(f"{name} must be numbers; received dtype {array.dtype}")
+    check_rows(rows, **{"y": array} if name == "y" else {name: array})
+    if array.dtype == np.float64:
+        return array.astype(keras.config.floatx())
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def standard_weights(outputs: dict[str, Output], y: Any, weight: Any, rows: int, steps: int) -> Any:
+    """`weight` as float32 arrays of the shape of each output's losses; None where it is None.
+
+    Raises:
+        ValueError: weights of another shape, that are negative or no numbers.
+    """
+    if weight is None:
+        return None
+    weight = plain(weight)
+    if len(outputs) == 1:
+        (name,) = outputs
+        weight = weight[name] if isinstance(weight, Mapping) and set(weight) == {name} else weight
+        return _weight(weight, outputs[name], y, rows, steps, "sample_weight")
+    if isinstance(weight, (list, tuple)) and len(weight) == len(outputs):
+        weight = dict(zip(outputs, weight))
+    if not isinstance(weight, Mapping):
+        weight = dict.fromkeys(outputs, weight)
+    if set(weight) - set(outputs):
+        raise ValueError(
+            f"sample_weight must be named as the outputs, {', '.join(map(repr, outputs))}; "
+            f"received {sorted(weight)}"
+        )
+    ones = np.ones(rows, "float32")
+    return {
+        name: _weight(weight.get(name, ones), one, y[name], rows, steps, f"sample_weight[{name!r}]")
+        for name, one in outputs.items()
+        if name in y
+    }
+
+
+def has_time(target: Any, output: Output, steps: int) -> bool:
+    """Whether a target is per step: labels of a whole sequence (as for CTC) are not."""
+    return output.per_step and target.ndim > 1 and target.shape[1] == steps
+
+
+def _weight(given: Any, output: Output, y: Any, rows: int, steps: int, name: str) -> np.ndarray:
+    array = np.asarray(given)
+    if array.dtype.kind not in "iufb":
+        raise ValueError(f"{name} must be numbers; received dtype {array.dtype}")
+    check_rows(rows, **({"sample_weight": array} if name == "sample_weight" else {name: array}))
+    array = array.astype("float32")
+    if array.size and not (array >= 0).all():
+        raise ValueError(f"{name} must be at least 0; received {array[~(array >= 0)][0]}")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    per_step = y is None or has_time(y, output, steps)
+    if array.ndim == 1 or array.shape == (rows, 1):
+        array = array.reshape(rows, 1)
+        return np.repeat(array, steps, axis=1) if per_step and output.per_step else array[:, 0]
+    if array.shape == (rows, steps) and per_step and output.per_step:
+        return array
+    allowed = f"(batch,) = ({rows},), (batch, 1)"
+    if output.per_step:
+        allowed += f" or (batch, time) = ({rows}, {steps})"
+    raise ValueError(f"{name} must have shape {allowed}; received shape {array.shape}")
+
+
+def weights_of_classes(class_weight: Any, y: Any, weight: Any, outputs: dict[str, Output]) -> Any:
+    """The weight of each target by its class, shape of the target's losses.
+
+    Raises:
+        ValueError: several outputs, no targets, sample weights beside it, or no dict of numbers.
+    """
+    if not isinstance(class_weight, Mapping) or not all(
+        isinstance(k, (int, np.integer)) and isinstance(v, (int, float, np.number))
+        for k, v in class_weight.items()
+    ):
+        raise ValueError(
+            "class_weight must be a dict from a class's number to its weight; received "
+            f"class_weight={_checks.shown(class_weight)}"
+        )
+    if weight is not None:
+        raise ValueError("class_weight and sample_weight must not be given together; received both")
+    if len(outputs) > 1 or y is None:
+        raise ValueError(
+            "class_weight is for models with one output and their targets; received "
+            f"{'no targets' if y is None else f'outputs {list(outputs)}'}"
+        )
+    (output,) = outputs.values()
+    axes = 1 + output.per_step
+    labels = np.asarray(y)
+    if labels.ndim > axes:
+        one_hot = labels.ndim == axes + 1 and labels.shape[-1] > 1
+        labels = labels.argmax(-1) if one_hot else labels.reshape(labels.shape[:axes])
+    labels = np.round(labels).astype("int64")
+    weights = np.ones(labels.shape, "float32")
+    for number, value in class_weight.items():
+        weights[labels == number] = value
+    return weights
+
+
+def without_weightless(x: dict, y: Any, weight: Any, clear: Callable) -> tuple[dict, Any]:
+    """`x` and `y` with zeros in steps of weight 0, where what stands there is not finite.
+
+    Args:
+        x, y, weight: a batch in its one form, of one output per step.
+        clear: `(x, padding) -> x`, which puts the zeros into the inputs.
+    """
+    if isinstance(weight, dict) or weight is None or weight.ndim != 2 or weight.all():
+        return x, y
+    idle = weight == 0
+    if not all(np.isfinite(v).all() for v in x.values() if v.dtype.kind == "f"):
+        x = clear(x, idle)
+    if y is not None and y.shape[:2] == idle.shape and not np.isfinite(y).all():
+        y = zeroed(y, idle)
+    return x, y

@@ -1,0 +1,1 @@
+"""What models write: prompts continued, targets written for sources."""

@@ -1,0 +1,153 @@
+"""`generate` of a one-to-one model on tokens: a prompt continued."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from rnnzoo import _checks
+from rnnzoo.generation.options import Generated, Options, as_numpy, as_rows, compiled, texts
+from rnnzoo.layers.recurrent import State, Tensor
+
+_ACTIVATIONS = ("linear", "softmax")
+
+# The name under which a state holds the token that was chosen but not fed yet.
+LAST = "last"
+
+
+def continue_prompt(model: Any, prompt: Any, state: State | None, chosen: Options) -> Generated:
+    """What a one-to-one model on tokens writes after `prompt`, from `state` or a fresh one."""
+    step = token_step(model)
+    state = None if state is None else dict(state)
+    last = None if state is None else state.pop(LAST, None)
+    rows = _prompts(model, prompt, last)
+    if state is None:
+        state = model.initial_state(len(rows))
+    state = _read(model, [row[:-1] for row in rows], state)
+
+    def build() -> Callable:
+        def run(inputs: dict) -> dict:
+            found = chosen.decode(step, inputs["state"], inputs["tokens"], inputs["values"])
+            return found._asdict()
+
+        return run
+
+    inputs = {
+        "state": state,
+        "tokens": ops.convert_to_tensor(np.array([row[-1] for row in rows], "int32")),
+        "values": chosen.sampler.values(len(rows)),
+    }
+    found = compiled(model, ("continue", chosen.key), build)(inputs)
+    state = found["state"] if found["state"] is None else {**found["state"], LAST: found["last"]}
+    tokens, lengths, scores = (as_numpy(found[key]) for key in ("tokens", "lengths", "scores"))
+    return Generated(tokens, lengths, scores, texts(model.vocabulary, tokens, lengths), state=state)
+
+
+def continues(model: Any) -> bool:
+    """Whether `model` writes tokens: its outputs are the logits of the next of its own tokens."""
+    spec = model.spec
+    if len(spec.inputs) > 1 or len(spec.outputs) > 1 or spec.mask or not spec.per_step:
+        return False
+    (given,), (output,) = spec.inputs.values(), spec.outputs.values()
+    same = given.vocabulary is not None and output.shape == (given.vocabulary,)
+    return same and output.activation in _ACTIVATIONS
+
+
+def token_step(model: Any) -> Callable:
+    """One step of `model` as decoding wants it; ValueError where it is no token model."""
+    core, spec = model.core, model.spec
+    given = spec.inputs[spec.leading]
+    name, output = next(iter(spec.outputs.items()))
+    if not continues(model):
+        raise ValueError(
+            "generate must be called on a one_to_one model made with vocabulary, whose outputs "
+            "are the next token's logits (activation None) or probabilities ('softmax'); "
+            f"received a {model.form} model of {'tokens' if given.vocabulary else 'real values'}, "
+            f"outputs={output.shape[-1]}, vocabulary={given.vocabulary}, "
+            f"activation={output.activation!r}"
+        )
+
+    def step(tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        tokens = tokens[:, None]
+        values = {spec.leading: tokens, **state}
+        if spec.reset:
+            values[spec.reset] = ops.zeros_like(tokens, dtype="bool")
+        outputs, state = spec.split(core(values, training=False))
+        logits = outputs[name][:, 0]
+        if output.activation == "softmax":
+            logits = ops.log(ops.maximum(logits, keras.config.epsilon() ** 5))
+        return logits, state
+
+    return step
+
+
+def read_prompt(step: Callable, tokens: Tensor, lengths: Tensor, state: State) -> tuple:
+    """Traced: each row's last token, and the state after it has read those before.
+
+    Args:
+        step: as `token_step` gives it.
+        tokens: `(batch, time)`, of which `lengths` `(batch,)`, at least 1, are real.
+        state: where the rows go on from.
+    """
+    before = lengths - 1
+
+    def turn(index: Tensor, state: State) -> tuple:
+        new = step(ops.take(tokens, index, axis=1), state)[1]
+        on = (index < before)[:, None]
+        return index + 1, {key: ops.where(on, new[key], old) for key, old in state.items()}
+
+    start = ops.convert_to_tensor(0, "int32")
+    _, state = ops.while_loop(lambda index, _: index < ops.max(before), turn, (start, state))
+    return ops.take_along_axis(tokens, before[:, None], axis=1)[:, 0], state
+
+
+def _prompts(model: Any, prompt: Any, last: Any) -> list[np.ndarray]:
+    """One array of at least one token for each row: the pending one, then the prompt's."""
+    if prompt is None and last is None:
+        raise ValueError(
+            "prompt must be given, or a state that an earlier generate returned; received "
+            "prompt=None and no such state"
+        )
+    pending = None if last is None else as_numpy(last).astype("int32")[:, None]
+    rows = [pending[i, :0] for i in range(len(pending))] if prompt is None else None
+    if rows is None:
+        rows = as_rows("prompt", prompt, model.vocabulary)
+    if pending is not None:
+        if len(pending) != len(rows):
+            raise ValueError(
+                f"prompt must have one row for each row of the state, {len(pending)}; "
+                f"received {len(rows)}"
+            )
+        rows = [np.concatenate([first, row]) for first, row in zip(pending, rows)]
+    size = model.spec.inputs[model.spec.leading].vocabulary
+    for i, row in enumerate(rows):
+        if row.ndim != 1 or len(row) == 0 or row.dtype.kind not in "iu":
+            raise ValueError(
+                "every prompt must be a string or token ids, at least one; received "
+                f"{row.dtype} {row.shape} in row {i}"
+            )
+        if row.min() < 0 or row.max() >= size:
+            raise ValueError(
+                f"token ids must be in 0 to {size - 1}; received {_checks.shown(row.tolist())} "
+                f"in row {i} of prompt"
+            )
+    if not rows:
+        raise ValueError("prompt must have at least one row; received none")
+    return rows
+
+
+def _read(model: Any, rows: list[np.ndarray], state: State) -> State:
+    """The state after each row has read its tokens; rows of one length run together."""
+    lengths = np.array([len(row) for row in rows])
+    if len(set(lengths.tolist())) == 1:
+        return model.step(np.stack(rows), state)[1] if lengths[0] else state
+    state = as_numpy(state)
+    for length in sorted(set(lengths.tolist()) - {0}):
+        chosen = np.flatnonzero(lengths == length)
+        tokens = np.stack([rows[i] for i in chosen])
+        part = model.step(tokens, {key: value[chosen] for key, value in state.items()})[1]
+        for key, value in as_numpy(part).items():
+            state[key][chosen] = value
+    return {key: ops.convert_to_tensor(value) for key, value in state.items()}

@@ -1,0 +1,1 @@
+"""The shells that users fit, and the factories that make them."""

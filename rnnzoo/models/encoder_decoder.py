@@ -1,0 +1,90 @@
+"""A sequence in, a sequence out."""
+
+from typing import Any
+
+from rnnzoo.data.text import Vocabulary
+from rnnzoo.layers.recurrent import RecurrentLayer
+from rnnzoo.models.blueprint import Blueprint
+from rnnzoo.models.encoder_decoder_model import EncoderDecoder
+
+
+def encoder_decoder(
+    *,
+    source_features: int | None = None,
+    source_vocabulary: int | Vocabulary | None = None,
+    target_features: int | None = None,
+    target_vocabulary: int | Vocabulary | None = None,
+    units: int | list[int],
+    encoder_units: int | list[int] | None = None,
+    cell: str | type[RecurrentLayer] = "lstm",
+    embedding: int | None = None,
+    attention: str | None = None,
+    input_feeding: bool = False,
+    shared: bool = False,
+    bidirectional: bool = False,
+    tied: bool = False,
+    dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    residual: bool = False,
+    layer_norm: bool = False,
+    activation: Any = None,
+    start: int | None = None,
+    end: int | None = None,
+    name: str = "encoder_decoder",
+) -> EncoderDecoder:
+    """A model from source `(batch, source time, ...)` to target `(batch, time, ...)`.
+
+    Two recurrent networks back to back: the first reads the source, its final state starts the
+    second, which writes the target until its end token, or, for real values, for as many steps
+    as you ask for (Sutskever et al., 2014). Each side has tokens or real values. The model
+    does the teacher forcing: train it by `fit({"source": ..., "target": ...})`.
+
+    Args:
+        source_features: size of a real-valued source step; give this or `source_vocabulary`.
+        source_vocabulary: number of source tokens, or a `rnnzoo.data.Vocabulary`.
+        target_features: size of a real-valued target step; give this or `target_vocabulary`.
+        target_vocabulary: number of target tokens, or a `rnnzoo.data.Vocabulary`.
+        units: size of the decoder's layer, or a list with one size per layer.
+        encoder_units: the same for the encoder; `units` by default. Where the sizes differ,
+            learned maps bridge the encoder's final states to the decoder's first ones.
+        cell: 'lstm', 'gru', 'simple_rnn', or a layer class of `rnnzoo.layers`.
+        embedding: size of a token's embedding, on both sides; the first layer's units by
+            default.
+        attention: None, 'dot' (Luong et al., 2015) or 'additive' (Bahdanau et al., 2015): each
+            step looks at all source steps, padding left out.
+        input_feeding: feed each step what the step before attended to (Luong et al., 2015).
+            Steps then run one by one, which is slower.
+        shared: one recurrent network, with one set of weights, for both sides.
+        bidirectional: the encoder reads the source in both directions.
+        tied: use the target embedding as output weights (Press & Wolf, 2017).
+        dropout: share dropped of every recurrent layer's inputs and of the output layer's,
+            in [0, 1); one mask per row and window.
+        recurrent_dropout: share dropped of the hidden state where it meets the recurrent
+            weights, in [0, 1); one mask per row and window (Gal & Ghahramani, 2016).
+        residual: add each layer's inputs to its outputs, from the second layer on.
+        layer_norm: normalise the inputs of each layer but the first, and the last outputs
+            (Ba et al., 2016).
+        activation: of real-valued outputs; None leaves them linear.
+        start, end: ids of the target's start and end tokens, where the target's vocabulary has
+            them. By default the model adds two tokens of its own, `target_vocabulary` and
+            `target_vocabulary + 1`. Targets are given without them in either case.
+        name: name of the model.
+
+    Returns:
+        An `EncoderDecoder`, to be compiled and fitted like any Keras model.
+
+    Raises:
+        ValueError: an argument that is missing, contradicts another or is out of range.
+
+    Example:
+
+    >>> import keras, rnnzoo
+    >>> model = rnnzoo.encoder_decoder(source_vocabulary=5, target_vocabulary=4, units=8)
+    >>> model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> pairs = {"source": [[1, 2, 3], [4]], "target": [[3, 1], [0, 2, 2]]}
+    >>> history = model.fit(pairs, verbose=0)
+    >>> model.generate([[1, 2, 3]], max_length=5).tokens.shape
+    (1, 5)
+    """
+    settings = {key: value for key, value in locals().items() if key != "name"}
+    return EncoderDecoder(Blueprint(**settings), name=name)

@@ -1,0 +1,306 @@
+"""`EncoderDecoder`: the shell around a functional encoder and a functional decoder."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+from keras import ops
+
+from rnnzoo.core.feedback import run_steps
+from rnnzoo.export.export import export
+from rnnzoo.feed.source_target import PairInputs
+from rnnzoo.generation.options import options
+from rnnzoo.generation.translation import write_tokens, write_values
+from rnnzoo.layers.recurrent import State, Tensor
+from rnnzoo.models.blueprint import Blueprint
+from rnnzoo.training.trainer import SequenceTrainer
+from rnnzoo.training.windows import Cut, Task, run_core
+
+
+@keras.saving.register_keras_serializable(package="rnnzoo")
+class EncoderDecoder(SequenceTrainer):
+    """A Keras model from source sequences to target sequences.
+
+    Made by `rnnzoo.encoder_decoder`. `fit`, `evaluate` and `predict` take a dict with
+
+    * `source`: `(batch, source time, features)` or tokens `(batch, source time)`,
+    * `target`: `(batch, time, features)` or tokens `(batch, time)`, without start and end,
+    * where rows differ in length, `source_mask` or `source_lengths`, `target_mask` or
+      `target_lengths`; padding comes at the end and changes no output;
+
+    and no `y`: the outputs are trained to be the target and, of tokens, the end token after
+    it. Either side may also be a list of sequences of different length. Loss and metrics are
+    means over real steps. `predict` gives the outputs with the true target fed in,
+    `(batch, time, outputs)`, of tokens with one step more; `generate` needs no target.
+
+    Args:
+        blueprint: the settings.
+        name: name of the model.
+    """
+
+    form = "encoder_decoder"
+    carries_state = False
+    decodes = True
+
+    def __init__(self, blueprint: Blueprint, name: str | None = None, **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+        self.blueprint = blueprint
+        (self.encoder, self.source_spec), (self.decoder, self.decoder_spec) = blueprint.models(
+            self.dtype_policy
+        )
+        # As losses see it: the alignment is no output of theirs.
+        shown = {"outputs": self.decoder_spec.outputs["outputs"]}
+        self.spec = dataclasses.replace(self.decoder_spec, outputs=shown)
+        self.reader = PairInputs(
+            blueprint.steps, blueprint.start, blueprint.end, blueprint.vocabularies
+        )
+        # Holds the decoder's state between the windows of one batch.
+        self.make_carries(self.spec, carries=False)
+        self.sampling_probability = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name="sampling_probability"
+        )
+        self.sampling_seed = keras.random.SeedGenerator()
+        self.built = True
+
+    @property
+    def start(self) -> int | None:
+        """Id of the token that starts every target; None for real-valued targets."""
+        return self.blueprint.start
+
+    @property
+    def end(self) -> int | None:
+        """Id of the token that ends every target; None for real-valued targets."""
+        return self.blueprint.end
+
+    @property
+    def vocabularies(self) -> dict[str, Any]:
+        """The `Vocabulary` of each side, None where a side has none."""
+        return self.reader.vocabularies
+
+    @property
+    def constants(self) -> list[str]:
+        """What the decoder reads of the source, the same at every step."""
+        return [name for name, one in self.spec.inputs.items() if not one.per_step]
+
+    @property
+    def reads_on(self) -> bool:
+        """Whether the encoder can read a source in parts: not where it reads both ways."""
+        return bool(self.source_spec.states)
+
+    @property
+    def cores(self) -> list[keras.Model]:
+        """The functional models that hold its weights."""
+        return [self.encoder, self.decoder]
+
+    @property
+    def core_of_outputs(self) -> keras.Model:
+        """The functional model that ends with the outputs."""
+        return self.decoder
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """The outputs; without a target, what the encoder makes of the source."""
+        batch = self.reader.standardize(inputs)
+        return self.run(batch, training) if "inputs" in batch else self.encode(batch, training)
+
+    def compute_output_spec(self, inputs: Any, training: Any = None) -> Any:
+        target = inputs["target"].shape if "target" in inputs else inputs["inputs"].shape
+        longer = "target" in inputs and self.end is not None and target[1] is not None
+        output = self.spec.outputs["outputs"]
+        steps = target[1] + 1 if longer else target[1]
+        return keras.KerasTensor((target[0], steps, *output.shape), output.dtype)
+
+    def output_specs(self, x: dict[str, Any]) -> Any:
+        """Symbols of the outputs for a batch of symbols."""
+        return self.compute_output_spec(x)
+
+    def run(
+        self, x: dict[str, Tensor], training: bool, cut: Cut | None = None, carry: Any = None
+    ) -> Any:
+        """The outputs for a batch in its one form.
+
+        Args:
+            x: `source`, `source_mask`, `inputs` and `mask`; of a window with `first`, True where
+                it is the first of its batch, and `before`, see `encode`.
+            training: whether dropout is at work.
+            cut: of a window, how it is run.
+            carry: that of the windows.
+        """
+        encoded = self.encode(x, training)
+        if "inputs" not in x:
+            return encoded
+        state = {key: encoded[key] for key in self.spec.states}
+        rows = ops.shape(x["inputs"])[0]
+        if carry is not None:
+            carried = carry.read(rows)
+            state = {k: ops.where(x["first"], s, carried[k]) for k, s in state.items()}
+        values = {"inputs": x["inputs"], **self._truth(x["inputs"], training)}
+        constants = {key: encoded[key] for key in self.constants}
+
+        def decode(values: dict, training: bool) -> dict:
+            return self.decode({**values, **constants}, training)
+
+        outputs, state = run_core(decode, self.spec, values, state, cut, training)
+        if carry is not None:
+            carry.write(state, rows)
+        return outputs["outputs"]
+
+    def encode(self, batch: dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
+        """What the decoder needs of a source: its first states, and with attention the memory.
+
+        Args:
+            batch: `source`, `source_mask`, and `before`, where the source goes on from what
+                an earlier call returned.
+            training: whether dropout is at work.
+        """
+        source, mask, before = batch["source"], batch["source_mask"], batch.get("before")
+        rows = ops.shape(source)[0]
+        own = list(self.source_spec.states)
+        states = before or (self.source_spec.initial_state(self.encoder, rows) if own else {})
+        values = {"source": source, "source_mask": mask, **{key: states[key] for key in own}}
+        encoded = dict(self.encoder(values, training=training))
+        started = self.initial_state(rows)  # of states that the encoder knows nothing of
+        encoded |= {key: started[key] for key in self.spec.states if key not in encoded}
+        if self.constants:
+            encoded["source_mask"] = mask
+            for key in self.constants if before else ():
+                encoded[key] = ops.concatenate([before[key], encoded[key]], axis=1)
+        return encoded
+
+    def decode(self, values: dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
+        """The decoder's outputs and states, step by step where one call cannot do it."""
+        if "truth" in values or self.blueprint.input_feeding:
+            return run_steps(self.decoder, self.decoder_spec, values, training)
+        return dict(self.decoder(values, training=training))
+
+    def train_batch(
+        self, state: Any, x: dict, y: Any, weight: Any, update: Callable, forward: Callable
+    ) -> Any:
+        """The training state after all updates on one batch: one, or one for each window.
+
+        All of the source but its last window is read forward only, where that can be.
+        """
+        truncation = self.settings.truncation
+        if truncation is None:
+            return update(state, x, y, weight, None, 1.0, None)
+        source = {key: x[key] for key in ("source", "source_mask")}
+        if self.reads_on:
+            head, source = truncation.split_source(source, "source_mask")
+            state, before = forward(state, head, None)
+            source["before"] = before
+
+        def of_window(state, x, y, weight, cut, share, start) -> Any:
+            # One for each row, as it is to be selected by.
+            zeros = ops.zeros((ops.shape(x["mask"])[0], 1), "int32")
+            x = {**x, "first": ops.equal(zeros + start, 0)}
+            return update(state, x, y, weight, cut, share, self.window_carry)
+
+        task = Task(
+            update=of_window,
+            forward=lambda state, x: forward(state, x, self.window_carry),
+            x={key: x[key] for key in ("inputs", "mask")},
+            still=source,
+            y=y,
+            weight=weight,
+            timed=[value is not None for value in keras.tree.flatten((y, weight))],
+            last_only=False,
+            mask="mask",
+        )
+        return truncation.run(task, state)
+
+    def output_masks(self, x: Any, y_pred: Any) -> Any:
+        """The steps of the outputs that count."""
+        if x is None:
+            return None
+        return x["mask"][:, ops.shape(x["mask"])[1] - ops.shape(y_pred)[1] :]
+
+    def generate(
+        self,
+        source: Any,
+        max_length: int | None = None,
+        sampler: Any = "greedy",
+        *,
+        steps: int | None = None,
+        min_length: int = 0,
+        forbidden: Iterable[int] = (),
+        batch_size: int = 32,
+    ) -> Any:
+        """The targets that the model writes for `source`.
+
+        Args:
+            source: an array as in `fit`, or a dict with `source` and `source_mask` or
+                `source_lengths`, or a list of sequences of different length, or strings
+                where the model was made with a source `Vocabulary`.
+            max_length: target tokens at most, the end token included. For tokens only.
+            sampler: 'greedy', 'sample', or an object of `rnnzoo.decoding`, as
+                `Sample(temperature=0.7, seed=1)` or `Beam(5)`.
+            steps: steps to write. For real-valued targets only, fed back as they come.
+            min_length: tokens before the end token may come.
+            forbidden: ids of tokens that never come.
+            batch_size: rows that run at a time; it changes no result.
+
+        Returns:
+            `rnnzoo.Generated` for tokens; an array `(batch, steps, features)` for real values.
+
+        Raises:
+            ValueError: an argument out of its range, a source that does not fit the model.
+        """
+        if self.start is None:
+            if steps is None or max_length is not None or sampler != "greedy":
+                raise ValueError(
+                    "a decoder of real values has no end token and no sampler: generate must be "
+                    f"given steps alone; received steps={steps}, max_length={max_length}, "
+                    f"sampler={sampler!r}"
+                )
+            return write_values(self, source, steps, batch_size)
+        if steps is not None:
+            raise ValueError(
+                "a decoder of tokens writes until its end token: generate must be given "
+                f"max_length, not steps; received steps={steps}"
+            )
+        chosen = options(sampler, max_length, self.end, min_length, forbidden)
+        return write_tokens(self, source, chosen, batch_size)
+
+    def initial_state(self, batch_size: int | Tensor) -> State:
+        """A decoder state of zeros: dict of `(batch_size, units)` tensors by name."""
+        return self.spec.initial_state(self.decoder, batch_size)
+
+    def summary(self, **kwargs: Any) -> None:
+        """Prints the layers of encoder and decoder, as `keras.Model.summary`."""
+        self.encoder.summary(**kwargs)
+        self.decoder.summary(**kwargs)
+
+    def export(
+        self,
+        filepath: str | os.PathLike,
+        format: str = "tf_saved_model",
+        overwrite: bool = False,
+        **options: Any,
+    ) -> pathlib.Path:
+        """The path of the folder written; see `rnnzoo.export`."""
+        return export(self, filepath, format, overwrite, **options)
+
+    def get_config(self) -> dict:
+        dtype = keras.dtype_policies.serialize(self.dtype_policy)
+        return {"name": self.name, "dtype": dtype, "blueprint": self.blueprint.get_config()}
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects: Any = None) -> "EncoderDecoder":
+        own = {key: config.get(key) for key in ("name", "dtype")}
+        with keras.saving.custom_object_scope(custom_objects or {}):
+            return cls(Blueprint.from_config(config["blueprint"]), **own)
+
+    def _truth(self, inputs: Tensor, training: bool) -> dict[str, Tensor]:
+        """Where a step is fed the true target; nothing where that is everywhere."""
+        sampling = self.settings.sampling
+        if sampling is None or not (training or sampling.validation):
+            return {}
+        probability = self.sampling_probability if training else sampling.validation
+        drawn = keras.random.uniform(ops.shape(inputs)[:2], seed=self.sampling_seed)
+        return {"truth": drawn >= probability}
+
+    def _xla_fits(self) -> bool:
+        # Batches differ in length on both sides, and XLA compiles anew for every length.
+        return False

@@ -1,0 +1,75 @@
+"""Many steps in, one vector out."""
+
+from typing import Any
+
+from rnnzoo.core.network import build_core, size_and_vocabulary
+from rnnzoo.data.text import Vocabulary
+from rnnzoo.layers.recurrent import RecurrentLayer
+from rnnzoo.models.recurrent_model import RecurrentModel
+
+
+def many_to_one(
+    *,
+    features: int | None = None,
+    vocabulary: int | Vocabulary | None = None,
+    units: int | list[int],
+    outputs: int | None = None,
+    cell: str | type[RecurrentLayer] = "lstm",
+    embedding: int | None = None,
+    dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    residual: bool = False,
+    layer_norm: bool = False,
+    learned_initial_state: bool = False,
+    activation: Any = None,
+    name: str = "many_to_one",
+) -> RecurrentModel:
+    """A model `(batch, time, features)` or tokens `(batch, time)` -> `(batch, outputs)`.
+
+    The output belongs to the last valid step: pass `{"inputs": x, "mask": mask}` or
+    `{"inputs": x, "lengths": lengths}` for padded sequences. It is computed from the last
+    layer's hidden state, so with `residual=True` the last layer has no residual connection.
+
+    Args:
+        outputs: size of the output vector; None gives the last layer's final hidden state,
+            `(batch, units[-1])`, without an output layer.
+        features, vocabulary, units, cell, embedding, dropout, recurrent_dropout, residual,
+            layer_norm, learned_initial_state, activation, name: as in `rnnzoo.one_to_one`.
+
+    Returns:
+        A `RecurrentModel`, to be compiled and fitted like any Keras model.
+
+    Raises:
+        ValueError: an argument that is missing, contradicts another or is out of range.
+
+    Example:
+
+    >>> import numpy as np, rnnzoo
+    >>> model = rnnzoo.many_to_one(features=3, units=8, outputs=5)
+    >>> model.predict({"inputs": np.zeros((2, 7, 3)), "lengths": np.array([7, 4])},
+    ...               verbose=0).shape
+    (2, 5)
+    """
+    if outputs is None and activation is not None:
+        raise ValueError(
+            "activation belongs to the output layer, and outputs=None has none; "
+            f"received activation={activation!r}"
+        )
+    size, kept = size_and_vocabulary(vocabulary)
+    core, spec = build_core(
+        many_to_one=True,
+        features=features,
+        vocabulary=size,
+        units=units,
+        outputs=outputs,
+        cell=cell,
+        embedding=embedding,
+        dropout=dropout,
+        recurrent_dropout=recurrent_dropout,
+        residual=residual,
+        layer_norm=layer_norm,
+        tied=False,
+        learned_initial_state=learned_initial_state,
+        activation=activation,
+    )
+    return RecurrentModel(core, spec, name=name, vocabulary=kept)

@@ -1,0 +1,370 @@
+"""`RecurrentModel`: the stateful shell around a functional core."""
+
+import os
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from rnnzoo import _checks, backend
+from rnnzoo.core.network import spec_of_old
+from rnnzoo.core.spec import CoreSpec, check_rows
+from rnnzoo.export.export import export
+from rnnzoo.feed.inputs import CoreInputs, lanes_of
+from rnnzoo.generation.options import Generated, options
+from rnnzoo.generation.prompts import continue_prompt
+from rnnzoo.layers.recurrent import State, Tensor
+from rnnzoo.training.carry import Carry
+from rnnzoo.training.trainer import SequenceTrainer
+from rnnzoo.training.windows import Cut, Task, run_core
+
+
+@keras.saving.register_keras_serializable(package="rnnzoo")
+class RecurrentModel(SequenceTrainer):
+    """A Keras model that carries the state of many sequences from batch to batch.
+
+    Made by `rnnzoo.one_to_one` and `rnnzoo.many_to_one`, or from a core of your own. The state
+    rule: a batch that brings a `reset` mask continues the state of the batch before it, and each
+    row starts afresh where the mask says so; a batch without one is a set of whole sequences and
+    starts from the initial state.
+
+    Inputs of `fit`, `evaluate` and `predict`: `(batch, time, features)` or tokens
+    `(batch, time)`, or a dict with `inputs` and, where wanted,
+
+    * `reset`: `(batch, time)` bool, True where a sequence begins;
+    * `mask`: `(batch, time)` bool, False on padding, or `lengths`: `(batch,)` integers
+      (many-to-one only).
+
+    Training and evaluation each have a carry of their own: validation, `predict` and `step`
+    never move the training state. `evaluate` and `predict` start from the initial state.
+
+    Args:
+        core: Functional model from inputs, reset and states to outputs and states, by name.
+        spec: what it takes and gives, as `rnnzoo.CoreSpec`.
+        name: name of the model.
+        vocabulary: the `rnnzoo.data.Vocabulary` of its tokens, for `generate`.
+    """
+
+    def __init__(
+        self,
+        core: keras.Model,
+        spec: CoreSpec,
+        name: str | None = None,
+        vocabulary: Any = None,
+        **kwargs: Any,
+    ):
+        if not isinstance(core, keras.Model) or not isinstance(spec, CoreSpec):
+            raise ValueError(
+                "RecurrentModel takes a Functional core and the rnnzoo.CoreSpec that declares what "
+                f"it takes and gives; received {type(core).__name__}, {type(spec).__name__}"
+            )
+        spec.check(core)
+        super().__init__(name=name, **kwargs)
+        self.core, self.spec = core, spec
+        self.vocabulary = vocabulary
+        self.reader = CoreInputs(spec)
+        self.carries_state = spec.reset is not None
+        self.make_carries(spec, self.carries_state)
+        self._compiled_core: Callable | None = None
+        self.built = True
+
+    @property
+    def form(self) -> str:
+        """What kind of core it has, as its `spec` says: 'one_to_one', 'many_to_one' or another."""
+        return self.spec.form
+
+    @property
+    def cores(self) -> list[keras.Model]:
+        """The functional models that hold its weights."""
+        return [self.core]
+
+    @property
+    def vocabularies(self) -> dict[str, Any]:
+        """The `Vocabulary` of what a prompt is made of, None where there is none."""
+        return {"prompt": self.vocabulary}
+
+    @property
+    def core_of_outputs(self) -> keras.Model:
+        """The functional model that ends with the outputs."""
+        return self.core
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        return self.run(self.reader.standardize(inputs), training)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Shapes of the outputs for inputs of such shapes."""
+        leading = input_shape
+        if isinstance(input_shape, dict):
+            leading = input_shape[self.spec.leading]
+        return self.spec.bare(
+            {
+                name: (*leading[: 1 + one.per_step], *one.shape)
+                for name, one in self.spec.outputs.items()
+            }
+        )
+
+    def compute_output_spec(self, inputs: Any, training: Any = None) -> Any:
+        return self.output_specs(
+            inputs if isinstance(inputs, dict) else {self.spec.leading: inputs}
+        )
+
+    def output_specs(self, x: dict[str, Any]) -> Any:
+        """Symbols of the outputs for a batch of symbols."""
+        rows, steps = x[self.spec.leading].shape[:2]
+        return self.spec.bare(
+            {
+                name: keras.KerasTensor(
+                    (rows, *((steps,) if one.per_step else ()), *one.shape), one.dtype
+                )
+                for name, one in self.spec.outputs.items()
+            }
+        )
+
+    def run(
+        self, x: dict[str, Tensor], training: bool, cut: Cut | None = None, carry: Any = None
+    ) -> Any:
+        """The outputs for a batch in its one form.
+
+        Args:
+            x: inputs by name; those that bring a reset go on from a carry.
+            training: whether dropout is at work, and which carry that is.
+            cut: of a window, how it is run.
+            carry: the carry that it goes on from, where it is another.
+        """
+        spec = self.spec
+        if carry is None and spec.reset in x:
+            carry = self.training_carry if training else self.evaluation_carry
+        rows = ops.shape(x[spec.leading])[0]
+        if carry is None:
+            batch = {**self._started(x), **x}
+            state = self.initial_state(rows)
+            return spec.bare(run_core(self.core, spec, batch, state, None, training)[0])
+        self._check_rows(rows, carry)
+        outputs, state = run_core(self.core, spec, x, carry.read(rows), cut, training)
+        carry.write(state, rows)
+        return spec.bare(outputs)
+
+    def train_batch(
+        self, state: Any, x: dict, y: Any, weight: Any, update: Callable, forward: Callable
+    ) -> Any:
+        """The training state after all updates on one batch: one, or one for each window.
+
+        Args:
+            state: what updates hand on.
+            x, y, weight: the batch in its one form.
+            update: `(state, x, y, weight, cut, share, carry) -> state`, one update.
+            forward: `(state, x, carry) -> (state, outputs)`, a run without gradient.
+        """
+        truncation, spec = self.settings.truncation, self.spec
+        if truncation is None:
+            return update(state, x, y, weight, None, 1.0, None)
+        streams = spec.reset in x
+        carry = self.training_carry if streams else self.window_carry
+        if not streams:
+            rows = ops.shape(x[spec.leading])[0]
+            x = {**self._started(x), **x}
+            if spec.reset is None:
+                state = self.set_carry(state, carry, self.initial_state(rows), rows)
+        still = {name: x[name] for name, one in spec.inputs.items() if not one.per_step}
+        steps = x[spec.leading].shape[1]
+        task = Task(
+            update=lambda state, x, y, w, cut, share, _: update(state, x, y, w, cut, share, carry),
+            forward=lambda state, x: forward(state, x, carry),
+            x={name: value for name, value in x.items() if name not in still},
+            still=still,
+            y=y,
+            weight=weight,
+            timed=[_timed(value, steps, truncation.window) for value in _leaves(y, weight)],
+            last_only=spec.of_last_step,
+            mask=spec.mask,
+        )
+        return truncation.run(task, state)
+
+    def output_masks(self, x: Any, y_pred: Any) -> Any:
+        """For each output the steps of it that count, None for all."""
+        mask = None if x is None or self.spec.mask is None else x.get(self.spec.mask)
+        masks = {
+            name: _newest(mask, y_pred[name] if len(self.spec.outputs) > 1 else y_pred)
+            if mask is not None and one.per_step
+            else None
+            for name, one in self.spec.outputs.items()
+        }
+        return self.spec.bare(masks)
+
+    def _started(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The reset of whole sequences, True at the first step of every row; none without one."""
+        if self.spec.reset is None:
+            return {}
+        rows, steps = ops.shape(x[self.spec.leading])[:2]
+        first = ops.equal(ops.arange(steps, dtype="int32"), 0)
+        return {self.spec.reset: ops.broadcast_to(first[None], (rows, steps))}
+
+    def initial_state(self, batch_size: int | Tensor) -> State:
+        """The state that starts a sequence: dict of `(batch_size, units)` tensors by name."""
+        return self.spec.initial_state(self.core, check_rows(batch_size))
+
+    def step(self, x: Any, state: State, reset: Any = None) -> tuple[Tensor, State]:
+        """Outputs for the next step or steps, and the state after them.
+
+        A pure function: nothing in the model changes, and two callers never meet.
+
+        Args:
+            x: `(batch, time, features)` or tokens `(batch, time)`, of several inputs a dict by
+                name; time is 1 or more.
+            state: dict as `initial_state` or an earlier `step` gave it.
+            reset: `(batch, time)` bool, True where a sequence begins; None for nowhere.
+
+        Returns:
+            `(outputs, state)`: outputs `(batch, time, outputs)`, or `(batch, outputs)` for
+            many-to-one.
+
+        Raises:
+            ValueError: inputs, state or reset of a wrong shape.
+        """
+        batch = self.reader.of_step(x, state, reset)
+        if self._compiled_core is None:
+            self._compiled_core = backend.compile_call(
+                self.core, leading=self.spec.leading, through=self.call_with_values
+            )
+        outputs, state = self.spec.split(self._compiled_core(batch))
+        return self.spec.bare(outputs), state
+
+    def generate(
+        self,
+        prompt: Any = None,
+        max_length: int | None = None,
+        sampler: Any = "greedy",
+        *,
+        state: State | None = None,
+        end: int | None = None,
+        min_length: int = 0,
+        forbidden: Iterable[int] = (),
+    ) -> Generated:
+        """What a one-to-one model on tokens writes after `prompt`.
+
+        A pure function, as `step`: nothing in the model changes.
+
+        Args:
+            prompt: `(batch, time)` token ids, or a list of sequences of different length, or
+                a string or strings where the model was made with a `Vocabulary`. None goes on
+                from `state` without new tokens.
+            max_length: tokens to write at most, the end token included.
+            sampler: 'greedy', 'sample', or an object of `rnnzoo.decoding`, as
+                `Sample(temperature=0.7, seed=1)` or `Beam(5)`.
+            state: the state of an earlier result, or of `step`; None starts afresh.
+            end: the token that ends a row; by default rows run on to `max_length`.
+            min_length: tokens before the end token may come.
+            forbidden: ids of tokens that never come.
+
+        Returns:
+            `rnnzoo.Generated`, without the prompt; its `state` goes on from there.
+
+        Raises:
+            ValueError: an argument out of its range, a model that is not on tokens.
+
+        Example:
+
+        >>> import rnnzoo
+        >>> vocabulary = rnnzoo.data.Vocabulary("abc")
+        >>> model = rnnzoo.one_to_one(vocabulary=vocabulary, units=4)
+        >>> first = model.generate("ab", max_length=3)
+        >>> more = model.generate(state=first.state, max_length=2)
+        >>> len(first.text[0] + more.text[0])
+        5
+        """
+        chosen = options(sampler, max_length, end, min_length, forbidden)
+        return continue_prompt(self, prompt, state, chosen)
+
+    @property
+    def states(self) -> dict[str, np.ndarray]:
+        """The carried training state: a copy, `(lanes, units)` by name; no rows before `fit`."""
+        return self.training_carry.copy()
+
+    def reset_states(self, rows: Any = None) -> None:
+        """Set the carried training state to the initial one, in all lanes or in `rows`.
+
+        Args:
+            rows: integers, the lanes to reset; None for all.
+
+        Raises:
+            ValueError: a lane that does not exist.
+        """
+        carry = self.training_carry
+        rows = lanes_of(np.arange(carry.lanes) if rows is None else rows, carry.lanes)
+        state, fresh = carry.copy(), self.initial_state(carry.lanes)
+        for key, values in state.items():
+            values[rows] = ops.convert_to_numpy(fresh[key])[rows]
+        carry.assign(state)
+
+    def summary(self, **kwargs: Any) -> None:
+        """Prints the layers of the core, as `keras.Model.summary`."""
+        self.core.summary(**kwargs)
+
+    def export(
+        self,
+        filepath: str | os.PathLike,
+        format: str = "tf_saved_model",
+        overwrite: bool = False,
+        **options: Any,
+    ) -> pathlib.Path:
+        """The path of the folder written; see `rnnzoo.export`."""
+        return export(self, filepath, format, overwrite, **options)
+
+    def get_config(self) -> dict:
+        serialize = keras.saving.serialize_keras_object
+        config = {"name": self.name, "core": serialize(self.core), "spec": self.spec.get_config()}
+        config["dtype"] = serialize(self.dtype_policy)
+        return {**config, "vocabulary": serialize(self.vocabulary)} if self.vocabulary else config
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects: Any = None) -> "RecurrentModel":
+        core = keras.saving.deserialize_keras_object(config["core"], custom_objects=custom_objects)
+        spec = config.get("spec")
+        spec = spec_of_old(core) if spec is None else CoreSpec.from_config(spec)
+        vocabulary = keras.saving.deserialize_keras_object(config.get("vocabulary"))
+        _check_vocabulary(vocabulary, spec)
+        own = {key: config.get(key) for key in ("name", "dtype")}
+        return cls(core, spec, vocabulary=vocabulary, **own)
+
+    def _check_rows(self, rows: Any, carry: Carry) -> None:
+        # In windows a batch of whole sequences may be short: it starts afresh.
+        fewer = carry is self.window_carry
+        if isinstance(rows, int) and (rows > carry.rows or (rows < carry.rows and not fewer)):
+            raise ValueError(
+                "a batch that continues a state must have one row for each lane of the carry; "
+                f"received {rows} rows, lanes={carry.rows}. Use fit, evaluate or predict, which "
+                "make the carry, or step, which takes the state as an argument."
+            )
+
+
+def _check_vocabulary(vocabulary: Any, spec: CoreSpec) -> None:
+    """ValueError unless a vocabulary that was read from a file is that of the model's tokens."""
+    size = spec.inputs[spec.leading].vocabulary
+    if vocabulary is not None and not (hasattr(vocabulary, "decode") and len(vocabulary) == size):
+        raise ValueError(
+            f"the vocabulary of a model must be one of its {size} tokens; received "
+            f"{_checks.shown(vocabulary)}"
+        )
+
+
+def _leaves(y: Any, weight: Any) -> list:
+    return keras.tree.flatten((y, weight))
+
+
+def _timed(value: Any, steps: Any, window: int) -> bool:
+    """Whether targets or weights are cut with the windows: they have a time axis.
+
+    What has none is trained in one window of all steps, as was checked on its way here.
+    """
+    if value is None or len(value.shape) < 2:
+        return False
+    own = value.shape[1]
+    return own == steps or None in (own, steps)
+
+
+def _newest(mask: Tensor, outputs: Tensor) -> Tensor:
+    """The part of `mask` for `outputs`, which may be the last steps only."""
+    return mask[:, ops.shape(mask)[1] - ops.shape(outputs)[1] :]

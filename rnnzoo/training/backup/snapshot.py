@@ -1,0 +1,141 @@
+"""All that a model in training consists of, as arrays by name, and back."""
+
+import random
+from typing import Any
+
+import keras
+import numpy as np
+
+from rnnzoo import backend
+from rnnzoo.training.backup import record
+
+_KINDS = ("trainable", "non_trainable", "optimizer", "metrics")
+
+# What a callback of Keras remembers from epoch to epoch and forgets when training begins.
+_REMEMBERED = {
+    keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch"),
+    keras.callbacks.ReduceLROnPlateau: ("wait", "cooldown_counter", "best"),
+    keras.callbacks.ModelCheckpoint: ("best",),
+}
+
+
+def variables_of(model: keras.Model) -> dict[str, keras.Variable]:
+    """The variables of a training state by name: weights, carry, seeds, optimizer, metrics.
+
+    The carries of evaluation and of windows are left out: they are set anew each time.
+    """
+    passing = {
+        id(v) for carry in (model.evaluation_carry, model.window_carry) for v in carry.variables
+    }
+    optimizer = model.optimizer.variables
+    groups = (model.trainable_variables, model.non_trainable_variables, optimizer)
+    return {
+        f"{kind}/{i}": variable
+        for kind, variables in zip(_KINDS, (*groups, model.metrics_variables))
+        for i, variable in enumerate(v for v in variables if id(v) not in passing)
+    }
+
+
+def take(model: keras.Model, callbacks: list) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The training state as `(arrays, the rest)`; the rest is fit for JSON."""
+    arrays = {
+        f"{name}/{replica}": value
+        for name, variable in variables_of(model).items()
+        for replica, value in enumerate(backend.values_of(variable))
+    }
+    dtypes = {name: value.dtype.name for name, value in arrays.items()}
+    arrays = {name: _plain(value) for name, value in arrays.items()}
+    remembered = []
+    for place, (callback, names) in enumerate(_remembering(callbacks)):
+        known = {name: _number(getattr(callback, name)) for name in names}
+        remembered.append({"class": type(callback).__name__, **known})
+        for i, weight in enumerate(getattr(callback, "best_weights", None) or ()):
+            arrays[f"best/{place}/{i}"] = np.asarray(weight)
+    kind, keys, *numbers = np.random.get_state()
+    arrays["numpy_random"] = keys
+    history = model.history
+    rest = {
+        "dtypes": dtypes,
+        "callbacks": remembered,
+        "history": {name: [_number(v) for v in values] for name, values in history.history.items()},
+        "epochs": [int(epoch) for epoch in history.epoch],
+        "python_random": random.getstate(),
+        "numpy_random": [kind, *numbers],
+    }
+    return arrays, rest
+
+
+def put(model: keras.Model, callbacks: list, arrays: dict[str, np.ndarray], rest: dict) -> None:
+    """Set the training state to what `take` gave."""
+    for name, variable in variables_of(model).items():
+        values = [arrays[f"{name}/{i}"] for i in range(len(backend.values_of(variable)))]
+        dtypes = [rest["dtypes"][f"{name}/{i}"] for i in range(len(values))]
+        backend.set_values(variable, [v.view(np.dtype(d)) for v, d in zip(values, dtypes)])
+    for place, (callback, names) in enumerate(_remembering(callbacks)):
+        known = dict(enumerate(rest["callbacks"])).get(place, {})
+        if known.get("class") != type(callback).__name__:
+            continue  # it was not there when the backup was made
+        for name in names:
+            setattr(callback, name, known[name])
+        best = [value for name, value in arrays.items() if name.startswith(f"best/{place}/")]
+        if best:
+            callback.best_weights = best
+    model.history.history = {name: list(values) for name, values in rest["history"].items()}
+    model.history.epoch = list(rest["epochs"])
+    record.set_random(random, np.random, arrays, rest)
+
+
+def check(model: keras.Model, arrays: dict[str, np.ndarray], rest: dict, path: Any) -> None:
+    """ValueError unless the arrays at `path` are those of a model like this one."""
+    wanted = {
+        f"{name}/{replica}": (variable.path, value)
+        for name, variable in variables_of(model).items()
+        for replica, value in enumerate(backend.values_of(variable))
+    }
+    held = {name for name in arrays if name.split("/")[0] in _KINDS}
+    for name in sorted(held ^ set(wanted)):
+        what = wanted[name][0] if name in wanted else name
+        holder = "the model" if name in wanted else "the backup"
+        raise ValueError(_another_model(path, f"only {holder} has {what}"))
+    for name, (what, value) in wanted.items():
+        given = (arrays[name].shape, rest["dtypes"].get(name))
+        if given != (value.shape, value.dtype.name):
+            own = f"{value.dtype.name}{list(value.shape)}"
+            held = f"{given[1]}{list(given[0])}"
+            raise ValueError(_another_model(path, f"{what} is {own} here and {held} there"))
+
+
+def _another_model(path: Any, difference: str) -> str:
+    return (
+        "a backup must be of the same model, optimizer, metrics, lanes and replicas; received "
+        f"{str(path)!r}, where {difference}. Build what was trained, or give another folder."
+    )
+
+
+def finite(arrays: dict[str, np.ndarray], rest: dict) -> bool:
+    """Whether every weight and state is a finite number; metrics do not count."""
+    return all(
+        np.isfinite(value.view(np.dtype(rest["dtypes"][name])).astype("float32")).all()
+        for name, value in arrays.items()
+        if name.split("/")[0] in _KINDS[:2] and "float" in rest["dtypes"][name]
+    )
+
+
+def _remembering(callbacks: list) -> list[tuple[Any, tuple]]:
+    of_keras = [
+        (callback, names)
+        for callback in callbacks
+        for kind, names in _REMEMBERED.items()
+        if isinstance(callback, kind)
+    ]
+    return of_keras + [(c, c.kept_in_backup) for c in callbacks if hasattr(c, "kept_in_backup")]
+
+
+def _plain(value: np.ndarray) -> np.ndarray:
+    """`value`, a bfloat16 as integers of the same bits: NumPy files know no other floats."""
+    return value if value.dtype.kind in "fiub" else value.view(f"u{value.dtype.itemsize}")
+
+
+def _number(value: Any) -> Any:
+    """`value` as JSON has it."""
+    return value.item() if hasattr(value, "item") else value

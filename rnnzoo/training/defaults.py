@@ -1,0 +1,132 @@
+"""Defaults that nobody should have to find: losses that fit the outputs, biases that start right."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from rnnzoo import backend
+from rnnzoo.backend.keras_internals import compiled_losses
+from rnnzoo.core.spec import Output
+from rnnzoo.feed.batches import Batches
+from rnnzoo.feed.feed import Feed
+
+# Losses and metrics of probabilities, by the names that Keras knows them under.
+_OF_LOGITS = {
+    "binary_crossentropy": "BinaryCrossentropy",
+    "binary_focal_crossentropy": "BinaryFocalCrossentropy",
+    "bce": "BinaryCrossentropy",
+    "categorical_crossentropy": "CategoricalCrossentropy",
+    "categorical_focal_crossentropy": "CategoricalFocalCrossentropy",
+    "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
+}
+
+# Batches of a data set in which targets are counted.
+_COUNTED = 200
+
+
+def fitting(given: Any, outputs: dict[str, Output], module: Any) -> Any:
+    """`given` of `compile`, names of losses or metrics of probabilities as those of the outputs.
+
+    Args:
+        given: a name, an object, or lists and dicts of them.
+        outputs: those of the model. Where all are linear they are taken for logits.
+        module: `keras.losses` or `keras.metrics`.
+    """
+    linear = {name: output.activation == "linear" for name, output in outputs.items()}
+
+    def fit(one: Any, logits: bool) -> Any:
+        if isinstance(one, dict):
+            return {key: fit(value, linear.get(key, logits)) for key, value in one.items()}
+        if isinstance(one, (list, tuple)):
+            if len(one) == len(linear) > 1:
+                return type(one)(fit(v, flag) for v, flag in zip(one, linear.values()))
+            return type(one)(fit(value, logits) for value in one)
+        if not isinstance(one, str) or not logits:
+            return one
+        name = _snake(one)
+        kind = getattr(module, _OF_LOGITS[name], None) if name in _OF_LOGITS else None
+        return one if kind is None else kind(from_logits=True, name=name)
+
+    return fit(given, all(linear.values()))
+
+
+def _snake(name: str) -> str:
+    """`BinaryCrossentropy` as Keras's other name for it, `binary_crossentropy`."""
+    parts = [f"_{c.lower()}" if c.isupper() else c for c in name]
+    return "".join(parts).lstrip("_")
+
+
+def start_at_frequencies(model: Any, data: Feed) -> None:
+    """Set the bias of outputs over tokens or classes to the log frequencies of their targets.
+
+    Otherwise the hidden units learn the frequencies first, and saturate: a translator with
+    attention on a natural corpus stays there for ever. Nothing is done to weights that were
+    trained or loaded: only where the bias is zero and the optimizer has made no step.
+    """
+    if model.optimizer is None or not model.trainable:
+        return
+    if int(backend.values_of(model.optimizer.iterations)[0]):
+        return
+    for name, output in model.spec.outputs.items():
+        bias = _fresh_bias(model, output) if _of_classes(model, name, data.first) else None
+        if bias is None:
+            continue
+        counts = _counts(data, name, bias.shape[0])
+        if counts is not None:
+            # As if every class had been seen half a time more (Krichevsky & Trofimov, 1981).
+            frequencies = (counts + 0.5) / (counts + 0.5).sum()
+            values = backend.values_of(bias)
+            backend.set_values(bias, [np.log(frequencies).astype(v.dtype) for v in values])
+
+
+def _of_classes(model: Any, name: str, first: tuple) -> bool:
+    """Whether the loss of an output takes the numbers of classes for targets."""
+    compile_loss, _ = model.compiled_parts()
+    if compile_loss is None or len(first) < 2:
+        return False
+    losses = compiled_losses(compile_loss, first[1], None)
+    return any(
+        isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+        or getattr(loss, "fn", None) is keras.losses.sparse_categorical_crossentropy
+        for path, loss, *_ in losses
+        if path in ((), (name,))
+    )
+
+
+def _fresh_bias(model: Any, output: Output) -> Any:
+    """The bias of an output over classes that nobody has set yet; None where there is none."""
+    if output.layer is None or output.activation not in ("linear", "softmax"):
+        return None
+    bias = getattr(model.core_of_outputs.get_layer(output.layer), "bias", None)
+    if bias is None or not bias.trainable or len(bias.shape) != 1 or bias.shape[0] < 2:
+        return None
+    return None if np.any(backend.values_of(bias)[0]) else bias
+
+
+def _counts(data: Feed, name: str, size: int) -> np.ndarray | None:
+    """How often each of `size` classes is a target, by weight; None where there are none."""
+    total = np.zeros(size)
+    for batch in _batches(data):
+        _, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+        y = y.get(name) if isinstance(y, dict) else y
+        weight = weight.get(name) if isinstance(weight, dict) else weight
+        if y is None or np.asarray(y).dtype.kind not in "iu":
+            return None
+        labels = y[..., 0] if y.ndim > 1 and y.shape[-1] == 1 and size > 1 else y
+        if labels.size and (labels.min() < 0 or labels.max() >= size):
+            return None
+        if weight is None or weight.shape != labels.shape:
+            weight = np.ones(labels.shape)
+        total += np.bincount(labels.reshape(-1), weight.reshape(-1), size)
+    total = backend.from_all(total).sum(axis=0)  # each process has read its own rows
+    return total if total.any() else None
+
+
+def _batches(data: Feed) -> Any:
+    """Batches to count in: of what can be read again the first ones, of an iterator the first."""
+    if isinstance(data.x, Batches) and data.x.indexed:
+        count = data.x.count
+        chosen = np.unique(np.linspace(0, count - 1, min(count, _COUNTED)).astype(int))
+        return (data.x.reading.prepare(int(i), data.x.source[int(i)]) for i in chosen)
+    return [data.first]

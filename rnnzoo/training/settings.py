@@ -1,0 +1,60 @@
+"""What the callbacks of one pass over the data want of the model: read together, then fixed."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from rnnzoo import _checks
+from rnnzoo.training.windows import Truncation
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a model is trained or evaluated in one `fit`, `evaluate` or `predict`.
+
+    Attributes:
+        truncation: windows, None for whole batches.
+        reset_every: batches after which a sequence ends, "epoch", or None: as the data say.
+        sampling: the callback by which a decoder is fed its own outputs, or None.
+        backup: the callback that takes over where a run may be resumed, or None.
+    """
+
+    truncation: Truncation | None = None
+    reset_every: int | str | None = None
+    sampling: Any = None
+    backup: Any = None
+
+
+def callback_list(callbacks: Any) -> list:
+    """`callbacks` as a list, from whatever form `fit` takes.
+
+    Raises:
+        ValueError: something that is no callback.
+    """
+    if callbacks is None:
+        return []
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return list(callbacks.callbacks)
+    found = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    for callback in found:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise ValueError(
+                "callbacks must be a keras.callbacks.Callback or a list of them; "
+                f"received {_checks.shown(callback)}"
+            )
+    return found
+
+
+def settings_of(model: keras.Model, callbacks: Iterable, given: Settings | None = None) -> Settings:
+    """What all `callbacks` together want for `model`, which stays as it is.
+
+    Raises:
+        ValueError: a callback that does not fit the model.
+    """
+    settings = given or Settings()
+    for callback in callbacks:
+        if hasattr(callback, "configure"):
+            settings = callback.configure(model, settings)
+    return settings

@@ -1,0 +1,421 @@
+"""`SequenceTrainer`: `fit`, `evaluate` and `predict` of all models of rnnzoo."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from rnnzoo import backend
+from rnnzoo.backend.keras_internals import (
+    TrainerState,
+    compiled_losses,
+    compute_output_spec,
+    every_layer,
+)
+from rnnzoo.core.spec import CoreSpec
+from rnnzoo.feed.batches import Batches, Reading
+from rnnzoo.feed.devices import refuse_prediction
+from rnnzoo.feed.feed import Feed, feed, split_rows
+from rnnzoo.training import defaults
+from rnnzoo.training.carry import Carry
+from rnnzoo.training.losses import LossTracker, measure, update_metrics
+from rnnzoo.training.settings import Settings, callback_list, settings_of
+from rnnzoo.training.step import BackendStep
+
+# Compiled functions that are kept for each of training, testing and predicting.
+_KEPT = 4
+
+
+class SequenceTrainer(BackendStep, TrainerState, keras.Model):
+    """A Keras model whose training methods know about lanes, windows and resets.
+
+    A subclass has `spec` (what its core takes and gives), `reader` (how its batches are read),
+    `run(x, training, cut, carry)`, `train_batch`, `output_masks`, `initial_state`, and calls
+    `make_carries`.
+    """
+
+    carries_state = True  # from batch to batch
+    decodes = False  # whether it is fed its own outputs in training, where that is wanted
+
+    def __init__(self, **kwargs: Any):
+        # Keras would cast states that come with a batch to half precision, under a mixed policy.
+        super().__init__(**{"autocast": False, **kwargs})
+        self.settings = Settings()
+        self.generators: dict = {}  # compiled functions of `generate`
+        self._auto_jit = True
+        self._kept: dict[str, dict] = {}  # compiled functions by what went into them
+        self._passing = threading.RLock()  # one pass over data at a time
+
+    def make_carries(self, spec: CoreSpec, carries: bool) -> None:
+        """The states that are kept between batches, and between the windows of one batch."""
+        own = spec.states if carries else {}
+        self.training_carry = Carry(own, name="training_carry")
+        # Every evaluation starts afresh, so there is nothing to keep.
+        self.evaluation_carry = Carry(own, name="evaluation_carry", saved=False)
+        self.window_carry = Carry(spec.states, name="window_carry", saved=False)
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        *args: Any,
+        jit_compile: bool | str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        """As `keras.Model.compile`.
+
+        A loss or metric of probabilities that is given by name is that of what the model gives:
+        of logits, where its outputs are linear. `jit_compile="auto"` also compiles windows with
+        XLA on a CPU: they have one shape, and run about twice as fast with it.
+        """
+        self._auto_jit = jit_compile == "auto"
+        outputs = self.spec.outputs
+        super().compile(
+            optimizer,
+            defaults.fitting(loss, outputs, keras.losses),
+            loss_weights,
+            defaults.fitting(metrics, outputs, keras.metrics),
+            defaults.fitting(weighted_metrics, outputs, keras.metrics),
+            *args,
+            jit_compile=jit_compile,
+            **kwargs,
+        )
+        self._kept = {}
+
+    def get_compile_config(self) -> dict | None:
+        config = super().get_compile_config()
+        return {**config, "jit_compile": "auto"} if config and self._auto_jit else config
+
+    def compile_from_config(self, config: dict) -> None:
+        # Keras does this only where `compile` is its own.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The scalar that is differentiated; see `rnnzoo.training.losses`."""
+        return measure(self, x, y, y_pred, sample_weight, training=training).total()
+
+    compute_loss.measured = True
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool | None = None,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int = 1,
+    ) -> keras.callbacks.History:
+        """The history of training, as `keras.Model.fit`.
+
+        `shuffle` is True by default for whole sequences, and never for batches that carry
+        state. Loss and metrics are means over all steps of the epoch, or over their weights.
+
+        Raises:
+            ValueError: a batch that does not fit the model or the carry; shuffled streams.
+        """
+        given = callback_list(callbacks)
+        with self._set(settings_of(self, given)):
+            part = x, y, sample_weight
+            if validation_split and validation_data is None and not self._streams(x):
+                part, validation_data = split_rows(part, validation_split)
+            data = self._feed(
+                *part,
+                batch_size=batch_size,
+                steps=steps_per_epoch,
+                shuffle=shuffle is None or shuffle,
+                class_weight=class_weight,
+            )
+            if data.streaming:
+                _refuse_shuffling(shuffle, validation_split)
+            if validation_data is not None:
+                validation_data = self._validation(
+                    validation_data, validation_batch_size or batch_size, validation_steps
+                )
+            self._prepare(data, trains=True)
+            defaults.start_at_frequencies(self, data)
+            options = {
+                "x": data.x,
+                "batch_size": None,
+                "epochs": epochs,
+                "verbose": verbose,
+                "callbacks": callbacks,
+                "validation_data": validation_data,
+                "shuffle": not data.streaming if shuffle is None else shuffle,
+                "initial_epoch": initial_epoch,
+                "steps_per_epoch": steps_per_epoch,
+                "validation_steps": validation_steps,
+                "validation_batch_size": validation_batch_size,
+                "validation_freq": validation_freq,
+            }
+            backup = self.settings.backup
+            if backup is None:
+                return super().fit(**options)
+            refused = {"validation_split": validation_split, "class_weight": class_weight}
+            return backup.fit(self, super().fit, data, options, refused)
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Loss and metrics, as `keras.Model.evaluate`, from the initial state on."""
+        options = {"verbose": verbose, "steps": steps, "callbacks": callbacks, **kwargs}
+        options["return_dict"] = return_dict
+        if kwargs.get("_use_cached_eval_dataset"):  # the validation of `fit`, prepared there
+            self._restart(self.evaluation_carry)
+            return super().evaluate(x, **options)
+        with self._set(settings_of(self, callback_list(callbacks))):
+            data = self._feed(x, y, sample_weight, batch_size=batch_size, steps=steps)
+            self._prepare(data)
+            return super().evaluate(data.x, **options)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
+        """Outputs as `keras.Model.predict`, from the initial state on, in the order of the data.
+
+        Outputs per step of batches that carry state are joined along time, lane by lane:
+        `(lanes, all steps, outputs)`.
+        """
+        given = callback_list(callbacks)
+        with self._set(settings_of(self, given)):
+            refuse_prediction()
+            data = self._feed(x, batch_size=batch_size, steps=steps)
+            self._prepare(data)
+            if data.streaming and self.spec.per_step:
+                return self._predict_stream(data, verbose, steps, given)
+            found = super().predict(data.x, verbose=verbose, steps=steps, callbacks=callbacks)
+            order = getattr(data.source, "order", None)
+            if order is None or steps:
+                return found
+            back = np.argsort(order)
+            return keras.tree.map_structure(lambda outputs: outputs[back], found)
+
+    def _predict_stream(self, data: Feed, verbose: Any, steps: int | None, callbacks: list) -> Any:
+        """The outputs of all batches joined along time, `(lanes, all steps, outputs)`.
+
+        `keras.Model.predict` would put the batches below one another, and fail on a shorter last.
+        """
+        progress = keras.callbacks.CallbackList(
+            callbacks,
+            add_progbar=verbose != 0,
+            verbose=1 if verbose == "auto" else verbose,
+            epochs=1,
+            steps=steps or data.batches,
+            model=self,
+        )
+        progress.on_predict_begin()
+        outputs = []
+        for index, batch in zip(range(steps or 2**62), data.as_batches()):
+            progress.on_predict_batch_begin(index)
+            outputs.append(super().predict_on_batch(batch[0]))
+            progress.on_predict_batch_end(index, {"outputs": outputs[-1]})
+        progress.on_predict_end()
+        return keras.tree.map_structure(lambda *parts: np.concatenate(parts, axis=1), *outputs)
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Metrics of one update on one batch, as `keras.Model.train_on_batch`."""
+        with self._set(Settings()):
+            batch = self._one_batch(self.training_carry, (x, y, sample_weight), class_weight)
+            self._make_ready("train_function")
+            return super().train_on_batch(*batch, return_dict=return_dict)
+
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """Metrics of one batch, as `keras.Model.test_on_batch`."""
+        with self._set(Settings()):
+            batch = self._one_batch(self.evaluation_carry, (x, y, sample_weight))
+            self._make_ready("test_function")
+            return super().test_on_batch(*batch, return_dict=return_dict)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Outputs of one batch, as `keras.Model.predict_on_batch`."""
+        with self._set(Settings()):
+            refuse_prediction()
+            batch = self._one_batch(self.evaluation_carry, (x,))
+            self._make_ready("predict_function")
+            return super().predict_on_batch(batch[0])
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.save`; waits for a pass over data in another thread."""
+        with self._passing:
+            super().save(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _set(self, settings: Settings) -> Iterator[None]:
+        """Inside, the model is set as its callbacks want it; afterwards as it was before."""
+        with self._passing:
+            before = self.settings, self.jit_compile
+            self.settings = settings
+            if settings.truncation is not None:
+                self.jit_compile = self.jit_compile or (self._auto_jit and self._xla_fits())
+            try:
+                yield
+            finally:
+                self.settings, self.jit_compile = before
+
+    def _xla_fits(self) -> bool:
+        """Whether windows may be compiled with XLA without being asked to."""
+        return not self.spread and all(layer.supports_jit for layer in every_layer(self))
+
+    def _streams(self, x: Any) -> bool:
+        return self.settings.reset_every is not None or self.reader.carries(x)
+
+    def _reading(self, class_weight: Any = None) -> Reading:
+        truncation = self.settings.truncation
+        return Reading(
+            self.reader,
+            every=self.settings.reset_every,
+            class_weight=class_weight,
+            window=None if truncation is None else truncation.window,
+        )
+
+    def _feed(
+        self, x: Any, y: Any = None, weight: Any = None, class_weight: Any = None, **options: Any
+    ) -> Feed:
+        return feed(self._reading(class_weight), x, y, weight, **options)
+
+    def _validation(self, given: Any, batch_size: Any, steps: Any) -> Batches:
+        whole = given if isinstance(given, (tuple, list)) else (given,)
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(whole))
+        data = self._feed(x, y, weight, batch_size=batch_size, steps=steps)
+        self._prepare(data)
+        return data.x
+
+    def _prepare(self, data: Feed, trains: bool = False) -> None:
+        """Make all that a step needs and that must not be made while one is traced."""
+        lanes = data.lanes * backend.share()[1]  # those that other processes feed
+        if data.streaming:
+            self._resize(self.training_carry if trains else self.evaluation_carry, lanes)
+        elif trains and self.settings.truncation is not None:
+            self._resize(self.window_carry, lanes)
+        if not trains:
+            self._restart(self.evaluation_carry)
+        self._build_losses(data.first)
+        for name in ("train_function",) * trains + ("test_function", "predict_function"):
+            self._make_ready(name)
+
+    def _one_batch(self, carry: Carry, batch: tuple, class_weight: Any = None) -> tuple:
+        """A batch in its one form, for which `carry` and losses are ready."""
+        reading = self._reading(class_weight)
+        lanes = carry.lanes // backend.share()[1]
+        x = self.reader.as_dict(batch[0])
+        if self.reader.carries(x) and lanes:
+            self.reader.check(x, lanes)
+        batch = reading.prepare(0, (x, *batch[1:]))
+        if self.reader.carries(x) and not carry.lanes:
+            self._resize(carry, self.reader.rows(x) * backend.share()[1])
+        self._build_losses(batch)
+        return batch
+
+    def _resize(self, carry: Carry, lanes: int) -> None:
+        carry.prepare(lanes, self.initial_state(lanes))
+
+    def _restart(self, carry: Carry) -> None:
+        if carry.lanes:
+            carry.assign(self.initial_state(carry.lanes))
+
+    def _make_ready(self, name: str) -> None:
+        """Put the function that was compiled for the present settings where Keras looks for it.
+
+        What was compiled for others is kept. Each holds the variables of the carries that it
+        was traced with, so those are part of what it is known by.
+        """
+        settings = self.settings
+        key = (self.jit_compile, settings.sampling, self.run_eagerly)
+        if name == "train_function":
+            carries = (self.training_carry, self.window_carry)
+            key += (settings.truncation, *(carry.version for carry in carries))
+        else:
+            key += (self.evaluation_carry.version,)
+        kept = self._kept.setdefault(name, {})
+        now = getattr(self, name)
+        if now is not None and kept.get("key") is not None:
+            kept[kept["key"]] = now
+        setattr(self, name, kept.pop(key, None))
+        kept["key"] = key
+        while len(kept) > _KEPT + 1:
+            kept.pop(next(k for k in kept if k != "key"))
+
+    def _build_losses(self, first: tuple) -> None:
+        """Losses, metrics and optimizer slots, made for batches like `first`."""
+        compile_loss, compile_metrics = self.compiled_parts()
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(first)
+        done = isinstance(self.loss_tracker, LossTracker)
+        done = done and (compile_metrics is None or compile_metrics.built)
+        if not self.compiled or done or (y is None and compile_loss is not None):
+            return
+
+        def symbol(value: Any) -> keras.KerasTensor:
+            dtype = keras.backend.standardize_dtype(value.dtype)
+            if keras.backend.backend() == "jax" and dtype in ("int64", "float64"):
+                dtype = dtype.replace("64", "32")
+            return keras.KerasTensor(value.shape, dtype)
+
+        x, y, weight = keras.tree.map_structure(
+            lambda v: None if v is None else symbol(v), (x, y, weight)
+        )
+        y_pred = self.output_specs(x)
+        with self.building():
+            factors = []
+            if compile_loss is not None:
+                found = compiled_losses(compile_loss, y, y_pred)
+                factors = [1.0 if factor is None else factor for _, _, factor, _ in found]
+            self.set_loss_tracker(LossTracker(factors or [1.0]))
+            if compile_metrics is not None:
+
+                def update(y: Any, y_pred: Any, weight: Any) -> Any:
+                    update_metrics(self, None, y, y_pred, weight)
+                    return keras.ops.zeros(())
+
+                compute_output_spec(update, y, y_pred, weight)
+            if self.optimizer is not None and not self.optimizer.built:
+                self.optimizer.build(self.trainable_variables)
+
+
+def _refuse_shuffling(shuffle: Any, validation_split: float) -> None:
+    """ValueError where batches that carry state are to lose their order."""
+    if shuffle or validation_split:
+        raise ValueError(
+            "batches that carry state follow one another and must not be shuffled or "
+            f"split; received shuffle={shuffle}, validation_split={validation_split}. "
+            "Shuffle documents before packing; pass validation_data."
+        )

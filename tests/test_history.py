@@ -1,0 +1,245 @@
+"""History tells the truth: at a learning rate of 0, `fit`, `evaluate` and NumPy say one number.
+
+Every form, reduction, window, weight, padding and data form. Combinations share models and
+compiled functions: what differs on the host only is compiled once.
+"""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from reference import on_jax
+
+import rnnzoo
+
+ROWS, STEPS, BATCH, FEATURES, CLASSES = 6, 11, 3, 2, 3
+WINDOWS = (None, 4, 20)
+REDUCTIONS = ("sum_over_batch_size", "mean_with_sample_weight")
+WEIGHTS = ("none", "rows", "column", "steps")
+FORMS = ("one_to_one", "many_to_one", "encoder_decoder")
+
+
+def datasets():
+    """How the same batches may be given, by name: `(x, y, weight) -> arguments of fit`."""
+
+    def split(x, y, w):
+        for low in range(0, ROWS, BATCH):
+            part = slice(low, low + BATCH)
+            batch = tuple(
+                keras.tree.map_structure(lambda v: None if v is None else v[part], one)
+                for one in (x, y, w)
+            )
+            while batch[-1] is None:
+                batch = batch[:-1]
+            yield batch
+
+    class Own(keras.utils.PyDataset):
+        def __init__(self, batches):
+            super().__init__()
+            self.batches = batches
+
+        def __len__(self):
+            return len(self.batches)
+
+        def __getitem__(self, index):
+            return self.batches[index]
+
+    class Readable:
+        def __init__(self, batches):
+            self.batches = batches
+
+        def __iter__(self):
+            return iter(self.batches)
+
+    def arrays(x, y, w):
+        return {"x": x, "y": y, "sample_weight": w, "batch_size": BATCH, "shuffle": False}
+
+    def tensorflow(x, y, w):
+        import tensorflow as tf
+
+        parts = (x, y, w) if w is not None else (x, y) if y is not None else (x,)
+        if y is None and w is not None:
+            return {"x": list(split(x, y, w))}  # a tf.data set cannot hold a None
+        return {"x": tf.data.Dataset.from_tensor_slices(parts).batch(BATCH)}
+
+    return {
+        "arrays": arrays,
+        "tf.data": tensorflow,
+        "PyDataset": lambda *parts: {"x": Own(list(split(*parts)))},
+        "list": lambda *parts: {"x": list(split(*parts))},
+        "iterable": lambda *parts: {"x": Readable(list(split(*parts)))},
+        "generator": lambda *parts: {"x": split(*parts), "steps_per_epoch": ROWS // BATCH},
+    }
+
+
+DATASETS = datasets()
+
+
+def build(form, reduction):
+    keras.utils.set_random_seed(2)
+    if form == "encoder_decoder":
+        model = rnnzoo.encoder_decoder(
+            source_features=FEATURES, target_vocabulary=CLASSES, units=2, cell="simple_rnn"
+        )
+    else:
+        model = getattr(rnnzoo, form)(
+            features=FEATURES, units=2, outputs=CLASSES, cell="simple_rnn"
+        )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        loss,
+        metrics=["accuracy"],
+        weighted_metrics=[keras.metrics.SparseCategoricalCrossentropy(True, name="nats")],
+        jit_compile=on_jax(),  # one combination below is as shipped
+    )
+    core = model.core_of_outputs
+    core.get_layer("output_layer").bias.assign(
+        np.linspace(-0.3, 0.4, core.output["outputs"].shape[-1])
+    )
+    return model
+
+
+def data(form, padded, weights):
+    """x, y, weights as given, and for NumPy: targets, their weights, where they are real."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(ROWS, STEPS, FEATURES)).astype("float32")
+    lengths = rng.integers(3, STEPS + 1, ROWS) if padded else np.full(ROWS, STEPS)
+    per_row = {"rows": 0, "column": 1}
+    given = None
+    if weights in per_row:
+        given = rng.uniform(0.5, 2, ROWS).astype("float32")
+        given = given[:, None] if weights == "column" else given
+    if form == "many_to_one":
+        y = rng.integers(0, CLASSES, ROWS)
+        if weights == "steps":
+            return None
+        full = np.ones(ROWS) if given is None else given.reshape(ROWS)
+        return {"inputs": x, "lengths": lengths}, y, given, y, full, np.ones(ROWS, bool)
+    if form == "one_to_one":
+        y = rng.integers(0, CLASSES, (ROWS, STEPS))
+        real = np.ones((ROWS, STEPS), bool)
+        if padded:  # told by weights of 0, and not a number where they are
+            if weights != "steps":
+                return None
+            given = rng.uniform(0.5, 2, (ROWS, STEPS)).astype("float32")
+            given[np.arange(STEPS) >= lengths[:, None]] = 0
+            x[given == 0] = np.nan
+        elif weights == "steps":
+            given = rng.uniform(0.5, 2, (ROWS, STEPS)).astype("float32")
+        full = (
+            np.ones(real.shape)
+            if given is None
+            else np.broadcast_to(given.reshape(ROWS, -1), real.shape)
+        )
+        return {"inputs": x}, y, given, y, full, real
+    target = rng.integers(0, CLASSES, (ROWS, STEPS - 1))
+    counted = np.minimum(lengths, STEPS - 1)
+    if weights == "steps":
+        given = rng.uniform(0.5, 2, (ROWS, STEPS)).astype("float32")
+    full = (
+        np.ones((ROWS, STEPS))
+        if given is None
+        else np.broadcast_to(given.reshape(ROWS, -1), (ROWS, STEPS))
+    )
+    ended = np.concatenate([target, np.zeros((ROWS, 1), int)], axis=1)
+    ended[np.arange(STEPS) >= counted[:, None]] = CLASSES + 1
+    pair = {"source": x, "source_lengths": lengths, "target": target, "target_lengths": counted}
+    return pair, None, given, ended, full, np.arange(STEPS) <= counted[:, None]
+
+
+def truth(outputs, y, weight, real, reduction, weighted):
+    """Loss, accuracy and weighted nats as NumPy says them."""
+    logits = outputs.astype("float64")
+    logs = logits - logits.max(-1, keepdims=True)
+    logs -= np.log(np.exp(logs).sum(-1, keepdims=True))
+    nats = -np.take_along_axis(logs, y[..., None], -1)[..., 0]
+    nats = np.where(real & (weight > 0), nats, 0)
+    right = (logits.argmax(-1) == y)[real & np.isfinite(logits).all(-1)].mean()
+    divisor = real.sum()
+    if reduction == "mean_with_sample_weight" and weighted:
+        divisor = (weight * real).sum()
+    mean = (nats * weight * real).sum() / (weight * real).sum()
+    return {"loss": (nats * weight).sum() / divisor, "accuracy": right, "nats": mean}
+
+
+COUNTED = []
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("form", FORMS)
+def test_fit_evaluate_and_numpy_agree(form, reduction):
+    model = build(form, reduction)
+    for padded, weights, window in itertools.product((False, True), WEIGHTS, WINDOWS):
+        made = data(form, padded, weights)
+        if made is None:
+            continue
+        x, y, given, targets, full, real = made
+        clean = {k: np.nan_to_num(v) if v.dtype.kind == "f" else v for k, v in x.items()}
+        outputs = model.predict(clean, batch_size=BATCH, verbose=0)
+        expected = truth(outputs, targets, full, real, reduction, given is not None)
+        callbacks = [] if window is None else [rnnzoo.TruncatedBPTT(window)]
+        # Accuracy that is not weighted counts padding of weight 0 too, whatever stands there.
+        names = [n for n in expected if not (padded and form == "one_to_one" and n == "accuracy")]
+        for name, form_of in DATASETS.items():
+            if name in ("tf.data", "iterable") and (window == 20 or weights == "column"):
+                continue  # as lists, which are read alike
+            options = form_of(x, y, given)
+            history = model.fit(**options, verbose=0, callbacks=callbacks).history
+            for key in names:
+                np.testing.assert_allclose(
+                    history[key], [expected[key]], rtol=2e-5, err_msg=f"{name} {weights} {window}"
+                )
+            COUNTED.append((form, reduction, padded, weights, window, name))
+        if window is None:
+            told = model.evaluate(
+                x, y, batch_size=4, sample_weight=given, verbose=0, return_dict=True
+            )
+            for key in names:
+                np.testing.assert_allclose(told[key], expected[key], rtol=2e-5)
+
+
+def test_these_were_enough_combinations():
+    assert len(set(COUNTED)) >= 200
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_as_shipped(form):
+    """XLA where rnnzoo chooses it, two epochs, a batch that is shorter, real updates after."""
+    model = build(form, "mean_with_sample_weight")
+    model.compile(keras.optimizers.SGD(0.0), model.loss)
+    x, y, given, targets, full, real = data(form, False, "rows")
+    outputs = model.predict(x, verbose=0)
+    expected = truth(outputs, targets, full, real, "mean_with_sample_weight", True)["loss"]
+    history = model.fit(
+        x,
+        y,
+        batch_size=4,
+        epochs=2,
+        sample_weight=given,
+        verbose=0,
+        validation_data=(x, y, given),
+        callbacks=[rnnzoo.TruncatedBPTT(4)],
+    ).history
+    np.testing.assert_allclose(history["loss"], [expected] * 2, rtol=2e-5)
+    np.testing.assert_allclose(history["val_loss"], [expected] * 2, rtol=2e-5)
+
+
+def test_windows_without_weight_make_no_update():
+    """Neither weights nor the count of iterations move; the state does."""
+    model = rnnzoo.one_to_one(features=FEATURES, units=2, outputs=1)
+    model.compile(keras.optimizers.AdamW(0.1, weight_decay=0.2), "mse", jit_compile=on_jax())
+    x = np.random.default_rng(0).normal(size=(2, 12, FEATURES)).astype("float32")
+    weight = np.zeros((2, 12), "float32")
+    before = model.core.get_weights()
+    options = {"sample_weight": weight, "verbose": 0, "callbacks": [rnnzoo.TruncatedBPTT(4)]}
+    model.fit(x, x[..., :1], **options)
+    assert int(model.optimizer.iterations) == 0
+    for got, was in zip(model.core.get_weights(), before):
+        np.testing.assert_array_equal(got, was)
+    weight[:, 5] = 1  # one window of three
+    model.fit(x, x[..., :1], **options)
+    assert int(model.optimizer.iterations) == 1
+    assert all(np.isfinite(ops.convert_to_numpy(w)).all() for w in model.trainable_weights)
