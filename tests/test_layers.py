@@ -65,7 +65,7 @@ def test_equals_numpy_with_resets_and_masks(name, options, case):
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-5), ("float64", 1e-10)])
 def test_gradient_by_hand_equals_plain_differentiation(name, options, dtype, tolerance):
     """Inputs, weights, state, learned initial state; resets, mask and recurrent dropout."""
-    from rnnzoo.layers.recurrence import recurrence
+    from rnnzoo.cells.adjoint import recurrence
 
     if dtype == "float64" and on_jax():
         pytest.skip("keras.ops.tanh and others compute in float32 on JAX, whatever the input")

@@ -15,17 +15,21 @@ import rnnzoo
 
 PACKAGE = pathlib.Path(rnnzoo.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-MODULE_LINES, FUNCTION_LINES = 250, 45
+MODULE_LINES, FUNCTION_LINES = 300, 45
 
 # A module imports from earlier lines only (at module level). Names on one line are level.
 ORDER = [
     "_checks folders",
-    "backend.processes backend.tensorflow_replicas",
+    "backend.processes backend.tensorflow_replicas backend.keras_internals",
     "backend.tensorflow backend.jax",
     "backend",
-    "layers.recurrence",
+    "cells.loop",
+    "cells.adjoint cells.keras_cell",
+    "cells.lstm cells.gru cells.simple_rnn",
+    "cells",
     "layers.recurrent",
-    "layers.lstm layers.gru layers.simple_rnn layers.bidirectional layers.per_step",
+    "layers.stock",
+    "layers.lstm layers.gru layers.simple_rnn layers.rnn layers.bidirectional layers.per_step",
     "layers.stack layers",
     "metrics.weights metrics.edits curves",
     "metrics.perplexity metrics.accuracy",
