@@ -78,7 +78,7 @@ def names(cell: Any) -> tuple[tuple[str, ...], str]:
         own = tuple(f"{name}_{i}" for i, (part, _) in enumerate(parts) for name in part)
         last = parts[-1][1]
         return own, last if last == OUTPUT else f"{last}_{len(parts) - 1}"
-    count = len(keras.tree.flatten(cell.state_size))
+    count = len(keras.tree.flatten(initial_states(cell, 1)))
     return ("h",) if count == 1 else tuple(f"state_{i}" for i in range(count)), OUTPUT
 
 
