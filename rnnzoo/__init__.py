@@ -1,6 +1,6 @@
 """Recurrent Keras models that are right: explicit state, truncated BPTT, honest export."""
 
-from rnnzoo import data, decoding, layers, metrics, serving
+from rnnzoo import cells, data, decoding, layers, metrics, serving
 from rnnzoo.backup import BackupAndResume
 from rnnzoo.callbacks import ResetStates, ScheduledSampling, TruncatedBPTT
 from rnnzoo.divergence import StopOnDivergence
@@ -24,6 +24,7 @@ __all__ = [
     "ScheduledSampling",
     "StopOnDivergence",
     "TruncatedBPTT",
+    "cells",
     "data",
     "decoding",
     "encoder_decoder",

@@ -143,8 +143,9 @@ class RNN(RecurrentLayer, keras.layers.Layer):
         )
 
     def learnable_states(self) -> list[str]:
+        own = getattr(self.cell, "learnable_states", self.cell_states)
         spec = self.state_spec()
-        return [name for name in self.cell_states if "float" in spec[name].dtype]
+        return [name for name in own if "float" in spec[name].dtype]
 
     def _full(self, value: Tensor) -> Tensor:
         """A state in the layer's precision; one that is no float, as it is."""
