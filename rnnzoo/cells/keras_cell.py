@@ -84,8 +84,9 @@ def names(cell: Any) -> tuple[tuple[str, ...], str]:
 
 def call_once(cell: keras.Layer, step: Any) -> None:
     """Call a cell on symbols, so that the layers in it have their weights before any loop."""
+    rows = keras.tree.flatten(step)[0].shape[0]
     states = keras.tree.map_structure(
-        lambda x: keras.KerasTensor((None, *x.shape[1:]), x.dtype), initial_states(cell, 1)
+        lambda x: keras.KerasTensor((rows, *x.shape[1:]), x.dtype), initial_states(cell, 1)
     )
     cell(step, states)
 

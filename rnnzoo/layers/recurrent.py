@@ -120,7 +120,7 @@ class RecurrentLayer:
         self.check(sequence, state, reset, mask)
         reset, mask = (None if flag is None else ops.cast(flag, "bool") for flag in (reset, mask))
         if mask is not None:
-            sequence = keras.tree.map_structure(lambda x: _without_padding(x, mask), sequence)
+            sequence = _without_padding(sequence, mask)
         if self.go_backwards:
             sequence = keras.tree.map_structure(lambda x: ops.flip(x, axis=1), sequence)
             mask = None if mask is None else ops.flip(mask, axis=1)
@@ -247,8 +247,16 @@ def _flat_shapes(shape: Any) -> list[tuple]:
     return [tuple(part) for part in shape] if nested else [tuple(shape)]
 
 
-def _without_padding(x: Tensor, mask: Tensor) -> Tensor:
-    """`x` with zeros at padded steps, by a select: 0 * NaN would not be 0 in a gradient."""
-    for _ in x.shape[2:]:
-        mask = mask[..., None]
-    return ops.where(mask, x, ops.zeros_like(x))
+def _without_padding(sequence: Any, mask: Tensor) -> Any:
+    """`sequence` with zeros at padded steps, by a select: 0 * NaN would not be 0 in a gradient.
+
+    Time gaps beside it are 1 there, since a cell may divide by them.
+    """
+
+    def filled(x: Tensor, fill: int) -> Tensor:
+        real = ops.expand_dims(mask, tuple(range(2, len(x.shape))))
+        return ops.where(real, x, ops.full_like(x, fill))
+
+    first, *rest = keras.tree.flatten(sequence)
+    whole = [filled(first, 0), *(filled(x, 1) for x in rest)]
+    return keras.tree.pack_sequence_as(sequence, whole)

@@ -110,13 +110,13 @@ class _Cells:
     @property
     def __name__(self) -> str:
         named = type(self.source) if self.given else self.source
-        return getattr(named, "__name__", "rnn").removesuffix("Cell")
+        return named.__name__.removesuffix("Cell") if isinstance(named, type) else "RNN"
 
 
 def layer_name(cell: Any) -> str:
     """The name of a layer of `cell` without its place: `simple_rnn` of `SimpleRNN`."""
     words = re.sub(r"([a-z0-9])([A-Z])|([A-Z]+)([A-Z][a-z])", r"\1\3_\2\4", cell.__name__)
-    return re.sub(r"\W+", "", words).lower() or "rnn"
+    return words.lower()
 
 
 def state_key(name: str, index: int, prefix: str = "") -> str:
