@@ -264,6 +264,7 @@ def built(cell):
     [
         (keras.layers.LSTM, {}, ["layer class of rnnzoo.layers", "LSTM"]),
         (rnnzoo.layers.RNN, {}, ["layer class of rnnzoo.layers", "RNN"]),
+        (RNN(Noisy()), {}, ["layer class of rnnzoo.layers", "RNN"]),
         (3, {}, ["'lstm'", "cell=3"]),
         (built(keras.layers.LSTMCell(4)), {}, ["no weights yet", "RNN(cell)"]),
         (keras.layers.LSTMCell(5), {}, ["units=4", "a cell of 5"]),

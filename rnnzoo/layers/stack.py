@@ -43,8 +43,9 @@ def check_cell(cell: Any) -> Callable[..., RecurrentLayer]:
     whole = isinstance(made, type) and issubclass(made, (keras.layers.RNN, RecurrentLayer))
     if whole and issubclass(made, RecurrentLayer) and not issubclass(made, RNN):
         return made
+    whole = whole or isinstance(made, (keras.layers.RNN, RecurrentLayer))
     is_cell = hasattr(made, "call") and hasattr(made, "state_size")
-    if whole or isinstance(made, keras.layers.RNN) or not (callable(made) or is_cell):
+    if whole or not (callable(made) or is_cell):
         listed = ", ".join(repr(name) for name in CELLS)
         raise ValueError(
             f"cell must be one of {listed}, a layer class of rnnzoo.layers, a cell, or a class or "
@@ -107,16 +108,16 @@ class _Cells:
                 f"{self.source!r} has them not ({error}). Give a function units -> cell instead."
             ) from error
 
-    @property
-    def __name__(self) -> str:
-        named = type(self.source) if self.given else self.source
-        return named.__name__.removesuffix("Cell") if isinstance(named, type) else "RNN"
-
 
 def layer_name(cell: Any) -> str:
-    """The name of a layer of `cell` without its place: `simple_rnn` of `SimpleRNN`."""
-    words = re.sub(r"([a-z0-9])([A-Z])|([A-Z]+)([A-Z][a-z])", r"\1\3_\2\4", cell.__name__)
-    return words.lower()
+    """The name of a layer of `cell`, from `check_cell`, without its place: `simple_rnn`."""
+    kind = cell.source if isinstance(cell, _Cells) else cell
+    kind = kind if isinstance(kind, type) else type(kind) if cell.given else RNN
+    for name, known in CELLS.items():
+        if kind is known:
+            return name
+    words = kind.__name__.removesuffix("Cell")
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", words).lower()
 
 
 def state_key(name: str, index: int, prefix: str = "") -> str:
