@@ -1,6 +1,6 @@
 """Recurrent Keras models that are right: explicit state, truncated BPTT, honest export."""
 
-from rnnzoo import data, decoding, layers, metrics, serving
+from rnnzoo import cells, data, decoding, layers, metrics, serving
 from rnnzoo.core import CoreSpec
 from rnnzoo.export.export import export
 from rnnzoo.generation.options import Generated
@@ -26,6 +26,7 @@ __all__ = [
     "ScheduledSampling",
     "StopOnDivergence",
     "TruncatedBPTT",
+    "cells",
     "data",
     "decoding",
     "encoder_decoder",

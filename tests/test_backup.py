@@ -350,7 +350,9 @@ def test_by_the_clock_backups_take_a_fiftieth_of_the_time(tmp_path):
 def test_other_versions_are_named(tmp_path, monkeypatch):
     train(tmp_path, 3)
     libraries = rnnzoo.training.backup.record.libraries()
-    monkeypatch.setattr("rnnzoo.training.backup.record.libraries", lambda: {**libraries, "keras": "9.9"})
+    monkeypatch.setattr(
+        "rnnzoo.training.backup.record.libraries", lambda: {**libraries, "keras": "9.9"}
+    )
     with pytest.warns(UserWarning, match="made with keras 3.*; here is keras 9.9"):
         train(tmp_path, 1)
 

@@ -274,15 +274,15 @@ def test_the_graph_is_pure_and_portable(served):
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="written by a second process")
 def test_an_export_from_a_gpu_machine_does_not_take_the_stock_path(monkeypatch, tmp_path):
-    recurrent = importlib.import_module("rnnzoo.layers.recurrent")
+    stock_layer = importlib.import_module("rnnzoo.layers.stock")
     model = made("tokens gru")
     model(np.zeros((1, 2), "int32"))
-    monkeypatch.setattr(recurrent.backend, "gpu_available", lambda: True)
+    monkeypatch.setattr(stock_layer.backend, "gpu_available", lambda: True)
 
     def stock(*_):
         raise AssertionError("cuDNN would be traced")
 
-    monkeypatch.setattr(recurrent.RecurrentLayer, "_stock_or_scan", stock)
+    monkeypatch.setattr(stock_layer.StockLayer, "_stock_or_scan", stock)
     with pytest.raises(AssertionError, match="cuDNN"):
         model.step(np.zeros((1, 2), "int32"), model.initial_state(1))
     rnnzoo.export(model, tmp_path / "1")

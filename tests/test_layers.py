@@ -1,5 +1,7 @@
 """Recurrent layers: against NumPy, against the stock layers, against themselves in pieces."""
 
+import contextlib
+import threading
 from functools import partial
 
 import keras
@@ -19,6 +21,9 @@ from reference import (
 )
 
 import rnnzoo
+from rnnzoo.backend import portable
+from rnnzoo.layers.bidirectional import Bidirectional
+from rnnzoo.layers.stack import check_cell, stack_layers
 
 every_cell = pytest.mark.parametrize("name, options", CELLS, ids=CELL_IDS)
 
@@ -65,7 +70,7 @@ def test_equals_numpy_with_resets_and_masks(name, options, case):
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-5), ("float64", 1e-10)])
 def test_gradient_by_hand_equals_plain_differentiation(name, options, dtype, tolerance):
     """Inputs, weights, state, learned initial state; resets, mask and recurrent dropout."""
-    from rnnzoo.layers.recurrence import recurrence
+    from rnnzoo.cells.adjoint import recurrence
 
     if dtype == "float64" and on_jax():
         pytest.skip("keras.ops.tanh and others compute in float32 on JAX, whatever the input")
@@ -325,3 +330,250 @@ def test_configuration_makes_the_same_layer_again(name, options):
     np.testing.assert_array_equal(
         layer(x, layer.initial_state(1))[0], again(x, again.initial_state(1))[0]
     )
+
+
+def state_of(layer, rows, **more):
+    shapes = {name: (rows, layer.units) for name in layer.state_names} | more
+    return {name: np.zeros(shape, "float32") for name, shape in shapes.items()}
+
+
+FLAGS = [(3,), (6,), (3, 1), (1, 6), (3, 5), (4, 6), (3, 6, 1)]
+WRONG = [
+    ({flag: shape}, ["(batch, time)", f"{flag} of shape"])
+    for flag in ("reset", "mask")
+    for shape in FLAGS
+]
+WRONG += [({"state": 2}, ["rows of the sequence", "(3, 4)", "(2, 4)"]), ({"state": 1}, ["(1, 4)"])]
+
+
+@pytest.mark.parametrize("wrong, words", WRONG)
+@pytest.mark.parametrize("way", ["eager", "symbolic"])
+def test_shapes_that_do_not_agree_are_refused(way, wrong, words):
+    """Also those that would be spread over the batch without a word: one row, one step."""
+    layer = rnnzoo.layers.GRU(4)
+    flags = {k: np.ones(v, bool) for k, v in wrong.items() if k != "state"}
+    call = (np.zeros((3, 6, 2), "float32"), state_of(layer, wrong.get("state", 3)))
+    if way == "symbolic":
+        symbols = keras.tree.map_structure(
+            lambda v: keras.KerasTensor(v.shape, str(v.dtype)), (*call, flags)
+        )
+        call, flags = symbols[:2], symbols[2]
+    with pytest.raises(ValueError) as raised:
+        layer(*call, **flags)
+    assert all(word in str(raised.value) for word in words), raised.value
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda layer, x: layer(x[0]), ["expected ndim=3", "found ndim=2"]),
+        (lambda layer, x: layer(x[..., :1]), ["axis -1", "value 2"]),
+        (lambda layer, x: layer(x, {}), ["must be a dict of ['h']", "received []"]),
+        (lambda layer, x: layer(x, state_of(layer, 3, c=(3, 4))), ["['h']", "['c', 'h']"]),
+        (lambda layer, x: layer(x, state_of(layer, 3, h=(3, 5))), ["(3, 4)", "(3, 5)"]),
+        (lambda layer, x: layer.initial_state(-1), ["at least 0", "batch_size=-1"]),
+        (lambda layer, x: layer.initial_state(2.0), ["integer", "batch_size=2.0"]),
+        (lambda layer, x: layer.initial_state(True), ["integer", "batch_size=True"]),
+    ],
+)
+def test_what_a_call_refuses(call, words):
+    layer, x = rnnzoo.layers.GRU(4), np.zeros((3, 6, 2), "float32")
+    layer(x)
+    with pytest.raises(ValueError) as raised:
+        call(layer, x)
+    assert all(word in str(raised.value) for word in words), raised.value
+
+
+def test_go_backwards_takes_no_reset():
+    layer, x = rnnzoo.layers.GRU(4, go_backwards=True), np.zeros((3, 6, 2), "float32")
+    with pytest.raises(ValueError, match="go_backwards=True reads whole sequences"):
+        layer(x, reset=np.zeros((3, 6), bool))
+
+
+@every_cell
+def test_alone_it_is_its_namesake_with_the_mask_of_keras(name, options):
+    """In Sequential and Functional models, the mask counts for the loss as well."""
+    x = np.random.default_rng(0).normal(size=(3, 5, 2)).astype("float32")
+    x[0, 3:] = x[2, 1:] = 0.0
+    models = []
+    for module, more in ((rnnzoo.layers, {}), (keras.layers, {"return_sequences": True})):
+        recurrent = getattr(module, name)(4, **options, **more)
+        layers = [keras.layers.Masking(), recurrent, keras.layers.Dense(1)]
+        models.append(keras.Sequential([keras.Input((None, 2)), *layers]))
+        models[-1].compile("sgd", "mse")
+    ours, stock = models
+    stock.set_weights(ours.get_weights())
+    close(ours.evaluate(x, x[..., :1], verbose=0), stock.evaluate(x, x[..., :1], verbose=0))
+    found, wanted = ours(x), stock(x)
+    for row, steps in enumerate((3, 5, 1)):
+        close(found[row, :steps], wanted[row, :steps])
+    layer = ours.layers[1]
+    masked = keras.layers.Masking()(x)
+    outputs, last = layer(masked, layer.initial_state(3))
+    explicit = layer(np.where(x == 0, np.nan, x), layer.initial_state(3), mask=np.any(x != 0, -1))
+    close(outputs, explicit[0])
+    close(last["h"], explicit[1]["h"])
+    assert layer.compute_output_shape((None, 5, 2)) == (None, 5, 4)
+    assert keras.layers.TimeDistributed(ours)(np.zeros((2, 3, 5, 2))).shape == (2, 3, 5, 1)
+
+
+def test_shapes_and_dtypes_are_said_before_a_call():
+    layer = rnnzoo.layers.LSTM(4, dtype="mixed_bfloat16")
+    x, state = keras.Input((None, 3)), {key: keras.Input((4,)) for key in "hc"}
+    outputs, last = layer(x, state)
+    assert (outputs.shape, outputs.dtype) == ((None, None, 4), "bfloat16")
+    assert {(v.shape, v.dtype) for v in last.values()} == {((None, 4), "float32")}
+    assert layer(x).shape == (None, None, 4)
+    shapes = layer.compute_output_shape((2, 5, 3), state_shape={"h": (2, 4), "c": (2, 4)})
+    assert shapes == ((2, 5, 4), {"h": (2, 4), "c": (2, 4)})
+
+
+def test_a_core_takes_a_batch_of_open_size_within_another_model():
+    """Where JAX infers shapes, a number of rows is neither an int nor a tensor."""
+    inputs = keras.Input((5, 3))
+
+    class Whole(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.layer = rnnzoo.layers.RNN(keras.layers.LSTMCell(4), learned_initial_state=True)
+            self.layer.build((None, 5, 3))
+
+        def call(self, x):
+            return self.layer(x, self.layer.initial_state(ops.shape(x)[0]))[0]
+
+    model = keras.Model(inputs, Whole()(inputs))
+    assert model(np.zeros((2, 5, 3))).shape == (2, 5, 4)
+
+
+def test_padding_of_a_bidirectional_layer_may_hold_anything():
+    layer = Bidirectional(rnnzoo.layers.LSTM(3), rnnzoo.layers.LSTM(3))
+    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+    mask = np.array([[1, 1, 1, 0, 0], [1] * 5], bool)
+    layer(x, mask)
+    weights = [ops.convert_to_numpy(w) for w in layer.trainable_weights]
+
+    def total(x):
+        def function(*weights):
+            fixed = [v.value for v in layer.non_trainable_variables]
+            outputs, state = layer.stateless_call(weights, fixed, x, mask)[0]
+            return ops.sum(ops.where(mask[..., None], outputs, 0)) + ops.sum(state["h"])
+
+        return gradients(function, weights)
+
+    for got, wanted in zip(
+        *(total(np.where(mask[..., None], x, v)) for v in (np.nan, 0)), strict=True
+    ):
+        close(got, wanted)
+    short = layer(x[:1, :3])  # no mask: every step counts
+    close(layer(x, mask)[0][0, :3], short[0][0])
+
+
+@contextlib.contextmanager
+def doubles():
+    """JAX has float64 only where it is asked for."""
+    if not on_jax():
+        yield
+    else:
+        import jax
+
+        with jax.enable_x64(True):
+            yield
+
+
+@every_cell
+def test_float64_is_float64_to_the_last_digits(name, options):
+    """Outputs, and by steps in the imaginary direction the gradient, exact in NumPy."""
+    rng = np.random.default_rng(0)
+    with doubles():
+        layer = make(name, options, 4, 3, dtype="float64")
+        weights = [rng.normal(size=w.shape) for w in layer.get_weights()[:3]]
+        x, weigh = rng.normal(size=(2, 6, 3)), rng.normal(size=(2, 6, 4))
+        state = random_state(rng, layer, 2, "float64")
+        layer.set_weights(weights + layer.get_weights()[3:])
+        outputs = layer(x, state)[0]
+        wanted, _ = run(name, options, weights, x, state.values())
+        np.testing.assert_allclose(outputs, np.stack(wanted, axis=1), rtol=0, atol=1e-14)
+
+        def total(x, *weights):
+            fixed = [v.value for v in layer.non_trainable_variables]
+            return ops.sum(layer.stateless_call(weights, fixed, x, state)[0][0] * weigh)
+
+        found = gradients(total, [x, *weights])
+    values = [x, *weights]
+    for place, gradient in enumerate(found):
+        assert gradient.dtype == "float64"
+        way = rng.normal(size=gradient.shape)
+        moved = [v + 1e-30j * way if i == place else v + 0j for i, v in enumerate(values)]
+        outputs, _ = run(name, options, moved[1:], moved[0], [s + 0j for s in state.values()])
+        slope = np.sum(np.stack(outputs, axis=1).imag * weigh) / 1e-30
+        assert abs(np.sum(gradient * way) - slope) < 1e-14 * max(1, np.sum(np.abs(gradient * way)))
+
+
+@every_cell
+def test_weights_are_not_rounded_to_floatx(name, options):
+    layer = make(name, options, 4, 3, dtype="float32")
+    plain = make(name, options, 4, 3, dtype="float32", activation="softsign")
+    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+    wanted = [ops.convert_to_numpy(each(x)) for each in (layer, plain)]
+    keras.config.set_floatx("bfloat16")
+    try:
+        found = [ops.convert_to_numpy(each(x)) for each in (layer, plain)]
+    finally:
+        keras.config.set_floatx("float32")
+    np.testing.assert_array_equal(found[0], wanted[0])
+    close(found[1], wanted[1])
+
+
+@every_cell
+@pytest.mark.parametrize("kind", ["default", "activation", "portable", "dropout", "mixed"])
+def test_what_runs_on_cudnn(name, options, kind, monkeypatch):
+    """On JAX the LSTM alone: Keras's GRU there is a plain scan, without our gradient."""
+    monkeypatch.setattr(rnnzoo.backend, "gpu_available", lambda: True)
+    more = {"activation": {"activation": "softsign"}, "mixed": {"dtype": "mixed_bfloat16"}}
+    more |= {"dropout": {"recurrent_dropout": 0.1}}
+    layer = make(name, options, 4, 3, **more.get(kind, {}))
+    taken = []
+    monkeypatch.setattr(
+        layer,
+        "_stock_or_scan",
+        lambda *args: taken.append(1) or layer._scan(*args[:4], None, args[4]),
+    )
+    with rnnzoo.backend.portable() if kind == "portable" else contextlib.nullcontext():
+        layer(np.zeros((2, 3, 3), "float32"), layer.initial_state(2), training=kind == "dropout")
+    has = name == "LSTM" or (name == "GRU" and not on_jax())
+    assert bool(taken) == (has and kind == "default")
+
+
+def test_portable_is_of_the_thread_that_says_so(monkeypatch):
+    monkeypatch.setattr(rnnzoo.backend, "gpu_available", lambda: True)
+    seen = []
+    with portable():
+        other = threading.Thread(target=lambda: seen.append(rnnzoo.backend.cudnn_runs("LSTM")))
+        other.start()
+        other.join(10)
+        assert not rnnzoo.backend.cudnn_runs("LSTM")
+    assert seen == [True] and rnnzoo.backend.cudnn_runs("LSTM")
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
+@pytest.mark.parametrize("tied", [False, True])
+def test_quantized_output_layers_are_int8(tied, tmp_path):
+    model = rnnzoo.one_to_one(vocabulary=7, units=8, tied=tied)
+    x = np.arange(20).reshape(2, 10) % 7
+    before = model.predict(x, verbose=0)
+    model.quantize("int8")
+    kernels = [
+        w for w in model.weights if w.name in ("kernel", "embeddings") and "lstm" not in w.path
+    ]
+    assert len(kernels) == (1 if tied else 2) and {w.dtype for w in kernels} == {"int8"}
+    after = model.predict(x, verbose=0)
+    assert 0 < np.abs(after - before).max() < 0.03 * np.abs(before).max()
+    model.save(tmp_path / "m.keras")
+    close(keras.models.load_model(tmp_path / "m.keras").predict(x, verbose=0), after)
+
+
+def test_layers_are_named_after_their_cells_words():
+    names = [
+        stack_layers(check_cell(cell), [2])[0].name for cell in ("simple_rnn", "gru", "rg_lru")
+    ]
+    assert names == ["simple_rnn_0", "gru_0", "rg_lru_0"]

@@ -1,13 +1,20 @@
 """All that differs between TensorFlow and JAX; everything else in rnnzoo is `keras.ops`.
 
-Both modules define the same names: `scan` (a loop over time), `project` (the inputs of all its
+Both modules define the same names: `scan` (a loop over time), `loop` (one that is differentiated
+step by step), `project` (the inputs of all its
 steps times a kernel), `custom_gradient` (a function with a hand-written gradient), `repeat` and
 `when` (control flow that carries the training state), `carry_variable` (a weight that holds the
 state of all lanes), `compile_call` (a function made callable in one compiled call), `values_of`
 and `set_values` (what a variable holds, replica by replica), `replicas_and_scope` (how many keep
 lanes of their own), `Buffer` (one tensor for each turn of a loop), `gpu_available` (where the
-code will run). `share`, `devices` and `from_all` are for training with `keras.distribution`.
+code will run), `CUDNN` (which layers of Keras run on it there), `tanh` (in any precision),
+`is_open` (sizes yet unknown). `share`, `devices` and `from_all` are for training with
+`keras.distribution`.
 """
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
 
 import keras
 
@@ -26,6 +33,10 @@ else:
     )
 
 Buffer = _implementation.Buffer
+CUDNN = _implementation.CUDNN
+loop = _implementation.loop
+tanh = _implementation.tanh
+is_open = _implementation.is_open
 scan = _implementation.scan
 project = _implementation.project
 custom_gradient = _implementation.custom_gradient
@@ -38,20 +49,45 @@ set_values = _implementation.set_values
 replicas_and_scope = _implementation.replicas_and_scope
 gpu_available = _implementation.gpu_available
 
+# Of the thread, or task, that sets it: another may be tracing a training step meanwhile.
+_portable: contextvars.ContextVar[bool] = contextvars.ContextVar("portable", default=False)
+
+
+@contextlib.contextmanager
+def portable() -> Iterator[None]:
+    """Inside, layers are traced without cuDNN, so that an export runs on any machine."""
+    token = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(token)
+
+
+def cudnn_runs(layer: str) -> bool:
+    """Whether Keras's layer of this name, traced now, may run on cuDNN."""
+    return layer in CUDNN and not _portable.get() and gpu_available() and devices() == 1
+
+
 __all__ = [
+    "CUDNN",
     "Buffer",
     "carry_variable",
     "compile_call",
+    "cudnn_runs",
     "custom_gradient",
     "devices",
     "from_all",
     "gpu_available",
+    "is_open",
+    "loop",
+    "portable",
     "project",
     "repeat",
     "replicas_and_scope",
     "scan",
     "set_values",
     "share",
+    "tanh",
     "values_of",
     "when",
 ]

@@ -5,12 +5,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.export
 import keras
 import numpy as np
 from jax.experimental import multihost_utils
 from keras import ops
 
 from rnnzoo.backend.processes import devices
+
+CUDNN = ("LSTM",)  # the layers of Keras that run on cuDNN
 
 
 def gpu_available() -> bool:
@@ -30,9 +33,9 @@ def scan(
 
     Args:
         step: `(carry, x) -> (carry, ys)`, with `x` one step of each of `xs`.
-        carry: tuple of `(batch, width)` arrays.
+        carry: tuple of `(batch, ...)` arrays.
         xs: `(time, batch, ...)` arrays. Zero steps are allowed.
-        widths: the last dimension of each of `ys`; JAX sees them by itself.
+        widths: sizes of `ys`, which JAX sees by itself.
         reverse: run from the last step to the first; `ys` stay in the order of time.
         overwrite: the first of `ys`, as wide as the first of `xs`, takes its memory, step by
             step: a step's values are still in the processor's cache then.
@@ -52,6 +55,39 @@ def scan(
     steps = [jax.numpy.arange(time), *rest]
     (carry, first), ys = jax.lax.scan(over, (tuple(carry), first), steps, reverse=reverse)
     return carry, (first, *ys)
+
+
+def loop(
+    step: Callable, weights: tuple, state: tuple, xs: Sequence, index: int, keep: bool
+) -> tuple[Any, tuple]:
+    """State `index` after each step, stacked, and the last state, differentiated by JAX.
+
+    Args:
+        step: `(weights, x, state) -> state`, pure, with `x` one step of each of `xs`.
+        weights: arrays that every step reads.
+        state: tuple of arrays.
+        xs: `(time, batch, ...)` arrays. Zero steps are allowed.
+        index: which of `state` to stack.
+        keep: what a gradient needs is kept; JAX sees by itself whether there will be one.
+    """
+    del keep
+
+    def one(carry: tuple, x: list) -> tuple:
+        after = step(weights, x, carry)
+        return after, after[index]
+
+    last, stacked = jax.lax.scan(one, tuple(state), list(xs))
+    return stacked, last
+
+
+def tanh(x: Any) -> Any:
+    """The hyperbolic tangent in the dtype of `x`; `keras.ops.tanh` has float32 at most."""
+    return jax.numpy.tanh(x)
+
+
+def is_open(size: Any) -> bool:
+    """Whether `size` is a dimension that is not known yet, as in the inference of shapes."""
+    return jax.export.is_symbolic_dim(size)
 
 
 def project(x: Any, kernel: Any, dtype: str) -> Any:

@@ -5,7 +5,8 @@ keras-nightly 3.16.0.dev2026102704 (`make test-next`). Each is imported from the
 defines it: what `keras.src.backend` hands on differs between the two.
 """
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -38,6 +39,7 @@ __all__ = [
     "apply_mask",
     "class_weight_to_sample_weights",
     "compute_output_spec",
+    "dropout_masks_of",
     "every_layer",
     "get_keras_mask",
     "set_keras_mask",
@@ -106,3 +108,23 @@ def apply_summed(optimizer: Any, gradients: list, variables: list) -> None:
         optimizer.apply(gradients, variables)
     finally:
         vars(inner).pop("_all_reduce_sum_gradients", None)  # replicas are traced in turns
+
+
+# Where Keras's cells keep the masks that they have drawn. Publicly only to be drawn and dropped
+# (`get_dropout_mask`, `reset_dropout_mask`), not to be set again, where a loop's gradient runs a
+# step once more.
+_MASKS = ("_dropout_mask", "_recurrent_dropout_mask")
+
+
+@contextlib.contextmanager
+def dropout_masks_of(masks: Sequence[tuple[Any, tuple]]) -> Iterator[Callable[[], list]]:
+    """Inside, these cells have these dropout masks; what is handed over reads those they have."""
+    for cell, own in masks:
+        for name, mask in zip(_MASKS, own or (None, None)):
+            setattr(cell, name, mask)
+    try:
+        yield lambda: [(cell, tuple(getattr(cell, name) for name in _MASKS)) for cell, _ in masks]
+    finally:
+        for cell, _ in masks:
+            cell.reset_dropout_mask()
+            cell.reset_recurrent_dropout_mask()

@@ -17,19 +17,24 @@ from rnnzoo.backend.tensorflow_replicas import (
 )
 
 __all__ = [
+    "CUDNN",
     "Buffer",
     "carry_variable",
     "compile_call",
     "custom_gradient",
     "gpu_available",
+    "is_open",
+    "loop",
     "repeat",
     "replicas_and_scope",
     "scan",
     "set_values",
+    "tanh",
     "values_of",
     "when",
 ]
 
+CUDNN = ("LSTM", "GRU")  # the layers of Keras that run on cuDNN
 _INT = tf.int32
 _KINDS = 8  # numbers of rows for which a step is compiled of its own
 
@@ -51,9 +56,10 @@ def scan(
 
     Args:
         step: `(carry, x) -> (carry, ys)`, with `x` one step of each of `xs`.
-        carry: tuple of `(batch, width)` tensors.
+        carry: tuple of `(batch, ...)` tensors.
         xs: `(time, batch, ...)` tensors. Zero steps are allowed.
-        widths: the last dimension of each of `ys`, which are `(batch, width)` in carry's dtype.
+        widths: of each of `ys` the last dimension, where it is `(batch, width)` in the dtype of
+            the first of `carry`, or a tensor of its shape and dtype.
         reverse: run from the last step to the first; `ys` stay in the order of time.
         overwrite: the first of `ys`, as wide as the first of `xs`, takes its memory, step by
             step: a step's values are still in the processor's cache then.
@@ -62,9 +68,14 @@ def scan(
     """
     if xs[0].shape[0] == 1:
         return _single(step, carry, xs)
-    time, (batch, _) = _sizes(xs[0])[0], _sizes(carry[0])
+    time, batch = _sizes(xs[0])[0], _sizes(carry[0])[0]
     given = [Buffer(time, _sizes(x)[1:], x.dtype) for x in xs]
-    made = [Buffer(time, (batch, width), carry[0].dtype) for width in widths]
+    made = [
+        Buffer(time, _sizes(width), width.dtype)
+        if tf.is_tensor(width)
+        else Buffer(time, (batch, width), carry[0].dtype)
+        for width in widths
+    ]
     sources = [buffer.holding(x) for buffer, x in zip(given, xs)]
     results = [buffer.empty() for buffer in made]
     if overwrite:
@@ -85,6 +96,87 @@ def scan(
         maximum_iterations=time,  # XLA needs it to differentiate the loop
     )
     return carry, tuple(buffer.stacked(content) for buffer, content in zip(made, results))
+
+
+def loop(
+    step: Callable, weights: tuple, state: tuple, xs: Sequence, index: int, keep: bool
+) -> tuple[Any, tuple]:
+    """State `index` after each step, stacked, and the last state, differentiated step by step.
+
+    The gradient runs each step again, from the state before it. TensorFlow's own gradient of a
+    loop keeps all that a step computes, and under XLA copies all steps of `xs` at each.
+
+    Args:
+        step: `(weights, x, state) -> state`, pure, with `x` one step of each of `xs`.
+        weights: tensors that every step reads.
+        state: tuple of tensors. Those that are no floats have no gradient.
+        xs: `(time, batch, ...)` tensors. Zero steps are allowed.
+        index: which of `state` to stack.
+        keep: whether the states of all steps are kept. Otherwise a gradient asked for all the
+            same runs the loop again.
+    """
+    w, n = len(weights), len(state)
+
+    def forward(*args: tf.Tensor, keep: bool = keep) -> tuple:
+        weights, state, xs = args[:w], args[w : w + n], args[w + n :]
+
+        def one(carry: tuple, x: list) -> tuple:
+            after = step(weights, x, carry)
+            return after, after if keep else [after[index]]
+
+        last, after = scan(one, state, xs, state if keep else [state[index]])
+        return (after[index if keep else 0], *last), (args, after)
+
+    def backward(residuals: tuple, upstream: tuple) -> list:
+        args, after = residuals if keep else forward(*residuals[0], keep=True)[1]
+        weights, state, xs = args[:w], args[w : w + n], args[w + n :]
+        before = [tf.concat([s[None], a], 0)[:-1] for s, a in zip(state, after)]
+        of_weights, of_state, of_xs = (_learning(part) for part in (weights, state, xs))
+
+        def one(carry: tuple, x: list) -> tuple:
+            now, then, d_output = x[: len(xs)], tuple(x[len(xs) : -1]), x[-1]
+            d_after = dict(zip(of_state, carry))
+            d_after[index] = d_after[index] + d_output
+            d_weights, d_now, d_then = _pulled_back(step, (weights, now, then), d_after)
+            summed = [d + more for d, more in zip(carry[len(of_state) :], d_weights)]
+            return (*d_then, *summed), d_now
+
+        carry = [
+            *(upstream[1 + i] for i in of_state),
+            *(tf.zeros_like(weights[i]) for i in of_weights),
+        ]
+        steps, widths = [*xs, *before, upstream[0]], [xs[i][0] for i in of_xs]
+        carry, d_xs = scan(one, tuple(carry), steps, widths, reverse=True)
+        d_state, d_weights = carry[: len(of_state)], carry[len(of_state) :]
+        parts = ((weights, of_weights, d_weights), (state, of_state, d_state), (xs, of_xs, d_xs))
+        return [dict(zip(of, d)).get(i) for part, of, d in parts for i in range(len(part))]
+
+    stacked, *last = custom_gradient(forward, backward, (*weights, *state, *xs))
+    return stacked, tuple(last)
+
+
+def _pulled_back(step: Callable, args: tuple, d_after: dict[int, tf.Tensor]) -> list[list]:
+    """The gradients of one step's floating weights, inputs and states, given those after it."""
+    sources = [[part[i] for i in _learning(part)] for part in args]
+    with tf.GradientTape() as tape:
+        tape.watch(sources)
+        after = step(*args)
+    return tape.gradient([after[i] for i in d_after], sources, list(d_after.values()), "zero")
+
+
+def _learning(tensors: Sequence) -> list[int]:
+    """The places of those that a gradient can flow to."""
+    return [i for i, tensor in enumerate(tensors) if tensor.dtype.is_floating]
+
+
+def tanh(x: tf.Tensor) -> tf.Tensor:
+    """The hyperbolic tangent in the dtype of `x`."""
+    return tf.tanh(x)
+
+
+def is_open(size: Any) -> bool:
+    """Whether `size` is a dimension that is not known yet, but is a value all the same: never."""
+    return False
 
 
 def _sizes(x: tf.Tensor) -> list:

@@ -8,6 +8,7 @@ from rnnzoo import _checks
 from rnnzoo.core.spec import CoreSpec, input_of, output_of, states_of
 from rnnzoo.data.text import Vocabulary
 from rnnzoo.layers.per_step import PerStepDense, PerStepTiedEmbedding
+from rnnzoo.layers.rnn import RNN
 from rnnzoo.layers.stack import (
     after_layers,
     check_cell,
@@ -67,7 +68,9 @@ def build_core(
     inputs = {"inputs": x, "reset": reset, **state_inputs}
     if many_to_one:
         inputs["mask"] = mask
-        hidden = after_layers(states[f"h_{len(sizes) - 1}"], layer_norm)
+        hidden = after_layers(
+            states[state_key(layers[-1].output_state, len(sizes) - 1)], layer_norm
+        )
     y, ending = output_layers(hidden, outputs, dropout, table, activation)
     spec = CoreSpec(
         form="many_to_one" if many_to_one else "one_to_one",
@@ -82,7 +85,7 @@ def build_core(
 def starts_of(layers: list) -> list[tuple[str, str] | None]:
     """For each state of a stack of layers where its start comes from; None for zeros."""
     return [
-        (layer.name, name) if layer.learned_initial_state else None
+        (layer.name, name) if layer.learned_initial_state or isinstance(layer, RNN) else None
         for layer in layers
         for name in layer.state_names
     ]

@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from rnnzoo import _checks
+from rnnzoo.layers.recurrent import check_batch_size
 
 Tensor = Any
 
@@ -167,6 +166,7 @@ class CoreSpec:
 
     def initial_state(self, core: keras.Model, rows: Any) -> dict[str, Tensor]:
         """The states with which `rows` sequences start, by name."""
+        check_batch_size(rows)
         started: dict[str, dict] = {}
         states = {}
         for name, state in self.states.items():
@@ -209,17 +209,6 @@ class CoreSpec:
                 for name, one in config[field].items()
             }
         return cls(**config)
-
-
-def check_rows(rows: Any) -> Any:
-    """`rows`; ValueError for what is no number of rows. Tensors and symbolic sizes pass."""
-    wrong = isinstance(rows, (bool, np.bool_, float, str, list, tuple, dict, type(None)))
-    if wrong or (isinstance(rows, (int, np.integer)) and rows < 0):
-        raise ValueError(
-            "batch_size must be an integer of at least 0; "
-            f"received batch_size={_checks.shown(rows)}"
-        )
-    return rows
 
 
 def _frozen(value: Any) -> Any:

@@ -4,9 +4,9 @@ import pathlib
 import tempfile
 from typing import Any
 
+from rnnzoo.backend import portable
 from rnnzoo.export.signatures import Signature
 from rnnzoo.export.traced import described, specs_of, step_of
-from rnnzoo.layers.recurrent import portable
 
 
 def write_litert(

@@ -3,9 +3,9 @@
 import pathlib
 from typing import Any
 
+from rnnzoo.backend import portable
 from rnnzoo.export.signatures import Signature
 from rnnzoo.export.traced import described, needed, specs_of
-from rnnzoo.layers.recurrent import portable
 
 # The opset of ONNX 1.12: all of Triton's and onnxruntime's releases of today read it.
 _OPSET = 17

@@ -5,9 +5,9 @@ from typing import Any
 
 import keras
 
+from rnnzoo.backend import portable
 from rnnzoo.export.signatures import Signature
 from rnnzoo.export.traced import described_signatures, specs_of
-from rnnzoo.layers.recurrent import portable
 
 
 def write_saved_model(

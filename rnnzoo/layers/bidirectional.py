@@ -10,20 +10,29 @@ from rnnzoo.layers.recurrent import RecurrentLayer, State, Tensor
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
 class Bidirectional(keras.layers.Layer):
-    """A call is `(sequence, mask) -> (outputs, state)`, both of twice the units (Schuster &
+    """A call is `(sequence, mask=None) -> (outputs, state)`, both of twice the units (Schuster &
     Paliwal, 1997).
 
-    The state rule knows no direction from the end, so there is no state to go on from: every
-    call reads whole sequences. Padding at the end (`mask` False) changes nothing: read from
-    the end it comes first, where it holds the initial state.
+    Each state is that of the forward layer, then that of the backward one. The state rule knows
+    no direction from the end, so there is no state to go on from: every call reads whole
+    sequences. Padding at the end (`mask` `(batch, time)` False) changes nothing, whatever it
+    holds: read from the end it comes first, where it holds the initial state.
 
     Args:
         forward: the layer that reads from the first step on.
-        backward: the layer that reads from the last step back.
+        backward: the layer that reads from the last step back, with states of the same names.
+
+    Raises:
+        ValueError: layers whose states have other names than each other.
     """
 
     def __init__(self, forward: RecurrentLayer, backward: RecurrentLayer, **kwargs: Any):
         super().__init__(**kwargs)
+        if forward.state_names != backward.state_names:
+            raise ValueError(
+                "both layers must have states of the same names; received "
+                f"{forward.state_names} and {backward.state_names}"
+            )
         self.forward, self.backward = forward, backward
 
     def build(self, sequence_shape: tuple) -> None:
@@ -32,7 +41,9 @@ class Bidirectional(keras.layers.Layer):
                 layer.build(sequence_shape)
         self.built = True
 
-    def call(self, sequence: Tensor, mask: Tensor, training: bool = False) -> tuple[Tensor, State]:
+    def call(
+        self, sequence: Tensor, mask: Tensor | None = None, training: bool = False
+    ) -> tuple[Tensor, State]:
         rows = ops.shape(sequence)[0]
         ahead, state = self.forward(
             sequence, self.forward.initial_state(rows), mask=mask, training=training
@@ -40,18 +51,18 @@ class Bidirectional(keras.layers.Layer):
         back, end = self.backward(
             ops.flip(sequence, axis=1),
             self.backward.initial_state(rows),
-            mask=ops.flip(mask, axis=1),
+            mask=None if mask is None else ops.flip(mask, axis=1),
             training=training,
         )
         outputs = ops.concatenate([ahead, ops.flip(back, axis=1)], axis=-1)
         return outputs, {key: ops.concatenate([state[key], end[key]], axis=-1) for key in state}
 
-    def compute_output_spec(self, sequence: Any, mask: Any, training: Any = None) -> tuple:
-        shape, units, layer = sequence.shape, 2 * self.forward.units, self.forward
-        return keras.KerasTensor((*shape[:2], units), layer.compute_dtype), {
-            name: keras.KerasTensor((shape[0], units), layer.state_dtype)
-            for name in layer.state_names
-        }
+    def compute_output_spec(self, sequence: Any, mask: Any = None, training: Any = None) -> tuple:
+        (outputs, state), (back, end) = (
+            layer.compute_output_spec(sequence, layer.state_spec(sequence.shape[0]), mask=mask)
+            for layer in (self.forward, self.backward)
+        )
+        return _joined(outputs, back), {key: _joined(state[key], end[key]) for key in state}
 
     def compute_mask(self, *_: Any, **__: Any) -> None:
         """None: masks are passed as an argument, never implicitly."""
@@ -68,3 +79,8 @@ class Bidirectional(keras.layers.Layer):
         for key in ("forward", "backward"):
             config[key] = keras.saving.deserialize_keras_object(config[key])
         return cls(**config)
+
+
+def _joined(a: Any, b: Any) -> Any:
+    """The spec of two tensors side by side."""
+    return keras.KerasTensor((*a.shape[:-1], a.shape[-1] + b.shape[-1]), a.dtype)

@@ -2,6 +2,8 @@
 
 Keras multiplies `(batch, time, features)` by a matrix with `tf.tensordot` on TensorFlow, which
 XLA cannot differentiate inside a loop when the number of rows is open.
+
+`quantize` works as in Keras, which by itself leaves out what derives from its layers.
 """
 
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from rnnzoo.layers.recurrent import Tensor
+from rnnzoo.cells.loop import Tensor
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
@@ -19,15 +21,27 @@ class PerStepDense(keras.layers.Dense):
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         return _per_step(super().call, inputs)
 
+    def quantized_call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        return _per_step(super().quantized_call, inputs)
+
+    def quantize(self, mode: str | None = None, type_check: bool = True, config: Any = None):
+        super().quantize(mode, type_check=False, config=config)
+
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
 class PerStepTiedEmbedding(keras.layers.ReversibleEmbedding):
     """`keras.layers.ReversibleEmbedding`, whose reverse takes `(batch, time, features)`."""
 
     def call(self, inputs: Tensor, reverse: bool = False) -> Tensor:
-        if not reverse:
-            return super().call(inputs)
-        return _per_step(lambda flat: super(PerStepTiedEmbedding, self).call(flat, True), inputs)
+        call = super().call
+        return _per_step(lambda flat: call(flat, True), inputs) if reverse else call(inputs)
+
+    def quantized_call(self, inputs: Tensor, reverse: bool = False) -> Tensor:
+        call = super().quantized_call
+        return _per_step(lambda flat: call(flat, True), inputs) if reverse else call(inputs)
+
+    def quantize(self, mode: str | None = None, type_check: bool = True, config: Any = None):
+        super().quantize(mode, type_check=False, config=config)
 
 
 def _per_step(call: Any, inputs: Tensor) -> Tensor:

@@ -1,51 +1,13 @@
-"""The plain recurrent layer (Elman, 1990)."""
+"""The plain recurrent layer with explicit state."""
 
 import keras
-from keras import ops
 
-from rnnzoo.layers.recurrence import Tensor, biased, dot, sequence_product
-from rnnzoo.layers.recurrent import RecurrentLayer
-
-
-class SimpleRNNCell:
-    """One step: `h' = tanh(projected + (h * drop) @ U + b)`.
-
-    Backward: `dz = dh' * k` with `k = 1 - h'^2`, to h `(dz @ U.T) * drop`,
-    `dU = sum over steps of (h * drop).T @ dz`, `db = sum of dz`.
-    """
-
-    @staticmethod
-    def forward(projected: Tensor, state: tuple, weights: tuple, drop: Tensor | None) -> tuple:
-        (h,) = state
-        hidden = h if drop is None else h * drop
-        z = projected + biased(dot(hidden, weights[0], h.dtype), weights[1:])
-        return (ops.tanh(z),), ()
-
-    @staticmethod
-    def factors(kept: tuple, before: tuple, after: tuple, hidden: Tensor) -> tuple:
-        return (1.0 - after[0] * after[0],)
-
-    @staticmethod
-    def backward(factors: tuple, gradient: tuple, turned: Tensor, drop: Tensor | None) -> tuple:
-        dz = gradient[0] * factors[0]
-        dh = dot(dz, turned, dz.dtype)
-        return (dz,), (dh if drop is None else dh * drop,)
-
-    @staticmethod
-    def gradients(factors: tuple, hidden: Tensor, dz: Tensor) -> tuple:
-        return dz, sequence_product(hidden, dz, hidden.dtype), ops.sum(dz, axis=(0, 1))
-
-    @staticmethod
-    def kept_widths(units: int) -> list[int]:
-        return []
-
-    @staticmethod
-    def found_widths(units: int) -> list[int]:
-        return [units]
+from rnnzoo.cells.simple_rnn import SimpleRNNCell
+from rnnzoo.layers.stock import StockLayer
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
-class SimpleRNN(RecurrentLayer, keras.layers.SimpleRNN):
+class SimpleRNN(StockLayer, keras.layers.SimpleRNN):
     """A plain recurrent layer with explicit state: `(sequence, state, reset) -> (outputs, state)`.
 
     Weights, their names and shapes are those of `keras.layers.SimpleRNN`. See `RecurrentLayer`
@@ -53,7 +15,7 @@ class SimpleRNN(RecurrentLayer, keras.layers.SimpleRNN):
 
     Args:
         units: size of the hidden state, at least 1.
-        **kwargs: as `RecurrentLayer`.
+        **kwargs: as `StockLayer`.
 
     Example:
 

@@ -1,17 +1,22 @@
 """The stack of recurrent layers that all forms share, as part of a Functional model."""
 
+import inspect
+import re
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 
 from rnnzoo import _checks
+from rnnzoo.cells import CELLS as BY_STEP
 from rnnzoo.layers.gru import GRU
 from rnnzoo.layers.lstm import LSTM
-from rnnzoo.layers.recurrent import RecurrentLayer, State
+from rnnzoo.layers.recurrent import RecurrentLayer
+from rnnzoo.layers.rnn import RNN
 from rnnzoo.layers.simple_rnn import SimpleRNN
 
-CELLS: dict[str, type[RecurrentLayer]] = {"gru": GRU, "lstm": LSTM, "simple_rnn": SimpleRNN}
+# What `cell=` may name: layers of their own, and cells that `RNN` runs.
+CELLS = {"gru": GRU, "lstm": LSTM, "simple_rnn": SimpleRNN, **BY_STEP}
 
 
 def check_units(units: Any) -> list[int]:
@@ -23,17 +28,96 @@ def check_units(units: Any) -> list[int]:
     return [_checks.positive_integer("units", units)]
 
 
-def check_cell(cell: Any) -> type[RecurrentLayer]:
-    """The layer class for `cell`, a name or a class; ValueError for any other value."""
-    if isinstance(cell, type) and issubclass(cell, RecurrentLayer):
-        return cell
-    if isinstance(cell, str) and cell in CELLS:
-        return CELLS[cell]
-    listed = ", ".join(repr(name) for name in CELLS)
-    raise ValueError(
-        f"cell must be one of {listed} or a layer class of rnnzoo.layers; "
-        f"received cell={_checks.shown(cell)}"
-    )
+def check_cell(cell: Any) -> Callable[..., RecurrentLayer]:
+    """What makes a layer of `cell`: `(units, *, name, dropout, ...) -> layer`.
+
+    Args:
+        cell: a name of `CELLS`; a layer class of rnnzoo.layers; a cell of Keras's contract, of
+            which each layer gets one of its own, made from its configuration; or a class or
+            function that makes a cell of a number of units.
+
+    Raises:
+        ValueError: any other value; a cell that has weights already.
+    """
+    made = CELLS.get(cell) if isinstance(cell, str) else cell
+    whole = isinstance(made, type) and issubclass(made, (keras.layers.RNN, RecurrentLayer))
+    if whole and issubclass(made, RecurrentLayer) and not issubclass(made, RNN):
+        return made
+    whole = whole or isinstance(made, (keras.layers.RNN, RecurrentLayer))
+    is_cell = hasattr(made, "call") and hasattr(made, "state_size")
+    if whole or not (callable(made) or is_cell):
+        listed = ", ".join(repr(name) for name in CELLS)
+        raise ValueError(
+            f"cell must be one of {listed}, a layer class of rnnzoo.layers, a cell, or a class or "
+            f"function that makes a cell of a number of units; received cell={_checks.shown(cell)}"
+        )
+    return _Cells(made)
+
+
+class _Cells:
+    """Makes `RNN` layers of a cell, or of what makes cells."""
+
+    def __init__(self, source: Any):
+        self.source = source
+        self.given = not isinstance(source, type) and hasattr(source, "state_size")
+        if self.given and getattr(source, "weights", None):
+            raise ValueError(
+                "cell must be a cell that has no weights yet, since each layer gets its own; "
+                f"received {source!r}. Give its class, or use rnnzoo.layers.RNN(cell)."
+            )
+
+    def __call__(
+        self,
+        units: int,
+        *,
+        name: str | None = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        learned_initial_state: bool = False,
+    ) -> RNN:
+        rates = {"dropout": dropout, "recurrent_dropout": recurrent_dropout}
+        cell, taken = self._copy(units) if self.given else self._made(units, rates)
+        left = {key: rate for key, rate in rates.items() if rate and key not in taken}
+        if "recurrent_dropout" in left:
+            raise ValueError(
+                "recurrent_dropout is for cells that take it, such as 'lstm'; received "
+                f"recurrent_dropout={recurrent_dropout} with cell={_checks.shown(self.source)}. "
+                "Set it in the cell itself."
+            )
+        layer = RNN(cell, name=name, learned_initial_state=learned_initial_state, **left)
+        if layer.units != units:
+            raise ValueError(
+                f"units must be the size of what the cell gives out; received units={units} for "
+                f"a cell of {layer.units}"
+            )
+        return layer
+
+    def _made(self, units: int, rates: dict[str, float]) -> tuple[Any, set[str]]:
+        """A new cell of `units`, and the rates that its class has taken."""
+        parameters = inspect.signature(self.source).parameters
+        taken = {key for key in rates if key in parameters and isinstance(self.source, type)}
+        return self.source(units, **{key: rates[key] for key in taken}), taken
+
+    def _copy(self, units: int) -> tuple[Any, set[str]]:
+        """A cell with the configuration of the one given, which has its own dropout."""
+        try:
+            return type(self.source).from_config(self.source.get_config()), set()
+        except (AttributeError, NotImplementedError, TypeError) as error:
+            raise ValueError(
+                "a cell is copied for each layer, for which it needs get_config and from_config; "
+                f"{self.source!r} has them not ({error}). Give a function units -> cell instead."
+            ) from error
+
+
+def layer_name(cell: Any) -> str:
+    """The name of a layer of `cell`, from `check_cell`, without its place: `simple_rnn`."""
+    kind = cell.source if isinstance(cell, _Cells) else cell
+    kind = kind if isinstance(kind, type) else type(kind) if cell.given else RNN
+    for name, known in CELLS.items():
+        if kind is known:
+            return name
+    words = kind.__name__.removesuffix("Cell")
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", words).lower()
 
 
 def state_key(name: str, index: int, prefix: str = "") -> str:
@@ -42,11 +126,11 @@ def state_key(name: str, index: int, prefix: str = "") -> str:
 
 
 def stack_layers(
-    cell: type[RecurrentLayer], units: list[int], prefix: str = "", **options: Any
+    cell: Callable[..., RecurrentLayer], units: list[int], prefix: str = "", **options: Any
 ) -> list[RecurrentLayer]:
-    """One layer of class `cell` for each of `units`, named after `prefix` and its place."""
+    """One layer of `cell`, from `check_cell`, for each of `units`, named after its place."""
     return [
-        cell(size, name=f"{prefix}{cell.__name__.lower()}_{index}", **options)
+        cell(size, name=f"{prefix}{layer_name(cell)}_{index}", **options)
         for index, size in enumerate(units)
     ]
 
@@ -77,11 +161,9 @@ def recurrent_stack(
     inputs, outputs = {}, {}
     for index, layer in enumerate(layers):
         state = {}
-        for name in layer.state_names:
+        for name, spec in layer.state_spec().items():
             key = state_key(name, index, prefix)
-            state[name] = inputs[key] = keras.Input(
-                (layer.units,), name=key, dtype=layer.state_dtype
-            )
+            state[name] = inputs[key] = keras.Input(spec.shape[1:], name=key, dtype=spec.dtype)
         below = sequence
         sequence = between_layers(sequence, index, layer_norm, prefix)
         sequence, state = layer(sequence, state, reset=reset, mask=mask)
@@ -112,19 +194,3 @@ def check_residual(residual: bool, units: list[int]) -> None:
             f"residual=True needs layers of one size, since it adds a layer's inputs to its "
             f"outputs; received units={units}"
         )
-
-
-def initial_state(core: keras.Model, batch_size: Any, prefix: str = "") -> State:
-    """The state that starts a sequence in every recurrent layer of `core`."""
-    whole = isinstance(batch_size, (int, np.integer)) and not isinstance(batch_size, bool)
-    if not keras.ops.is_tensor(batch_size) and not (whole and batch_size >= 0):
-        raise ValueError(
-            "batch_size must be an integer of at least 0; "
-            f"received batch_size={_checks.shown(batch_size)}"
-        )
-    state = {}
-    layers = [layer for layer in core.layers if isinstance(layer, RecurrentLayer)]
-    for index, layer in enumerate(layers):
-        for name, value in layer.initial_state(batch_size).items():
-            state[state_key(name, index, prefix)] = value
-    return state

@@ -120,8 +120,11 @@ class Blueprint:
         """The settings as plain values."""
         config = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         serialize = keras.saving.serialize_keras_object
-        if isinstance(self.cell, type):
-            config["cell"] = {"registered_name": keras.saving.get_registered_name(self.cell)}
+        if isinstance(self.cell, type) or not hasattr(self.cell, "get_config"):
+            if not isinstance(self.cell, str):  # a class, or a function that makes cells
+                config["cell"] = {"registered_name": keras.saving.get_registered_name(self.cell)}
+        elif not isinstance(self.cell, str):
+            config["cell"] = serialize(self.cell)
         for name in ("source_vocabulary", "target_vocabulary", "activation"):
             if not isinstance(config[name], (str, int, type(None))):
                 config[name] = serialize(config[name])
@@ -137,7 +140,10 @@ class Blueprint:
             if isinstance(config[name], dict):
                 config[name] = keras.saving.deserialize_keras_object(config[name])
         if isinstance(config["cell"], dict):
-            config["cell"] = _registered(config["cell"].get("registered_name"))
+            whole = "class_name" in config["cell"]
+            deserialize = keras.saving.deserialize_keras_object
+            name = config["cell"].get("registered_name")
+            config["cell"] = deserialize(config["cell"]) if whole else _registered(name)
         return cls(**config)
 
     def _layers(self, prefix: str, sizes: list[int], options: dict) -> list:

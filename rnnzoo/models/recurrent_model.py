@@ -11,7 +11,7 @@ from keras import ops
 
 from rnnzoo import _checks, backend
 from rnnzoo.core.network import spec_of_old
-from rnnzoo.core.spec import CoreSpec, check_rows
+from rnnzoo.core.spec import CoreSpec
 from rnnzoo.export.export import export
 from rnnzoo.feed.inputs import CoreInputs, lanes_of
 from rnnzoo.generation.options import Generated, options
@@ -204,7 +204,7 @@ class RecurrentModel(SequenceTrainer):
 
     def initial_state(self, batch_size: int | Tensor) -> State:
         """The state that starts a sequence: dict of `(batch_size, units)` tensors by name."""
-        return self.spec.initial_state(self.core, check_rows(batch_size))
+        return self.spec.initial_state(self.core, batch_size)
 
     def step(self, x: Any, state: State, reset: Any = None) -> tuple[Tensor, State]:
         """Outputs for the next step or steps, and the state after them.

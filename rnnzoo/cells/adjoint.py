@@ -1,4 +1,4 @@
-"""The loop over time that all recurrent layers share: reset, mask and hand-written gradient.
+"""The loop over time with a hand-written gradient, for the cells that bring one.
 
 A cell is a class of static functions, in its own module. Over one step:
 
@@ -13,8 +13,8 @@ Over all steps at once:
   step, and the hidden state as it met the weights
 * `gradients(factors, hidden, *found)`: of `projected` and of every weight
 
-And the sizes of `kept` and `found`: `kept_widths(units)`, `found_widths(units)`. Resets, masks
-and the order of steps are dealt with here, once.
+And the sizes of `kept` and `found`: `kept_widths(units)`, `found_widths(units)`. Resets and masks
+are those of `rnnzoo.cells.loop`.
 
 Why by hand: automatic differentiation forms the gradient of the recurrent weights inside the
 loop, one small product a step. Here the loop keeps the gradient of the recurrent product; that
@@ -29,13 +29,10 @@ gates and gradients are of the state's dtype, float32, and the gradient of the w
 in it: a half one would overflow, or stop growing where the steps are many.
 """
 
-from typing import Any
-
 from keras import ops
 
 from rnnzoo import backend
-
-Tensor = Any
+from rnnzoo.cells.loop import Tensor, flags_of_step, held, restarted
 
 
 def dot(x: Tensor, weight: Tensor, dtype: str) -> Tensor:
@@ -58,7 +55,7 @@ def recurrence(
     projected: Tensor,
     weights: tuple[Tensor, ...],
     state: tuple[Tensor, ...],
-    initial: tuple[Tensor, ...] | None = None,
+    initial: tuple[Tensor | None, ...] | None = None,
     reset: Tensor | None = None,
     mask: Tensor | None = None,
     drop: Tensor | None = None,
@@ -116,10 +113,10 @@ class _Loop:
 
         def step(state: tuple, x: list) -> tuple:
             z, *rest = x
-            restart, valid = _flags(reset, mask, rest)
-            used = tuple(_restart(restart, s, i) for s, i in zip(state, initial))
+            restart, valid = flags_of_step(reset, mask, rest)
+            used = tuple(restarted(restart, s, i) for s, i in zip(state, initial))
             new, kept = self.cell.forward(z, used, weights, drop)
-            new = tuple(_select(valid, n, u) for n, u in zip(new, used))
+            new = tuple(held(valid, n, u) for n, u in zip(new, used))
             return new, (*kept, *new) if self.keep else new[:1]
 
         widths, n = [units] * self.states, self.states
@@ -142,16 +139,16 @@ class _Loop:
         units, n = state[0].shape[-1], self.states
         turned = ops.transpose(weights[0])  # once, not at every step
         before = [ops.concatenate([s[None], a], axis=0)[:-1] for s, a in zip(state, after)]
-        before = tuple(_restart(reset, b, i) for b, i in zip(before, initial))
+        before = tuple(restarted(reset, b, i) for b, i in zip(before, initial))
         met = before[0] if drop is None else before[0] * drop
         factors = self.cell.factors(kept, before, after, met)
 
         def step(carry: tuple, x: list) -> tuple:
             d_state, d_initial = carry[:n], carry[n:]
             own, (d_hidden, *rest) = x[: len(factors)], x[len(factors) :]
-            restart, valid = _flags(reset, mask, rest)
+            restart, valid = flags_of_step(reset, mask, rest)
             d_state = (d_state[0] + d_hidden, *d_state[1:])
-            d_new = tuple(_select(valid, d, None) for d in d_state)
+            d_new = tuple(held(valid, d, None) for d in d_state)
             found, d_used = self.cell.backward(own, d_new, turned, drop)
             if valid is not None:
                 d_used = tuple(ops.where(valid, u, d) for u, d in zip(d_used, d_state))
@@ -159,7 +156,7 @@ class _Loop:
                 d_initial = tuple(
                     i + ops.where(restart, d, ops.zeros_like(d)) for i, d in zip(d_initial, d_used)
                 )
-            d_used = tuple(_restart(restart, d, None) for d in d_used)
+            d_used = tuple(restarted(restart, d, None) for d in d_used)
             return (*d_used, *d_initial), found
 
         carry = tuple(gradients[1:])
@@ -171,23 +168,3 @@ class _Loop:
         d_given = self.cell.gradients(factors, met, *found)
         d_given = [ops.cast(d, x.dtype) for d, x in zip(d_given, args[: 1 + self.weights])]
         return [*d_given, *carry[:n], *d_initial, None, None, None]
-
-
-def _flags(reset: Any, mask: Any, given: list) -> tuple:
-    """One step's reset and mask out of `given`, with None for what the loop has not."""
-    queue = iter(given)
-    return tuple(None if flag is None else next(queue) for flag in (reset, mask))
-
-
-def _restart(restart: Any, state: Tensor, initial: Any) -> Tensor:
-    """`state`, or `initial` (None: zero) where `restart`. A select: 0 * inf would not be 0."""
-    if restart is None:
-        return state
-    return ops.where(restart, ops.zeros_like(state) if initial is None else initial, state)
-
-
-def _select(valid: Any, new: Tensor, held: Any) -> Tensor:
-    """`new` where `valid`, else `held` (None: zero)."""
-    if valid is None:
-        return new
-    return ops.where(valid, new, ops.zeros_like(new) if held is None else held)
