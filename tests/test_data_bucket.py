@@ -131,8 +131,11 @@ BAD = [
     (dict(targets=["a", "b"]), "targets must be numbers; received dtype <U1"),
     (dict(targets=[0.0, np.nan], check_finite=True), "targets must be finite; received nan at"),
     (dict(targets=[0, 1], sample_weight=[1]), r"sample_weight must have one entry for each seq"),
-    (dict(sample_weight=[1, 1]), r"one number for each target; received shape \(2,\) without"),
-    (dict(targets=[0, 1], sample_weight=[[1], [1]]), r"received shape \(2, 1\) with targets"),
+    (dict(sample_weight=[1, 1]), "sample_weight must come with targets; received targets=None"),
+    (
+        dict(targets=[0, 1], sample_weight=[[1], [1]]),
+        r"each target; received shape \(2, 1\)",
+    ),
     (dict(targets=[0, 1], sample_weight=[1, np.inf]), "sample_weight must be finite; received inf"),
     (dict(batch_size=0), "batch_size must be an integer of at least 1; received batch_size=0"),
     (dict(pad_to_multiple_of=0), "pad_to_multiple_of must be an integer of at least 1"),

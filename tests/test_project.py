@@ -15,7 +15,7 @@ import rnnzoo
 
 PACKAGE = pathlib.Path(rnnzoo.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-MODULE_LINES, FUNCTION_LINES = 250, 45
+MODULE_LINES, FUNCTION_LINES = 300, 45
 
 # A module imports from earlier lines only (at module level). Names on one line are level.
 ORDER = [
@@ -34,7 +34,9 @@ ORDER = [
     "decoding.decoded decoding.rules decoding.samplers decoding.stepper",
     "decoding.sample decoding.rows decoding.beam",
     "decoding",
-    "data.epochs data.reading data.tokens data.files",
+    "data.epochs data.steps data.tokens data.files data.padding data.classes",
+    "data.reading",
+    "data.targets",
     "data.text data.lanes data.buckets data.arrays",
     "data.streams data.packing data.pairs",
     "data",
