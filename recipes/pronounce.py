@@ -125,7 +125,8 @@ for name, sampler in (("greedy", "greedy"), (f"beam {args.beam}", rnnzoo.decodin
     begin = time.time()
     found = model.generate(words, longest + 1, sampler, batch_size=256)
     speed = len(words) / (time.time() - begin)
-    wrong, errors = rates(found.text, words, listed)
+    answers = found.text
+    wrong, errors = rates(answers, words, listed)
     figures[name] = f"{wrong:.2f} % of words wrong, {errors:.2f} % of phonemes"
     lines.append(f"{name:18} {figures[name]}, {speed:.0f} words/s")
 if args.name:

@@ -7,7 +7,7 @@ and raises a ValueError that names the argument. Bool is no number, and a number
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -77,7 +77,8 @@ def flag(name: str, value: Any) -> bool:
 def one_of(name: str, value: Any, allowed: Iterable) -> Any:
     """`value`; ValueError unless it is one of `allowed`, of the same type."""
     allowed = list(allowed)
-    if not any(isinstance(value, type(choice)) and value == choice for choice in allowed):
+    same = (choice for choice in allowed if isinstance(value, type(choice)) and value == choice)
+    if not any(isinstance(value, bool) == isinstance(choice, bool) for choice in same):
         raise refuse(name, f"one of {', '.join(map(repr, allowed))}", value)
     return value
 
@@ -96,27 +97,63 @@ def text(name: str, value: Any) -> str:
 
 def label(name: str, value: Any) -> str | None:
     """`value`; ValueError unless it is None or a str that can name a layer, metric or file."""
-    if value is not None and (not isinstance(value, str) or not value or "/" in value):
+    if value is not None and (not _is_unicode(value) or not value or "/" in value):
         raise refuse(name, "None or a str, not empty and without '/'", value)
     return value
 
 
 def path(name: str, value: Any) -> pathlib.Path:
     """`value` as a path; ValueError unless it is a str or os.PathLike that can be one."""
-    given = value.__fspath__() if isinstance(value, os.PathLike) else value
-    if not isinstance(given, str) or not given or "\0" in given:
+    try:
+        given = os.fspath(value)
+        fits = isinstance(given, str) and given != "" and b"\0" not in os.fsencode(given)
+    except Exception:  # no path, or one of a class of the user's
+        fits = False
+    if not fits:
         raise refuse(name, "a path: a str or os.PathLike, not empty and without NUL", value)
     return pathlib.Path(given)
+
+
+def dtype(name: str, value: Any) -> Any:
+    """`value`; ValueError unless it is None or what Keras takes as a dtype or policy."""
+    if value is None:
+        return None
+    kinds = (str, keras.DTypePolicy, type, np.dtype, dict)
+    try:
+        if isinstance(value, kinds) or hasattr(value, "as_numpy_dtype"):
+            policy = isinstance(value, (str, keras.DTypePolicy, dict)) and value
+            made = keras.dtype_policies.get(value) if policy else None
+            return value if made else keras.backend.standardize_dtype(value) and value
+    except (ValueError, TypeError):
+        pass
+    raise refuse(name, "None, a dtype as 'float32', or a keras.DTypePolicy", value)
+
+
+def items(name: str, value: Any, of: str) -> list:
+    """`value` as a list; ValueError for a text, a dict and what cannot be iterated over.
+
+    What a generator raises while it is read is left as it is.
+    """
+    try:
+        unfit = isinstance(value, (str, bytes, Mapping)) or isinstance(value, type)
+        iterator = None if unfit else iter(value)
+    except Exception:  # of a class of the user's
+        iterator = None
+    if iterator is None:
+        raise refuse(name, f"a list (or any iterable) of {of}", value)
+    return list(iterator)
 
 
 def callbacks(name: str, value: Any) -> list[keras.callbacks.Callback]:
     """`value` as a list, from whatever form `fit` takes; ValueError for what is no callback."""
     if isinstance(value, keras.callbacks.CallbackList):
         return list(value.callbacks)
-    given = [] if value is None else keras.tree.flatten(value)
-    for one in given:
-        if not isinstance(one, keras.callbacks.Callback):
-            raise refuse(name, "a keras.callbacks.Callback, a list of them, or None", value)
+    try:
+        given = [] if value is None else keras.tree.flatten(value)
+    except Exception:  # too deep, or with keys that cannot be sorted
+        given = [value]
+    if not all(isinstance(one, keras.callbacks.Callback) for one in given):
+        raise refuse(name, "a keras.callbacks.Callback, a list of them, or None", value)
     return given
 
 
@@ -125,6 +162,11 @@ def array(name: str, value: Any) -> np.ndarray:
 
     Tables and their columns (pandas, polars: what has `to_numpy`) are arrays like all others.
     """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(
+            f"{name} must have no masked entries: fill them, and give them a weight of 0; "
+            f"received {shown(value)}"
+        )
     if isinstance(value, np.ndarray):
         return value
     if isinstance(value, (str, bytes)):
@@ -140,3 +182,10 @@ def array(name: str, value: Any) -> np.ndarray:
             f"{name} must be an array or lists of numbers; received {shown(value)} "
             f"({type(error).__name__}: {error})"
         ) from error
+
+
+def _is_unicode(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False

@@ -137,7 +137,7 @@ def test_a_file_too_large_is_not_read_whole(tmp_path):
 
 
 BAD = [
-    (lambda: Vocabulary(5), "tokens must be a list of str.*; received tokens=5"),
+    (lambda: Vocabulary(5), "tokens must be a list .* of str; received tokens=5"),
     (lambda: Vocabulary("ab", unknown="yes"), "unknown must be True or False; .*unknown='yes'"),
     (lambda: Vocabulary("ab", np.array(["word"] * 2)), "level must be one of 'character', 'word'"),
     (lambda: Vocabulary.from_config({"tokens": ["a"]}), "config must be a dict with the keys"),

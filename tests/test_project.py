@@ -27,7 +27,7 @@ ORDER = [
     "layers.recurrent",
     "layers.lstm layers.gru layers.simple_rnn layers.bidirectional layers.per_step",
     "layers.stack layers",
-    "metrics.weights metrics.edits curves",
+    "metrics.batch metrics.edits curves",
     "metrics.perplexity metrics.accuracy",
     "metrics",
     "decoding.random",

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from rnnzoo._checks import flag, positive_integer
+from rnnzoo._checks import array, flag, positive_integer, refuse
 from rnnzoo.data.classes import class_weights
 from rnnzoo.data.epochs import EpochDataset, seed_of_order
 from rnnzoo.data.padding import padded_lengths, round_up
@@ -134,7 +134,8 @@ def _others(
             raise ValueError(f"{named} must come with targets; received targets=None")
         return []
     if per_step:
-        made = target_steps(targets, inputs, steps.check_finite).check_all()
+        note = ", as per_step=True"
+        made = target_steps(targets, inputs, steps.check_finite, note).check_all()
         ones = np.ones(len(steps.lengths)) if sample_weight is None else sample_weight
         weights = weight_steps(ones, steps.lengths)
         if class_weight is not None:
@@ -206,14 +207,18 @@ class BucketDataset(EpochDataset):
         places = np.argsort(self.order)
 
         def put_back(values: Any) -> np.ndarray:
-            if np.shape(values)[:1] != places.shape:
+            rows = array("served", values)
+            if rows.shape[:1] != places.shape:
                 raise ValueError(
                     f"served must have a row for each of the {len(places)} sequences; "
-                    f"received shape {np.shape(values)}"
+                    f"received shape {rows.shape}"
                 )
-            return np.asarray(values)[places]
+            return rows[places]
 
-        return keras.tree.map_structure(put_back, served)
+        try:
+            return keras.tree.map_structure(put_back, served)
+        except RecursionError:
+            raise refuse("served", "an array, or a nest of some levels", served) from None
 
     def _batches(self, epoch: int) -> list[np.ndarray]:
         planned = self._planned

@@ -174,7 +174,7 @@ class _Reader:
         value = self._number(text, column)
         if self.allowed is not None and value not in self.allowed:
             listed = ", ".join(f"{v:g}" for v in self.allowed)
-            self._fail(column, f"must be one of {listed}", text)
+            self._fail(column, f"must be one of {listed}, the values allowed", text)
         return value
 
     def _number(self, text: str, column: int) -> float:

@@ -66,18 +66,12 @@ def _encoded(value: Any, name: str, vocabulary: Any) -> Any:
 
 def listed(values: Any, name: str) -> list:
     """`values` as a list; ValueError for what is no list of things, as one table or a text."""
-    table = hasattr(values, "columns") and hasattr(values, "to_numpy")
-    if table or isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        hint = " (a table is one sequence: give a list of tables)" if table else ""
+    if hasattr(values, "columns") and hasattr(values, "to_numpy"):
         raise ValueError(
-            f"{name} must be a list (or any iterable) of arrays; received {shown(values)}{hint}"
+            f"{name} must be a list (or any iterable) of arrays; received a table, which is one "
+            "sequence: give a list of tables"
         )
-    try:
-        return list(values)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name} must be a list (or any iterable) of arrays; received {shown(values)} ({error})"
-        ) from error
+    return _checks.items(name, values, "arrays")
 
 
 def input_steps(
@@ -101,7 +95,8 @@ def input_steps(
     """
     named = isinstance(given, Mapping)
     parts = {key: given[key] for key in check_names(name, given)} if named else {"inputs": given}
-    known = vocabularies(vocabulary, [*parts, *(static or {})], named)
+    fixed = [] if static is None else check_names("static", static, parts)
+    known = vocabularies(vocabulary, [*parts, *fixed], name, named)
     made = {}
     for key, values in parts.items():
         place, argument = name, "vocabulary"
@@ -135,16 +130,16 @@ def check_names(name: str, given: Any, taken: Iterable[str] = ()) -> list[str]:
     return list(given)
 
 
-def vocabularies(given: Any, names: list[str], named: bool = True) -> dict[str, Any]:
-    """The argument `vocabulary` by the names of inputs; `named` says that it must be a dict."""
+def vocabularies(given: Any, names: list[str], place: str, named: bool) -> dict[str, Any]:
+    """The argument `vocabulary` by the names of the inputs of `place`, a dict where `named`."""
     if given is None:
         return {}
     if not named and not isinstance(given, Mapping):
         return {names[0]: given}
-    if not isinstance(given, Mapping) or set(given) - set(names):
+    if not isinstance(given, Mapping) or not given or set(given) - set(names):
         raise ValueError(
-            f"vocabulary must be a dict by the names of inputs, {', '.join(names)}, where these "
-            f"come by name; received {shown(given)}"
+            f"vocabulary must be a dict by names of inputs, {', '.join(names)}, where {place} is "
+            f"one or vocabulary is; received {shown(given)}"
         )
     return dict(given)
 
@@ -181,7 +176,7 @@ def steps_of(
     if size is not None and arrays[0].ndim == 2:
         raise ValueError(
             f"{argument} is for tokens of shape (steps,); received {argument}={size} with "
-            f"features of shape {arrays[0].shape}"
+            f"features of shape {arrays[0].shape} for {places[0]}"
         )
     dtype = "int32" if arrays[0].ndim == 1 else "float32"
-    return Steps(name, arrays, dtype, size, check_finite, alone)
+    return Steps(name, arrays, dtype, size, check_finite, alone, argument)

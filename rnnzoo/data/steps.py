@@ -22,6 +22,7 @@ class Steps:
         size: token ids must lie in `[0, size)`; None: not checked.
         check_finite: whether NaN and infinity are errors.
         alone: whether there is one sequence only, which errors need not number.
+        size_from: the argument that gave `size`.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Steps:
     size: int | None = None
     check_finite: bool = False
     alone: bool = False
+    size_from: str = "vocabulary"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -50,14 +52,15 @@ class Steps:
         values = np.asarray(self.arrays[index][low:high])
         place = (self.name if self.alone else f"{self.name}[{index}]") + note
         if self.size is not None:
-            limits = (0, self.size - 1)
-            _refuse((values < 0) | (values > limits[1]), values, low, place, limits)
+            wrong = (values < 0) | (values >= self.size)
+            rule = f"lie in [0, {self.size - 1}]"
+            _refuse(wrong, values, low, place, rule, f" ({self.size_from}={self.size})")
         elif self.dtype == "int32" and not np.can_cast(values.dtype, np.int32):
             limits = (int(_INT32.min), int(_INT32.max))
             wrong = (values > limits[1]) | ((values < 0) & (values < limits[0]))
-            _refuse(wrong, values, low, place, limits)
+            _refuse(wrong, values, low, place, f"lie in [{limits[0]}, {limits[1]}]")
         if self.check_finite and values.dtype.kind == "f":
-            _refuse(~np.isfinite(values), values, low, place, None)
+            _refuse(~np.isfinite(values), values, low, place, "be finite")
         return values.astype(self.dtype)
 
     def check(self, index: int, low: int = 0, high: int | None = None, note: str = "") -> None:
@@ -91,12 +94,14 @@ def is_mapped(array: np.ndarray) -> bool:
     return isinstance(base, mmap.mmap)
 
 
-def _refuse(wrong: np.ndarray, values: np.ndarray, low: int, place: str, limits: Any) -> None:
+def _refuse(
+    wrong: np.ndarray, values: np.ndarray, low: int, place: str, rule: str, why: str = ""
+) -> None:
     if not wrong.any():
         return
     first = tuple(int(i) for i in np.argwhere(wrong)[0])
-    rule = "be finite" if limits is None else f"lie in [{limits[0]}, {limits[1]}]"
     column = "".join(f", feature {i}" for i in first[1:])
     raise ValueError(
         f"values of {place} must {rule}; received {values[first]} at step {low + first[0]}{column}"
+        f"{why}"
     )

@@ -94,7 +94,7 @@ def stream(
     lengths = targets.lengths
     weights = lane_weights(sample_weight, lengths, alone=True)
     steps = int(lengths[0]) - ahead
-    batch_size = check_lanes(batch_size, steps, of="steps that have a target")
+    batch_size = check_lanes(batch_size, steps, of="steps of array that have a target")
     longest = -(-steps // batch_size)
     window = check_window(window, longest, batch_size)
     lanes = _contiguous(steps, batch_size)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnzoo.data.reading import as_array, check_names, listed
+from rnnzoo.data.reading import as_array, listed
 from rnnzoo.data.steps import Steps
 from rnnzoo.data.tokens import size_and_vocabulary
 
@@ -29,7 +29,7 @@ def as_targets(value: Any, name: str, count: int, of: str) -> np.ndarray:
     return array
 
 
-def target_steps(given: Any, inputs: dict[str, Steps], check_finite: bool) -> Steps:
+def target_steps(given: Any, inputs: dict[str, Steps], check_finite: bool, note: str = "") -> Steps:
     """The targets at every step of the sequences of `inputs`, of any shape `(steps, ...)`."""
     steps = next(iter(inputs.values()))
     if steps.alone:
@@ -42,7 +42,7 @@ def target_steps(given: Any, inputs: dict[str, Steps], check_finite: bool) -> St
             f"received {len(arrays)}"
         )
     arrays = [
-        as_targets(one, f"targets[{i}]", steps.lengths[i], of=f"step of {steps.name}[{i}]")
+        as_targets(one, f"targets[{i}]", steps.lengths[i], of=f"step of {steps.name}[{i}]{note}")
         for i, one in enumerate(arrays)
     ]
     kinds = [(kind_of(one), one.shape[1:]) for one in arrays]
@@ -126,7 +126,6 @@ def static_values(
     if given is None:
         return {}
     steps = next(iter(inputs.values()))
-    names = check_names(name, given, inputs)
     known = vocabulary if isinstance(vocabulary, Mapping) else {}
     count = len(steps.lengths)
     return {
@@ -137,7 +136,7 @@ def static_values(
             check_finite,
             known.get(key),
         )
-        for key in names
+        for key in given
     }
 
 

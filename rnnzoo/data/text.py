@@ -13,7 +13,7 @@ import numpy as np
 
 from rnnzoo import _checks
 from rnnzoo._checks import flag, one_of, positive_integer, shown
-from rnnzoo.data.tokens import check_token, split, word_place
+from rnnzoo.data.tokens import check_text, check_token, split, word_place
 
 UNKNOWN = "[UNK]"
 
@@ -57,7 +57,7 @@ class Vocabulary:
     def __init__(self, tokens: Iterable[str], level: str = "character", unknown: bool = False):
         self.level = one_of("level", level, _LEVELS)
         self.unknown = flag("unknown", unknown)
-        tokens = _listed(tokens)
+        tokens = list(tokens) if isinstance(tokens, str) else _checks.items("tokens", tokens, "str")
         for i, token in enumerate(tokens):
             check_token(token, i, level)
         if len(set(tokens)) < len(tokens):
@@ -99,6 +99,7 @@ class Vocabulary:
             raise ValueError(
                 f"text must be a str with at least one {level}; received {shown(text)}"
             )
+        check_text(text)
         if unknown:
             counts.pop(UNKNOWN, None)
         tokens = sorted(counts, key=lambda token: (-counts[token], token))
@@ -256,12 +257,6 @@ class Vocabulary:
         ids = self._ids(tokens, partial(word_place, text)) if tokens else np.zeros(0)
         table = dict(zip(tokens, ids.tolist()))
         return np.array([table[word] for word in words], np.int32)
-
-
-def _listed(tokens: Any) -> list:
-    if not isinstance(tokens, Iterable) or isinstance(tokens, bytes):
-        raise _checks.refuse("tokens", "a list of str, or a str of characters", tokens)
-    return list(tokens)
 
 
 def _read(path: Path) -> bytes:

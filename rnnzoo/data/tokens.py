@@ -58,6 +58,16 @@ def word_place(text: str, token: str) -> int:
     return next(found.start() for found in _WORDS.finditer(text) if found.group() == token)
 
 
+def check_text(text: str) -> None:
+    """ValueError where `text` holds what can be in no token."""
+    found = _UNFIT.search(text)
+    if found:
+        raise ValueError(
+            "text must be without NUL or half a surrogate pair; "
+            f"received {found.group()!r} at position {found.start()}"
+        )
+
+
 def check_token(token: Any, index: int, level: str) -> None:
     """ValueError unless `token`, number `index` of a vocabulary, is a token of `level`."""
     pattern, kind = _CHARACTER, "one character"

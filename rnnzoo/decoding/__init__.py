@@ -182,6 +182,8 @@ def _limits(limits: Any, max_length: Any, tokens: Tensor) -> Tensor:
 
 def _tensors(state: Any) -> Any:
     try:
+        if any(isinstance(part, keras.KerasTensor) for part in tree.flatten(state)):
+            raise TypeError("a symbolic tensor has no values")
         return tree.map_structure(ops.convert_to_tensor, state)
     except Exception as error:  # of the backend, which differ
         raise ValueError(

@@ -78,8 +78,7 @@ def token_rules(end: Any, forbidden: Any) -> tuple[int | None, tuple[int, ...]]:
     """`end` and `forbidden`, tokens of some vocabulary; ValueError for what can be no token."""
     if end is not None:
         end = _checks.integer("end", end, 0)
-    if not isinstance(forbidden, Iterable) or isinstance(forbidden, (str, bytes)):
-        raise _checks.refuse("forbidden", "a list (or any iterable) of tokens", forbidden)
+    forbidden = _checks.items("forbidden", forbidden, "tokens")
     return end, tuple(_checks.integer("each token of forbidden", one, 0) for one in forbidden)
 
 
