@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import keras
@@ -172,7 +173,7 @@ def array(name: str, value: Any) -> np.ndarray:
     if isinstance(value, (str, bytes)):
         raise ValueError(f"{name} must hold numbers; received the text {shown(value)}")
     try:
-        return np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+        return _of_table(value) if hasattr(value, "to_numpy") else np.asarray(value)
     except ValueError as error:
         raise ValueError(
             f"the entries of {name} must all have the same shape; received {shown(value)}"
@@ -182,6 +183,14 @@ def array(name: str, value: Any) -> np.ndarray:
             f"{name} must be an array or lists of numbers; received {shown(value)} "
             f"({type(error).__name__}: {error})"
         ) from error
+
+
+def _of_table(value: Any) -> np.ndarray:
+    """The array of a table, whose columns may be numbers of several kinds."""
+    made = np.asarray(value.to_numpy())
+    if made.dtype == object and all(isinstance(one, (Real, np.bool_)) for one in made.flat):
+        return made.astype(np.float64)
+    return made
 
 
 def _is_unicode(value: Any) -> bool:

@@ -152,5 +152,5 @@ def as_rows(name: str, given: Any, vocabulary: Any) -> list[np.ndarray]:
                 "a model that was made with a number of tokens. Make it with a "
                 "rnnzoo.data.Vocabulary, or encode the strings."
             )
-        return [vocabulary.encode(row) for row in rows]
+        return [np.asarray(vocabulary.encode(row)) for row in rows]
     return [np.asarray(row) for row in rows]
