@@ -364,6 +364,23 @@ def test_nonsense_for_two_arguments_at_once(name):
     assert not faults, "\n".join([f"{len(faults)} faults", *faults])
 
 
+def test_what_is_refused_draws_no_seed():
+    calls = [
+        lambda: data.bucket(SEQUENCES, shuffle=True, vocabulary=1),
+        lambda: data.pack(SEQUENCES, 2, 99, shuffle=True),
+        lambda: data.pack(SEQUENCES, 2, 1, shuffle=True, windows_per_batch=0),
+        lambda: data.pairs(SEQUENCES, SEQUENCES, shuffle=True, pad_to_multiple_of=0),
+        lambda: decoding.Sample(top_k=0),
+    ]
+    np.random.seed(3)
+    expected = np.random.randint(2**31)
+    np.random.seed(3)
+    for call in calls:
+        with pytest.raises(ValueError):
+            call()
+    assert np.random.randint(2**31) == expected
+
+
 def test_the_good_arguments_are_good():
     for name, (function, arguments) in CASES.items():
         given = {argument: good for argument, (good, _) in arguments.items()}

@@ -172,6 +172,11 @@ def test_targets_equal_a_loop_alone_and_in_any_batch(options):
         assert found.tokens[row, : found.lengths[row]].tolist() == tokens
         assert found.scores[row] == pytest.approx(score, rel=1e-4)
     if options:
+        wider = {**given, "source": np.pad(given["source"], ((0, 0), (0, 3)))}
+        padded, steps = model.generate(wider, max_length=6), given["source"].shape[1]
+        np.testing.assert_array_equal(padded.tokens, found.tokens)
+        close(padded.alignment, np.pad(found.alignment, ((0, 0), (0, 0), (0, 3))))
+        assert found.alignment.shape[1:] == (6, steps)
         written = np.arange(6) < np.minimum(found.lengths + 1, 6)[:, None]
         close(found.alignment.sum(axis=-1), written.astype("float32"))
 

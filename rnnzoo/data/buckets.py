@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from rnnzoo import _checks
 from rnnzoo._checks import array, flag, positive_integer, refuse
 from rnnzoo.data.classes import class_weights
 from rnnzoo.data.epochs import EpochDataset, seed_of_order
@@ -104,7 +105,7 @@ def bucket(
     shuffle, check_finite = flag("shuffle", shuffle), flag("check_finite", check_finite)
     if pad_to_multiple_of is not None:
         positive_integer("pad_to_multiple_of", pad_to_multiple_of)
-    seed = seed_of_order(seed, shuffle)
+    _checks.seed("seed", seed)
     inputs = input_steps(sequences, "sequences", vocabulary, check_finite, static=static)
     fixed = static_values(static, "static", inputs, vocabulary, check_finite)
     others = _others(inputs, targets, sample_weight, class_weight, flag("per_step", per_step))
@@ -117,7 +118,7 @@ def bucket(
         batch_size=batch_size,
         multiple=pad_to_multiple_of,
         shuffle=shuffle,
-        seed=seed,
+        seed=seed_of_order(seed, shuffle),
     )
 
 

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from rnnzoo import _checks
 from rnnzoo._checks import flag, positive_integer
 from rnnzoo.data.epochs import seed_of_order
 from rnnzoo.data.lanes import Lane, LaneDataset, check_lanes, check_window, same_lanes
@@ -94,7 +95,8 @@ def pack(
     (array([ True, False,  True]), array([6, 7, 9], dtype=int32))
     """
     align, shuffle = flag("align", align), flag("shuffle", shuffle)
-    check_finite, seed = flag("check_finite", check_finite), seed_of_order(seed, shuffle)
+    check_finite, seed = flag("check_finite", check_finite), _checks.seed("seed", seed)
+    windows_per_batch = positive_integer("windows_per_batch", windows_per_batch)
     inputs = input_steps(sequences, "sequences", vocabulary, check_finite, static=static)
     fixed = static_values(static, "static", inputs, vocabulary, check_finite)
     targets, ahead = lane_targets(targets, inputs, check_finite)
@@ -104,9 +106,17 @@ def pack(
     batch_size = check_lanes(batch_size, len(steps), of="sequences, as a lane holds whole ones")
     grain = positive_integer("window", window) if align else 1
     costs = (-(-steps // grain) * grain).tolist()
-    plan, window, longest = _plans(costs, steps, batch_size, window, seed if shuffle else None)
     for part in (*inputs.values(), targets):
         part.check_all()
+    rows, longest = _longest_first(costs, batch_size, shuffle)
+    window = check_window(window, longest, batch_size)
+    seed = seed_of_order(seed, shuffle)
+    if shuffle:
+        windows = -(-longest // window)
+        longest = windows * window
+        plan = partial(_shuffled, costs, steps, batch_size, window, windows, seed)
+    else:
+        plan = partial(same_lanes, [_lane(row, costs, steps) for row in rows])
     return LaneDataset(
         inputs | {name: repeated(name, values, lengths) for name, values in fixed.items()},
         targets,
@@ -134,18 +144,12 @@ def _steps_with_target(targets: Steps, ahead: int) -> np.ndarray:
     return steps
 
 
-def _plans(costs, steps, batch_size, window, seed):
-    """The plan of each epoch, the window checked, and the steps of a lane; seed None: as given."""
+def _longest_first(costs: list[int], batch_size: int, shuffle: bool) -> tuple[list[list[int]], int]:
+    """Lanes and their steps with the sequences as given, or longest first, to be shuffled."""
     order = range(len(costs))
-    if seed is not None:
+    if shuffle:
         order = sorted(order, key=costs.__getitem__, reverse=True)
-    rows, longest = _refill(order, costs, batch_size)
-    window = check_window(window, longest, batch_size)
-    if seed is None:
-        return partial(same_lanes, [_lane(row, costs, steps) for row in rows]), window, longest
-    windows = -(-longest // window)
-    plan = partial(_shuffled, costs, steps, batch_size, window, windows, seed)
-    return plan, window, windows * window
+    return _refill(order, costs, batch_size)
 
 
 def _refill(order, costs: list[int], batch_size: int) -> tuple[list[list[int]], int]:

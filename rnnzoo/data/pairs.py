@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnzoo import _checks
 from rnnzoo._checks import flag, positive_integer
 from rnnzoo.data.buckets import BucketDataset, below_one_another
 from rnnzoo.data.epochs import seed_of_order
@@ -69,7 +70,7 @@ def pairs(
     shuffle, check_finite = flag("shuffle", shuffle), flag("check_finite", check_finite)
     if pad_to_multiple_of is not None:
         positive_integer("pad_to_multiple_of", pad_to_multiple_of)
-    seed = seed_of_order(seed, shuffle)
+    _checks.seed("seed", seed)
     sides = {}
     for side, given, vocabulary in (
         ("source", sources, source_vocabulary),
@@ -85,7 +86,11 @@ def pairs(
             f"received {counts[0]} sources and {counts[1]} targets"
         )
     return PairDataset(
-        sides, batch_size=batch_size, multiple=pad_to_multiple_of, shuffle=shuffle, seed=seed
+        sides,
+        batch_size=batch_size,
+        multiple=pad_to_multiple_of,
+        shuffle=shuffle,
+        seed=seed_of_order(seed, shuffle),
     )
 
 

@@ -49,14 +49,12 @@ class Sample(Sampler):
             _check_temperature(temperature)
         if top_p is not None:
             top_p = _checks.number("top_p", top_p, "in (0, 1] or None", lambda v: 0 < v <= 1)
-        if seed is None:
-            seed = int(np.random.randint(2**31 - 1))
-        if not ops.is_tensor(seed):
+        if seed is not None and not ops.is_tensor(seed):
             _check_seed(seed)
         self.temperature = temperature
         self.top_k = None if top_k is None else positive_integer("top_k", top_k)
         self.top_p = top_p
-        self.seed = seed
+        self.seed = int(np.random.randint(2**31 - 1)) if seed is None else seed
 
     def values(self, batch: Any) -> dict[str, Tensor]:
         """`seed` `(batch, 2)` int32, of which the second is the row, `temperature` `(batch,)`."""
