@@ -108,15 +108,7 @@ def pack(
     costs = (-(-steps // grain) * grain).tolist()
     for part in (*inputs.values(), targets):
         part.check_all()
-    rows, longest = _longest_first(costs, batch_size, shuffle)
-    window = check_window(window, longest, batch_size)
-    seed = seed_of_order(seed, shuffle)
-    if shuffle:
-        windows = -(-longest // window)
-        longest = windows * window
-        plan = partial(_shuffled, costs, steps, batch_size, window, windows, seed)
-    else:
-        plan = partial(same_lanes, [_lane(row, costs, steps) for row in rows])
+    plan, window, longest, seed = _plans(costs, steps, batch_size, window, shuffle, seed)
     return LaneDataset(
         inputs | {name: repeated(name, values, lengths) for name, values in fixed.items()},
         targets,
@@ -144,12 +136,19 @@ def _steps_with_target(targets: Steps, ahead: int) -> np.ndarray:
     return steps
 
 
-def _longest_first(costs: list[int], batch_size: int, shuffle: bool) -> tuple[list[list[int]], int]:
-    """Lanes and their steps with the sequences as given, or longest first, to be shuffled."""
+def _plans(costs, steps, batch_size, window, shuffle, seed):
+    """The plan of each epoch, the window checked, the steps of a lane, and the seed."""
     order = range(len(costs))
     if shuffle:
         order = sorted(order, key=costs.__getitem__, reverse=True)
-    return _refill(order, costs, batch_size)
+    rows, longest = _refill(order, costs, batch_size)
+    window, seed = check_window(window, longest, batch_size), seed_of_order(seed, shuffle)
+    if not shuffle:
+        lanes = [_lane(row, costs, steps) for row in rows]
+        return partial(same_lanes, lanes), window, longest, seed
+    windows = -(-longest // window)
+    plan = partial(_shuffled, costs, steps, batch_size, window, windows, seed)
+    return plan, window, windows * window, seed
 
 
 def _refill(order, costs: list[int], batch_size: int) -> tuple[list[list[int]], int]:
