@@ -43,13 +43,36 @@ class Steps:
         """The steps of each sequence."""
         return np.array([len(array) for array in self.arrays])
 
+    @cached_property
+    def mapped(self) -> list[bool]:
+        """Of each array whether it is a view of a memory-mapped file."""
+        return [is_mapped(array) for array in self.arrays]
+
     def read(self, index: int, low: int, high: int, note: str = "") -> np.ndarray:
-        """Steps `low` to `high` of sequence `index`; only this slice is touched.
+        """Steps `low` to `high` of sequence `index`, maybe a view; only this slice is touched.
 
         Raises:
-            ValueError: a value that the checks forbid; the text names sequence, step and `note`.
+            ValueError: a value of a memory-mapped file that the checks forbid; the text names
+                sequence, step and `note`.
         """
         values = np.asarray(self.arrays[index][low:high])
+        if self.mapped[index]:
+            self._check(values, index, low, note)
+        return values.astype(self.dtype, copy=False)
+
+    def check(self, index: int, low: int = 0, high: int | None = None, note: str = "") -> None:
+        """Looks at an array in memory once, so that its errors come before training.
+
+        A memory-mapped file is left alone: its slices are checked as they are read.
+        """
+        array = self.arrays[index]
+        if self.mapped[index]:
+            return
+        high = len(array) if high is None else high
+        for start in range(low, high, _CHUNK):
+            self._check(array[start : min(start + _CHUNK, high)], index, start, note)
+
+    def _check(self, values: np.ndarray, index: int, low: int, note: str) -> None:
         place = (self.name if self.alone else f"{self.name}[{index}]") + note
         if self.size is not None:
             wrong = (values < 0) | (values >= self.size)
@@ -61,21 +84,6 @@ class Steps:
             _refuse(wrong, values, low, place, f"lie in [{limits[0]}, {limits[1]}]")
         if self.check_finite and values.dtype.kind == "f":
             _refuse(~np.isfinite(values), values, low, place, "be finite")
-        return values.astype(self.dtype)
-
-    def check(self, index: int, low: int = 0, high: int | None = None, note: str = "") -> None:
-        """Reads an array in memory once, so that its errors come before training.
-
-        A memory-mapped file is left alone: its slices are checked as they are read.
-        """
-        array = self.arrays[index]
-        narrow = self.dtype != "int32" or np.can_cast(array.dtype, np.int32)
-        unchecked = self.size is None and not self.check_finite and narrow
-        if unchecked or is_mapped(array):
-            return
-        high = len(array) if high is None else high
-        for start in range(low, high, _CHUNK):
-            self.read(index, start, min(start + _CHUNK, high), note)
 
     def check_all(self) -> "Steps":
         """These steps, every sequence checked."""

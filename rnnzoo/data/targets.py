@@ -116,7 +116,8 @@ def per_sequence(
     size, _ = size_and_vocabulary("vocabulary", vocabulary)
     if size is not None and array.dtype.kind not in "iu":
         raise ValueError(f"{name} must be integers, as it has a vocabulary; received {array.dtype}")
-    return Steps(name, [array], kind_of(array), size, check_finite, alone=True).read(0, 0, count)
+    steps = Steps(name, [array], kind_of(array), size, check_finite, alone=True)
+    return np.array(steps.check_all().read(0, 0, count))
 
 
 def static_values(
