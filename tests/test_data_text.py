@@ -70,11 +70,11 @@ def test_a_million_characters_are_quick():
     for level in ("character", "word"):
         vocabulary = Vocabulary.from_text("a", level)
         vocabulary.encode("a")
-        start = time.monotonic()
+        start = time.process_time()
         vocabulary = Vocabulary.from_text(text, level)
         ids = vocabulary.encode(text)
         assert len(vocabulary.decode(ids)) > 9e5
-        assert time.monotonic() - start < 6
+        assert time.process_time() - start < 6
 
 
 @pytest.mark.parametrize("unknown", [False, True])
