@@ -125,7 +125,7 @@ for name, sampler in (("greedy", "greedy"), (f"beam {args.beam}", rnnzoo.decodin
     begin = time.time()
     found = model.generate(words, longest + 1, sampler, batch_size=256)
     speed = len(words) / (time.time() - begin)
-    answers = found.text if name == "greedy" else [best[0] for best in found.text]
+    answers = found.text
     wrong, errors = rates(answers, words, listed)
     figures[name] = f"{wrong:.2f} % of words wrong, {errors:.2f} % of phonemes"
     lines.append(f"{name:18} {figures[name]}, {speed:.0f} words/s")

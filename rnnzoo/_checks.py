@@ -1,35 +1,200 @@
-"""Argument checks with one form of error: the rule, what is allowed, what was received."""
+"""Argument checks, one for each kind, with one form of error: the rule and what was received.
 
-from collections.abc import Iterable
+Each takes the argument's name and value, gives the value back in the form that the code wants,
+and raises a ValueError that names the argument. Bool is no number, and a number no flag.
+"""
+
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from typing import Any
 
+import keras
 import numpy as np
+
+# Sizes, counts and token ids all end up in int32 tensors.
+LARGEST = 2**31 - 1
 
 
 def shown(value: Any) -> str:
     """A short text of `value` for an error message."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # of a class of the user's, or too deep
+        text = f"<{type(value).__name__} without a repr>"
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def refuse(name: str, rule: str, value: Any) -> ValueError:
+    """The error that argument `name` breaks `rule`, to be raised by the caller."""
+    return ValueError(f"{name} must be {rule}; received {name}={shown(value)}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a finite real number of Python or NumPy."""
+    if isinstance(value, (bool, np.bool_)):
+        return False
+    if isinstance(value, (int, np.integer)):
+        return abs(int(value)) < 1e300
+    return isinstance(value, (float, np.floating)) and math.isfinite(value)
+
+
+def integer(name: str, value: Any, low: int, high: float = LARGEST) -> int:
+    """`value` as int; ValueError unless it is an integer from `low` to `high`."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < low:
+        raise refuse(name, f"an integer of at least {low}", value)
+    if value > high:
+        raise refuse(name, f"an integer from {low} to {high}", value)
+    return int(value)
 
 
 def positive_integer(name: str, value: Any) -> int:
     """`value` as int; ValueError unless it is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1; received {name}={shown(value)}")
-    return int(value)
+    return integer(name, value, 1)
+
+
+def number(name: str, value: Any, rule: str, fits: Callable[[float], bool]) -> float:
+    """`value` as float; ValueError unless it is a finite number that `fits`, as `rule` says."""
+    if not is_number(value) or not fits(value):
+        raise refuse(name, rule, value)
+    return float(value)
 
 
 def fraction(name: str, value: Any) -> float:
     """`value` as float; ValueError unless 0 <= value < 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise ValueError(f"{name} must be in [0, 1); received {name}={shown(value)}")
-    return float(value)
+    return number(name, value, "in [0, 1)", lambda v: 0 <= v < 1)
+
+
+def flag(name: str, value: Any) -> bool:
+    """`value` as bool; ValueError unless it is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise refuse(name, "True or False", value)
+    return bool(value)
 
 
 def one_of(name: str, value: Any, allowed: Iterable) -> Any:
-    """`value`; ValueError unless it is one of `allowed`."""
+    """`value`; ValueError unless it is one of `allowed`, of the same type."""
     allowed = list(allowed)
-    if value not in allowed:
-        listed = ", ".join(repr(a) for a in allowed)
-        raise ValueError(f"{name} must be one of {listed}; received {name}={shown(value)}")
+    same = (choice for choice in allowed if isinstance(value, type(choice)) and value == choice)
+    if not any(isinstance(value, bool) == isinstance(choice, bool) for choice in same):
+        raise refuse(name, f"one of {', '.join(map(repr, allowed))}", value)
     return value
+
+
+def seed(name: str, value: Any) -> int | None:
+    """`value` as int, or None; ValueError unless it is None or an integer of at least 0."""
+    return None if value is None else integer(name, value, 0, math.inf)
+
+
+def text(name: str, value: Any) -> str:
+    """`value`; ValueError unless it is a str."""
+    if not isinstance(value, str):
+        raise refuse(name, "a str", value)
+    return value
+
+
+def label(name: str, value: Any) -> str | None:
+    """`value`; ValueError unless it is None or a str that can name a layer, metric or file."""
+    if value is not None and (not _is_unicode(value) or not value or "/" in value):
+        raise refuse(name, "None or a str, not empty and without '/'", value)
+    return value
+
+
+def path(name: str, value: Any) -> pathlib.Path:
+    """`value` as a path; ValueError unless it is a str or os.PathLike that can be one."""
+    try:
+        given = os.fspath(value)
+        fits = isinstance(given, str) and given != "" and b"\0" not in os.fsencode(given)
+    except Exception:  # no path, or one of a class of the user's
+        fits = False
+    if not fits:
+        raise refuse(name, "a path: a str or os.PathLike, not empty and without NUL", value)
+    return pathlib.Path(given)
+
+
+def dtype(name: str, value: Any) -> Any:
+    """`value`; ValueError unless it is None or what Keras takes as a dtype or policy."""
+    if value is None:
+        return None
+    kinds = (str, keras.DTypePolicy, type, np.dtype, dict)
+    try:
+        if isinstance(value, kinds) or hasattr(value, "as_numpy_dtype"):
+            policy = isinstance(value, (str, keras.DTypePolicy, dict)) and value
+            made = keras.dtype_policies.get(value) if policy else None
+            return value if made else keras.backend.standardize_dtype(value) and value
+    except (ValueError, TypeError):
+        pass
+    raise refuse(name, "None, a dtype as 'float32', or a keras.DTypePolicy", value)
+
+
+def items(name: str, value: Any, of: str) -> list:
+    """`value` as a list; ValueError for a text, a dict and what cannot be iterated over.
+
+    What a generator raises while it is read is left as it is.
+    """
+    try:
+        unfit = isinstance(value, (str, bytes, Mapping)) or isinstance(value, type)
+        iterator = None if unfit else iter(value)
+    except Exception:  # of a class of the user's
+        iterator = None
+    if iterator is None:
+        raise refuse(name, f"a list (or any iterable) of {of}", value)
+    return list(iterator)
+
+
+def callbacks(name: str, value: Any) -> list[keras.callbacks.Callback]:
+    """`value` as a list, from whatever form `fit` takes; ValueError for what is no callback."""
+    if isinstance(value, keras.callbacks.CallbackList):
+        return list(value.callbacks)
+    try:
+        given = [] if value is None else keras.tree.flatten(value)
+    except Exception:  # too deep, or with keys that cannot be sorted
+        given = [value]
+    if not all(isinstance(one, keras.callbacks.Callback) for one in given):
+        raise refuse(name, "a keras.callbacks.Callback, a list of them, or None", value)
+    return given
+
+
+def array(name: str, value: Any) -> np.ndarray:
+    """`value` as a NumPy array; one that is an array already (a memmap too) is not read.
+
+    Tables and their columns (pandas, polars: what has `to_numpy`) are arrays like all others.
+    """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(
+            f"{name} must have no masked entries: fill them, and give them a weight of 0; "
+            f"received {shown(value)}"
+        )
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, (str, bytes)):
+        raise ValueError(f"{name} must hold numbers; received the text {shown(value)}")
+    try:
+        return _of_table(value) if hasattr(value, "to_numpy") else np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"the entries of {name} must all have the same shape; received {shown(value)}"
+        ) from error
+    except Exception as error:  # NumPy runs the code of whatever object it is given
+        raise ValueError(
+            f"{name} must be an array or lists of numbers; received {shown(value)} "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def _of_table(value: Any) -> np.ndarray:
+    """The array of a table, whose columns may be numbers of several kinds."""
+    made = np.asarray(value.to_numpy())
+    if made.dtype == object and all(isinstance(one, (Real, np.bool_)) for one in made.flat):
+        return made.astype(np.float64)
+    return made
+
+
+def _is_unicode(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False

@@ -1,5 +1,7 @@
 """`rnnzoo.data.bucket`: every sequence once, padded and masked, with its target."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -7,13 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnnzoo.data import bucket
+from rnnzoo.data import padding as padding_module
+from rnnzoo.data.padding import padded_lengths
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.lists(st.integers(1, 12), min_size=1, max_size=30), st.booleans())
 def test_every_sequence_once_with_its_target(data, lengths, shuffle):
     size = data.draw(st.integers(1, 8))
-    multiple = data.draw(st.sampled_from([1, 4]))
+    multiple = data.draw(st.sampled_from([1, 4, None]))
     sequences = [np.arange(n) + 100 * i + 1 for i, n in enumerate(lengths)]
     targets = np.arange(len(lengths)) * 7
     batches = bucket(sequences, targets, size, shuffle=shuffle, seed=1, pad_to_multiple_of=multiple)
@@ -23,7 +27,10 @@ def test_every_sequence_once_with_its_target(data, lengths, shuffle):
         inputs, mask = x["inputs"], x["mask"]
         assert inputs.shape == mask.shape and mask.dtype == bool and len(y) == len(inputs)
         longest = mask.sum(axis=1).max()
-        assert inputs.shape[1] == -(-longest // multiple) * multiple
+        if multiple is None:
+            assert longest <= inputs.shape[1] <= max(lengths)
+        else:
+            assert inputs.shape[1] == -(-longest // multiple) * multiple
         for row, real, target in zip(inputs, mask, y):
             count = int(real.sum())
             assert real[:count].all() and not row[count:].any()
@@ -46,6 +53,80 @@ def test_longest_come_first_and_the_short_batch_last():
     batches = bucket(tokens([3, 9, 5, 1, 7]), batch_size=2)
     assert batches.order.tolist() == [1, 4, 2, 0, 3]
     assert [x["inputs"].shape for (x,) in batches] == [(2, 9), (2, 5), (1, 1)]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_results_go_back_to_the_order_given(shuffle):
+    data = bucket(tokens([3, 9, 5, 1, 7]), batch_size=2, shuffle=shuffle, seed=1)
+    data.epoch = 3
+    served = np.concatenate([x["inputs"][:, :1] for (x,) in data])
+    found = data.as_given({"first": served, "both": [served, served[:, 0]]})
+    assert found["first"].tolist() == [[1], [2], [3], [4], [5]]
+    assert found["both"][1].tolist() == [1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match=r"each of the 5 sequences; received shape \(4, 1\)"):
+        data.as_given(served[1:])
+
+
+def padding(lengths, padded):
+    return sum(min(p for p in padded if p >= n) - n for n in lengths.tolist())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_padded_lengths_leave_the_least_padding(monkeypatch, seed):
+    monkeypatch.setattr(padding_module, "_FEW", 3)
+    monkeypatch.setattr(padding_module, "_MOST", 4)
+    lengths = np.random.default_rng(seed).geometric([0.3, 0.1][seed % 2], 40)
+    found = padded_lengths(lengths, None)
+    ends, best = sorted(set(lengths.tolist())), {}
+    for count in (3, 4):
+        rest = itertools.combinations(ends[:-1], count - 1)
+        best[count] = min((padding(lengths, [*some, ends[-1]]) for some in rest), default=0)
+    assert len(found) == (3 if best[3] <= 0.1 * lengths.sum() else 4)
+    assert padding(lengths, found.tolist()) == best[len(found)]
+
+
+@pytest.mark.parametrize("kind", ["uniform", "lognormal", "two sizes"])
+def test_few_shapes_and_little_padding(kind):
+    random = np.random.default_rng(0)
+    lengths = {
+        "uniform": random.integers(1, 1000, 3000),
+        "lognormal": np.ceil(random.lognormal(3.5, 0.7, 3000)).astype(int),
+        "two sizes": np.where(random.random(3000) < 0.5, 20, 700) + random.integers(0, 9, 3000),
+    }[kind]
+    data = bucket(tokens(lengths), batch_size=16, shuffle=True, seed=0)
+    shapes = {x["inputs"].shape[1] for (x,) in data}
+    exact = bucket(tokens(lengths), batch_size=16, shuffle=True, seed=0, pad_to_multiple_of=1)
+    steps, fewest = (sum(x["mask"].size for (x,) in some) for some in (data, exact))
+    assert len(shapes) <= 16 < len({x["inputs"].shape[1] for (x,) in exact})
+    assert steps < 1.11 * fewest
+
+
+def test_targets_and_weights_of_every_step():
+    ids = [[1, 2, 3], [4, 5]]
+    x, y, weight = bucket(ids, ids, per_step=True)[0]
+    assert y.tolist() == x["inputs"].tolist() == [[1, 2, 3], [4, 5, 0]]
+    assert weight.tolist() == [[1, 1, 1], [1, 1, 0]] and weight.dtype == np.float32
+    options = {"per_step": True, "sample_weight": [[1, 2, 3], 4], "class_weight": {2: 10, 4: 0}}
+    assert bucket(ids, ids, **options)[0][2].tolist() == [[1, 20, 3], [0, 4, 0]]
+    vectors = [np.ones((3, 2)), np.zeros((2, 2))]
+    assert bucket(ids, vectors, per_step=True)[0][1].shape == (2, 3, 2)
+
+
+@pytest.mark.parametrize("targets", [[2, 0, 1, 0], np.eye(3)[[2, 0, 1, 0]], [[2.0], [0], [1], [0]]])
+def test_class_weights_are_those_of_keras(targets):
+    x, targets = np.arange(8).reshape(4, 2), np.array(targets)
+    one_hot = targets.shape[1:] == (3,)
+    kind = "Categorical" if one_hot else "SparseCategorical"
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation="softmax")])
+    model.compile(keras.optimizers.SGD(0.0), getattr(keras.losses, f"{kind}Crossentropy")())
+    weights = {0: 3.0, 2: 5.0}
+    data = bucket(list(x), targets, 4, class_weight=weights)
+    _, y, weight = data[0]
+    expected = model.fit(x, targets, class_weight=weights, verbose=0).history["loss"][0]
+    found = model.evaluate(x[data.order], y, sample_weight=weight, verbose=0)
+    assert weight.tolist() == [5, 3, 1, 3] and found == pytest.approx(expected, rel=1e-5)
+    doubled = bucket(list(x), targets, 4, class_weight=weights, sample_weight=[1, 2, 3, 4])
+    assert doubled[0][2].tolist() == [5, 6, 3, 12]
 
 
 def test_features_and_vector_targets():
@@ -131,9 +212,23 @@ BAD = [
     (dict(targets=["a", "b"]), "targets must be numbers; received dtype <U1"),
     (dict(targets=[0.0, np.nan], check_finite=True), "targets must be finite; received nan at"),
     (dict(targets=[0, 1], sample_weight=[1]), r"sample_weight must have one entry for each seq"),
-    (dict(sample_weight=[1, 1]), r"one number for each target; received shape \(2,\) without"),
-    (dict(targets=[0, 1], sample_weight=[[1], [1]]), r"received shape \(2, 1\) with targets"),
+    (dict(sample_weight=[1, 1]), "sample_weight must come with targets; received targets=None"),
+    (
+        dict(targets=[0, 1], sample_weight=[[1], [1]]),
+        r"each target; received shape \(2, 1\)",
+    ),
     (dict(targets=[0, 1], sample_weight=[1, np.inf]), "sample_weight must be finite; received inf"),
+    (dict(class_weight={0: 1}), "class_weight must come with targets; received targets=None"),
+    (dict(per_step=True), "per_step=True must come with targets; received targets=None"),
+    (dict(targets=[0, 1], class_weight=[1, 2]), r"class_weight must be a dict .*=\[1, 2\]"),
+    (dict(targets=[0, 1], class_weight={"a": 1}), "a class of class_weight must be an integer"),
+    (dict(targets=[0, 1], class_weight={0: -1}), r"class_weight\[0\] must be a number of at least"),
+    (
+        dict(targets=[0.5, 1], class_weight={0: 1}),
+        "class_weight must come with targets that are cl",
+    ),
+    (dict(targets=[0, 1], per_step=True), r"for each step of sequences\[0\], as per_step=True"),
+    (dict(shuffle="/x"), "shuffle must be True or False; received shuffle='/x'"),
     (dict(batch_size=0), "batch_size must be an integer of at least 1; received batch_size=0"),
     (dict(pad_to_multiple_of=0), "pad_to_multiple_of must be an integer of at least 1"),
     (dict(seed=1.5, shuffle=True), "seed must be an integer of at least 0; received seed=1.5"),

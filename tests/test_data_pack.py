@@ -241,8 +241,8 @@ def test_iterables_features_and_memmaps(tmp_path):
 two = [np.arange(5), np.arange(9)]
 BAD = [
     (dict(sequences=[]), "at least one sequence; received none"),
-    (dict(sequences=7), r"any iterable\) of arrays; received 7"),
-    (dict(sequences="abc"), "of arrays; received 'abc'"),
+    (dict(sequences=7), r"any iterable\) of arrays; received sequences=7"),
+    (dict(sequences="abc"), "of arrays; received sequences='abc'"),
     (dict(sequences=np.arange(9)), r"sequences\[0\] must have shape .* received shape \(\)"),
     (dict(sequences=[np.arange(5), []]), r"sequences\[1\] must have at least one step"),
     (dict(sequences=[np.arange(5), [3]]), r"at least 2 steps.* the first is sequences\[1\]"),

@@ -38,6 +38,14 @@ def test_every_pair_comes_once_with_its_own_target(lengths, batch_size, multiple
     assert seen == len(lengths)
 
 
+def test_few_lengths_on_each_side():
+    random = np.random.default_rng(0)
+    sizes = np.ceil(random.lognormal(3, 0.5, (2000, 2))).astype(int)
+    data = pairs([np.zeros(n, int) for n, _ in sizes], [np.zeros(n, int) for _, n in sizes], 16)
+    for side in ("source", "target"):
+        assert len({x[side].shape[1] for (x,) in data}) <= 16
+
+
 @pytest.mark.parametrize(
     "call, message",
     [

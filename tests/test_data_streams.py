@@ -197,7 +197,11 @@ BAD = [
     (dict(windows_per_batch=0), "windows_per_batch must be an integer of at least 1"),
     (dict(targets=np.arange(19)), r"for each step, that is 20; received shape \(19,\)"),
     (dict(targets=list("abc")), "targets must be numbers; received dtype <U1"),
-    (dict(vocabulary=0), "vocabulary must be an integer of at least 1; received vocabulary=0"),
+    (
+        dict(vocabulary=0),
+        "an integer of at least 1, or a .*; received vocabulary=0",
+    ),
+    (dict(vocabulary="text"), "or a rnnzoo.data.Vocabulary .*; received vocabulary='text'"),
     (dict(vocabulary=19), r"array \(lane 1\) must lie in \[0, 18\]; received 19 at step 19"),
     (dict(array=-tokens, vocabulary=9), r"\(lane 0\) must lie in \[0, 8\]; received -1 at step 1"),
     (dict(array=np.zeros((20, 2)), vocabulary=3), r"with features of shape \(20, 2\)"),

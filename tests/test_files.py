@@ -79,7 +79,10 @@ def test_bad_files_name_line_and_column(tmp_path, text, message):
 
 def test_values_that_are_not_allowed_are_named(tmp_path):
     path = written(tmp_path, "sequence,step,x\n7,0,1\n7,1,0.5\n")
-    with pytest.raises(ValueError, match=r"line 3, column 3 \(x\): must be one of 0, 1; .* '0.5'"):
+    with pytest.raises(
+        ValueError,
+        match=r"line 3, column 3 \(x\): must be one of 0, 1, the values allowed; .* '0.5'",
+    ):
         read_csv(path, allowed=(0, 1))
 
 

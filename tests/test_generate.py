@@ -9,6 +9,7 @@ import pytest
 from keras import ops
 
 import rnnzoo
+from rnnzoo import generation
 from rnnzoo.decoding import Beam, Sample
 from tests import pairs
 from tests.reference import close, on_jax
@@ -78,6 +79,67 @@ def test_a_sampled_row_depends_on_its_seed_alone():
     assert (together.tokens[1] != together.tokens[2]).any()
 
 
+class Always(rnnzoo.decoding.Sampler):
+    """A user's sampler, which says nothing of its key."""
+
+    def __init__(self, token):
+        self.token = token
+
+    def choose(self, logits, index):
+        token = self.token() if callable(self.token) else self.token
+        return ops.full(ops.shape(logits)[:1], token, dtype="int32")
+
+
+def test_each_sampler_of_a_user_has_results_of_its_own():
+    model = one_to_one()
+    changed = Always(2)
+    for sampler, token in [(Always(1), 1), (Always(5), 5), (changed, 2), (Always(lambda: 3), 3)]:
+        assert model.generate([[1]], 2, sampler).tokens.tolist() == [[token] * 2]
+    changed.token = 4
+    assert model.generate([[1]], 2, changed).tokens.tolist() == [[4, 4]]
+    assert model.generate([[1]], 2, Always(lambda: 6)).tokens.tolist() == [[6, 6]]
+    assert len(model.generators) == 4  # those whose settings are known
+
+
+def test_few_functions_are_compiled_for_all_lengths(monkeypatch):
+    model, read = one_to_one(), set()
+    step = model.step
+    monkeypatch.setattr(model, "step", lambda x, state: read.add(x.shape) or step(x, state))
+    whole = model.generate([[1, 2]], 8)
+    for length in (5, 6, 7):
+        found = model.generate([[1, 2]], length)
+        assert found.tokens.tolist() == whole.tokens[:, :length].tolist()
+    assert len(model.generators) == 1
+    for count in range(1, 18):
+        model.generate([np.arange(count) % 7, [3]], 1)
+    assert {shape for shape in read if shape[0] == 2} == {(2, n) for n in (1, 2, 4, 8, 16)}
+    assert len(model.generators) == 2
+
+
+def test_the_functions_used_last_are_kept_and_none_that_failed(monkeypatch):
+    monkeypatch.setattr(generation, "_KEPT", 2)
+    model, made = one_to_one(), []
+    compile_call = generation.backend.compile_call
+    monkeypatch.setattr(
+        generation.backend, "compile_call", lambda *a: made.append(1) or compile_call(*a)
+    )
+    for end in (1, 2, 1, 3):
+        model.generate([[1]], 1, end=end)
+    assert len(made) == 3 and len(model.generators) == 2
+    with pytest.raises(ValueError, match=r"end must be integers in \[0, 7\)"):
+        model.generate([[1]], 1, end=7)
+    model.generate([[1]], 1, end=1)
+    model.generate([[1]], 1, end=3)
+    assert len(made) == 4  # that which failed; the others were there
+
+
+def test_one_hypothesis_gives_strings_and_several_give_lists():
+    model = one_to_one(vocabulary=rnnzoo.data.Vocabulary("abcdefg"))
+    one = model.generate(["ab", "c"], 4, Beam(3)).text
+    several = model.generate(["ab", "c"], 4, Beam(3, n_best=2)).text
+    assert [len(text) for text in one] == [4, 4] and one == [texts[0] for texts in several]
+
+
 def pair_loop(model, one, count):
     """Greedy tokens and score of an encoder-decoder, by calls of its parts, for one row."""
     batch = model.reader.standardize({"source": one})
@@ -110,6 +172,11 @@ def test_targets_equal_a_loop_alone_and_in_any_batch(options):
         assert found.tokens[row, : found.lengths[row]].tolist() == tokens
         assert found.scores[row] == pytest.approx(score, rel=1e-4)
     if options:
+        wider = {**given, "source": np.pad(given["source"], ((0, 0), (0, 3)))}
+        padded, steps = model.generate(wider, max_length=6), given["source"].shape[1]
+        np.testing.assert_array_equal(padded.tokens, found.tokens)
+        close(padded.alignment, np.pad(found.alignment, ((0, 0), (0, 0), (0, 3))))
+        assert found.alignment.shape[1:] == (6, steps)
         written = np.arange(6) < np.minimum(found.lengths + 1, 6)[:, None]
         close(found.alignment.sum(axis=-1), written.astype("float32"))
 
@@ -141,10 +208,10 @@ def test_real_values_are_fed_back():
         source_features=3, target_features=2, units=5, attention="dot", activation="tanh"
     )
     pairs.randomize(model)
-    source = rng.normal(size=(3, 4, 3)).astype("float32")
-    found = model.generate(source, steps=5, batch_size=2)
-    target = np.zeros((3, 5, 2), "float32")
-    for t in range(5):  # what comes out at step t, given all before it
+    source = rng.normal(size=(3, 9, 3)).astype("float32")
+    found = model.generate(source, steps=9, batch_size=2)
+    target = np.zeros((3, 9, 2), "float32")
+    for t in range(9):  # what comes out at step t, given all before it
         target[:, t] = pairs.forward(model, {"source": source, "target": target})[:, t]
     close(found, target)
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from rnnzoo.metrics import BitsPerSymbol, Perplexity
+from rnnzoo.metrics import BitsPerSymbol, Perplexity, SequenceAccuracy, edit_distance
 
 
 def nats(logits, targets):
@@ -199,12 +199,26 @@ def test_callbacks_know_that_less_is_better():
     assert stop.monitor_op(1.0, 2.0)
 
 
+def updated(y_true=((0, 1, 2), (1, 1, 1)), y_pred=np.zeros((2, 3, 5)), sample_weight=None):
+    return SequenceAccuracy().update_state(y_true, y_pred, sample_weight)
+
+
+def test_a_last_axis_of_one_is_allowed_in_both():
+    y_true, y_pred = np.array([[[0], [1]], [[2], [2]]]), np.eye(3)[[[0, 1], [2, 0]]]
+    metric = SequenceAccuracy()
+    metric.update_state(y_true, y_pred)
+    assert float(metric.result()) == 0.5
+
+
 BAD = [
     (lambda: Perplexity(from_logits="yes"), "True or False; received from_logits='yes'"),
-    (lambda: Perplexity(ignore_class=1.5), "integer or None; received ignore_class=1.5"),
+    (
+        lambda: Perplexity(ignore_class=1.5),
+        "ignore_class must be an integer of .* received ignore_class=1.5",
+    ),
     (
         lambda: Perplexity().update_state(np.zeros((2, 4), int), np.zeros((2, 3, 5))),
-        r"targets of shape \(2, 3\) for predictions of shape \(2, 3, 5\); received shape \(2, 4\)",
+        r"of shape \(2, 3\) for y_pred of shape \(2, 3, 5\); received shape \(2, 4\)",
     ),
     (
         lambda: Perplexity().update_state(np.zeros((2, 3, 5), int), np.zeros((2, 3, 5))),
@@ -220,6 +234,20 @@ BAD = [
         lambda: BitsPerSymbol().update_state(np.zeros(2, int), np.zeros((2, 5)), np.zeros((2, 3))),
         r"shape of the targets, \(2,\), .* received shape \(2, 3\)",
     ),
+    (lambda: Perplexity(name=1.5), "name must be None or a str.*; received name=1.5"),
+    (lambda: SequenceAccuracy(name=["a"]), "name must be None or a str"),
+    (lambda: updated(y_pred=0), r"y_true of integers, of shape \(\) for y_pred of shape \(\)"),
+    (lambda: updated(y_pred=["a"] * 2), "y_pred must hold real numbers"),
+    (lambda: updated(y_true="ab"), "y_true must hold numbers; received the text 'ab'"),
+    (lambda: updated(y_true=np.array([["a"] * 3] * 2)), "y_true must hold real numbers"),
+    (lambda: updated(sample_weight=-1), "sample_weight must hold finite numbers of at least 0"),
+    (lambda: updated(sample_weight=[1.0, np.nan]), "sample_weight must hold finite numbers"),
+    (lambda: updated(sample_weight=np.ones((2, 3), complex)), "sample_weight must hold finite"),
+    (lambda: updated(sample_weight=ops.ones((2, 3), "complex64")), "received dtype complex64"),
+    (lambda: updated(np.zeros((2, 3, 4)), np.zeros((2, 3, 4, 5))), r"shape \(batch, time\); rece"),
+    (lambda: edit_distance(3, "abc"), "first must be a str, a list.*; received first=3"),
+    (lambda: edit_distance("abc", {1, 2}), "second must be a str, a list"),
+    (lambda: edit_distance("abc", [np.zeros(2)]), "second must be a sequence of items that"),
 ]
 
 

@@ -1,28 +1,38 @@
 """Whole sequences of like length together in a batch, padded and masked."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
-from rnnzoo._checks import positive_integer
-from rnnzoo.data.epochs import EpochDataset, seed_or_random
-from rnnzoo.data.reading import Reader, as_sequences, as_targets
+from rnnzoo import _checks
+from rnnzoo._checks import array, flag, positive_integer, refuse
+from rnnzoo.data.classes import class_weights
+from rnnzoo.data.epochs import EpochDataset, seed_of_order
+from rnnzoo.data.padding import padded_lengths, round_up
+from rnnzoo.data.reading import input_steps
+from rnnzoo.data.steps import Steps
+from rnnzoo.data.targets import per_sequence, static_values, target_steps, weight_steps
+from rnnzoo.data.tokens import TextVocabulary
 
 # How far shuffling moves a sequence in the order by length, in batches.
 _NEIGHBOURHOOD = 2
 
 
 def bucket(
-    sequences: Iterable,
+    sequences: Iterable | Mapping[str, Iterable],
     targets: Iterable | None = None,
     batch_size: int = 32,
     *,
     shuffle: bool = False,
     seed: int | None = None,
-    pad_to_multiple_of: int = 1,
+    pad_to_multiple_of: int | None = None,
     sample_weight: Iterable | None = None,
-    vocabulary: int | None = None,
+    class_weight: Mapping[int, float] | None = None,
+    per_step: bool = False,
+    static: Mapping[str, Iterable] | None = None,
+    vocabulary: int | TextVocabulary | Mapping | None = None,
     check_finite: bool = False,
 ) -> "BucketDataset":
     """Whole sequences, like lengths together, padded: a `keras.utils.PyDataset`.
@@ -31,28 +41,43 @@ def bucket(
     `({"inputs", "mask"}, y, sample_weight)` where weights are given:
 
     - `inputs`: `(rows, T)` int32 tokens or `(rows, T, features)` float32, zeros after the end;
+      by the names of the inputs where `sequences` is a dict, and beside them those of `static`;
     - `mask`: `(rows, T)` bool, True on real steps;
     - `y`: `(rows, ...)`, integers as int32, others as float32;
-    - `sample_weight`: `(rows,)` float32; `fit(class_weight=...)` has no effect on this data set.
+    - `sample_weight`: `(rows,)` float32.
 
-    Every sequence comes once in an epoch. T is the longest of the batch, rounded up to
-    `pad_to_multiple_of`: XLA compiles anew for each T, so a multiple of 8 or 32 may save time.
-    The number of batches is `ceil(sequences / batch_size)`; the last may have fewer rows.
+    With `per_step=True` targets and weights are those of steps: `y` is `(rows, T, ...)`, zeros
+    after the end, and there always are weights, `(rows, T)`, 0 after the end.
+
+    Every sequence comes once in an epoch. T is one of few lengths, for each of which XLA
+    compiles anew: at most 8, chosen to leave the least padding, or at most 16 where 8 would
+    leave more than a tenth of all steps. The number of batches is
+    `ceil(sequences / batch_size)`; the last may have fewer rows.
 
     Without shuffling, batches come from the longest to the shortest, so that a lack of memory
-    shows at once. With it, sequences mix with others of about the same length (within about
-    2 batches in the order by length), and batches come in random order, by seed and epoch.
+    shows at once; `order` tells where each row belongs, and `as_given` puts results back. With
+    it, sequences mix with others of about the same length (within about 2 batches in the order
+    by length), and batches come in random order, by seed and epoch.
 
     Args:
-        sequences: arrays, lists or memmap views, `(n,)` integer tokens or `(n, features)`
-            numbers; any iterable (it is read into a list).
+        sequences: arrays, lists, tables or memmap views, `(n,)` integer tokens or
+            `(n, features)` numbers, and texts where there is a `Vocabulary`; any iterable (it
+            is read into a list). A dict of these by the names of several inputs.
         targets: None, or one target of the same shape for each sequence.
         batch_size: rows of a batch.
         shuffle: whether each epoch has another order.
         seed: an integer; None draws one from NumPy's global generator. It is kept as `.seed`.
-        pad_to_multiple_of: T is a multiple of this.
-        sample_weight: None, or one weight for each sequence; needs `targets`.
-        vocabulary: when given, tokens must lie in `[0, vocabulary)`.
+        pad_to_multiple_of: T is the longest of the batch, rounded up to a multiple of this
+            (1: not rounded), instead of one of few lengths.
+        sample_weight: None, or one weight for each sequence; with `per_step`, a number or an
+            array of one for each step. It needs `targets`.
+        class_weight: weights of the classes, by class, as in `fit`; for targets that are
+            classes or one-hot. It multiplies `sample_weight`; a class without one weighs 1.
+        per_step: whether targets are arrays of one target for each step.
+        static: values `(...)` of each sequence as a whole, by the names of inputs, each a list
+            of one for each sequence.
+        vocabulary: the number of tokens, which must lie in `[0, vocabulary)`, or the
+            `Vocabulary` that also encodes texts; where inputs have names, a dict of these.
         check_finite: whether NaN and infinity are errors.
 
     Returns:
@@ -76,40 +101,63 @@ def bucket(
     >>> batches.order
     array([0, 2, 1])
     """
-    arrays = as_sequences(sequences)
-    reader = Reader.of_steps(arrays[0], vocabulary, check_finite)
-    others = [_per_sequence("targets", targets, len(arrays), check_finite)]
-    others.append(_per_sequence("sample_weight", sample_weight, len(arrays), True))
     batch_size = positive_integer("batch_size", batch_size)
-    multiple = positive_integer("pad_to_multiple_of", pad_to_multiple_of)
-    seed = seed_or_random(seed) if shuffle else 0
-    if sample_weight is not None:
-        if targets is None or others[1].ndim != 1:
-            raise ValueError(
-                "sample_weight must be one number for each target; received shape "
-                f"{others[1].shape} {'without' if targets is None else 'with'} targets"
-            )
-        others[1] = others[1].astype(np.float32)
-    for i, array in enumerate(arrays):
-        reader.check(array, f"sequences[{i}]")
+    shuffle, check_finite = flag("shuffle", shuffle), flag("check_finite", check_finite)
+    if pad_to_multiple_of is not None:
+        positive_integer("pad_to_multiple_of", pad_to_multiple_of)
+    _checks.seed("seed", seed)
+    inputs = input_steps(sequences, "sequences", vocabulary, check_finite, static=static)
+    fixed = static_values(static, "static", inputs, vocabulary, check_finite)
+    others = _others(inputs, targets, sample_weight, class_weight, flag("per_step", per_step))
+    for steps in inputs.values():
+        steps.check_all()
     return BucketDataset(
-        arrays,
-        reader,
-        [other for other in others if other is not None],
+        inputs,
+        fixed,
+        others,
         batch_size=batch_size,
-        multiple=multiple,
-        shuffle=bool(shuffle),
-        seed=seed,
+        multiple=pad_to_multiple_of,
+        shuffle=shuffle,
+        seed=seed_of_order(seed, shuffle),
     )
 
 
-def _per_sequence(name, values, count: int, check_finite: bool) -> np.ndarray | None:
-    if values is None:
-        return None
-    values = values if hasattr(values, "__len__") else list(values)
-    values = np.array(as_targets(values, name, count, of="sequence"))
-    reader = Reader.of_targets(values, check_finite)
-    return reader.read(values, 0, count, name)
+def _others(
+    inputs: dict[str, Steps], targets: Any, sample_weight: Any, class_weight: Any, per_step: bool
+) -> list[np.ndarray | Steps]:
+    """Targets and weights as far as they are given: of sequences as arrays, of steps as `Steps`."""
+    steps = next(iter(inputs.values()))
+    given = {"sample_weight": sample_weight, "class_weight": class_weight}
+    given = {name: value for name, value in given.items() if value is not None}
+    if targets is None:
+        if given or per_step:
+            named = ", ".join(given) or "per_step=True"
+            raise ValueError(f"{named} must come with targets; received targets=None")
+        return []
+    if per_step:
+        note = ", as per_step=True"
+        made = target_steps(targets, inputs, steps.check_finite, note).check_all()
+        ones = np.ones(len(steps.lengths)) if sample_weight is None else sample_weight
+        weights = weight_steps(ones, steps.lengths)
+        if class_weight is not None:
+            of_classes = [class_weights(class_weight, array) for array in made.arrays]
+            arrays = [w * c for w, c in zip(weights.arrays, of_classes)]
+            weights = Steps("sample_weight", arrays, "float32")
+        return [made, weights]
+    count = len(steps.lengths)
+    others = [per_sequence(targets, "targets", count, steps.check_finite)]
+    if not given:
+        return others
+    weights = np.ones(count, np.float32)
+    if sample_weight is not None:
+        weights = per_sequence(sample_weight, "sample_weight", count, True).astype(np.float32)
+    if weights.ndim != 1:
+        raise ValueError(
+            f"sample_weight must be one number for each target; received shape {weights.shape}"
+        )
+    if class_weight is not None:
+        weights = weights * class_weights(class_weight, others[0])
+    return [*others, weights]
 
 
 class BucketDataset(EpochDataset):
@@ -121,35 +169,57 @@ class BucketDataset(EpochDataset):
         seed: the seed of the order.
     """
 
-    _per_step = False
-
     def __init__(
         self,
-        arrays: list[np.ndarray],
-        reader: Reader,
-        others: list[np.ndarray],
+        inputs: dict[str, Steps],
+        static: dict[str, np.ndarray],
+        others: list[np.ndarray | Steps],
         *,
         batch_size: int,
-        multiple: int,
+        multiple: int | None,
         shuffle: bool,
         seed: int,
     ):
         super().__init__(batch_size, seed)
-        self._arrays = arrays
-        self._reader = reader
-        self._others = others
+        self._inputs, self._static, self._others = inputs, static, others
+        self._per_step = bool(others) and isinstance(others[0], Steps)
         self._shuffle = shuffle
-        self._lengths = np.array([len(array) for array in arrays])
-        self._multiple = multiple
+        self._lengths = next(iter(inputs.values())).lengths
+        self._padded = padded_lengths(self._lengths, multiple)
         self._planned: tuple[int, list[np.ndarray]] | None = None
-        self._count = -(-len(arrays) // batch_size)
-        steps = set((-(-self._lengths // multiple) * multiple).tolist())
-        self._steps = steps.pop() if len(steps) == 1 else None
+        self._count = -(-len(self._lengths) // batch_size)
+        self._steps = int(self._padded[0]) if len(self._padded) == 1 else None
 
     @property
     def order(self) -> np.ndarray:
         """Indices of the sequences in the order in which the present epoch serves them."""
         return np.concatenate(self._batches(self.epoch))
+
+    def as_given(self, served: Any) -> Any:
+        """Results for the rows as the present epoch serves them, in the order of the sequences.
+
+        Args:
+            served: an array `(sequences, ...)`, or a nest of them, as `keras.Model.predict` of
+                this data set gives.
+
+        Raises:
+            ValueError: another number of rows.
+        """
+        places = np.argsort(self.order)
+
+        def put_back(values: Any) -> np.ndarray:
+            rows = array("served", values)
+            if rows.shape[:1] != places.shape:
+                raise ValueError(
+                    f"served must have a row for each of the {len(places)} sequences; "
+                    f"received shape {rows.shape}"
+                )
+            return rows[places]
+
+        try:
+            return keras.tree.map_structure(put_back, served)
+        except RecursionError:
+            raise refuse("served", "an array, or a nest of some levels", served) from None
 
     def _batches(self, epoch: int) -> list[np.ndarray]:
         planned = self._planned
@@ -181,26 +251,26 @@ class BucketDataset(EpochDataset):
     def _batch(self, index: int, epoch: int) -> tuple[Any, ...]:
         rows = self._batches(epoch)[index]
         own = self._own(len(rows))
-        inputs, mask = padded(self._reader, self._arrays, rows, own, self._multiple, "sequences")
-        return {"inputs": inputs, "mask": mask}, *(other[rows[own]] for other in self._others)
+        longest = round_up(self._lengths[rows].max(), self._padded)
+        rows, x = rows[own], {}
+        for name, steps in self._inputs.items():
+            x[name] = below_one_another(steps, rows, longest)
+        x["mask"] = np.arange(longest) < self._lengths[rows, None]
+        x |= {name: values[rows] for name, values in self._static.items()}
+        others = (
+            below_one_another(other, rows, longest) if self._per_step else other[rows]
+            for other in self._others
+        )
+        return x, *others
+
+    def _without_steps(self) -> Iterable[str]:
+        return self._static
 
 
-def padded(
-    reader: Reader,
-    arrays: list[np.ndarray],
-    rows: np.ndarray,
-    own: slice,
-    multiple: int,
-    name: str,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The arrays of `rows[own]` below one another, zeros after their ends, and where they are real.
-
-    As many steps as the longest of all `rows` has, whichever of them are read.
-    """
-    lengths = np.array([len(arrays[i]) for i in rows])
-    steps = int(-(-lengths.max() // multiple) * multiple)
-    rows, lengths = rows[own], lengths[own]
-    values = np.zeros((len(rows), steps, *reader.shape), reader.dtype)
+def below_one_another(steps: Steps, rows: np.ndarray, longest: int) -> np.ndarray:
+    """The sequences `rows` in an array `(rows, longest, ...)`, zeros after their ends."""
+    values = np.zeros((len(rows), longest, *steps.shape), steps.dtype)
     for row, i in enumerate(rows):
-        values[row, : lengths[row]] = reader.read(arrays[i], 0, lengths[row], f"{name}[{i}]")
-    return values, np.arange(steps) < lengths[:, None]
+        length = steps.lengths[i]
+        values[row, :length] = steps.read(i, 0, length)
+    return values

@@ -1,13 +1,13 @@
 """Data sets whose batches depend on the batch's index and the epoch, and on nothing else."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
-from rnnzoo._checks import positive_integer, shown
+from rnnzoo import _checks
 from rnnzoo.backend.keras_internals import DataAdapter
 
 
@@ -15,7 +15,13 @@ def seed_or_random(seed: int | None) -> int:
     """`seed`, or one drawn from NumPy's global generator (`keras.utils.set_random_seed`)."""
     if seed is None:
         return int(np.random.randint(2**31))
-    return _not_negative("seed", seed)
+    return _checks.seed("seed", seed)
+
+
+def seed_of_order(seed: int | None, shuffle: bool) -> int:
+    """The checked `seed` of an order; one drawn at random only where it is to be shuffled."""
+    checked = _checks.seed("seed", seed)
+    return (seed_or_random(None) if shuffle else 0) if checked is None else checked
 
 
 class EpochDataset(keras.utils.PyDataset, DataAdapter):
@@ -81,7 +87,7 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
         Raises:
             ValueError: `count` does not divide the rows of a batch; a part that is not there.
         """
-        count, index = positive_integer("count", count), _not_negative("index", index)
+        count, index = _checks.positive_integer("count", count), _checks.integer("index", index, 0)
         if index >= count:
             raise ValueError(f"index must be less than count, {count}; received index={index}")
         if self.batch_size % count:
@@ -116,7 +122,7 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
 
     @epoch.setter
     def epoch(self, value: int) -> None:
-        self._epoch = _not_negative("epoch", value)
+        self._epoch = _checks.integer("epoch", value, 0)
         self._begun = False
 
     def on_epoch_begin(self) -> None:
@@ -132,6 +138,8 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         """Batch `index` of the present epoch; reading it again gives the same batch."""
         count = len(self)
+        if not isinstance(index, (int, np.integer)):
+            raise TypeError(f"index must be an integer; received index={_checks.shown(index)}")
         if not -count <= index < count:
             raise IndexError(f"index must be in [0, {count}); received index={index}")
         return self._batch(index % count, self._epoch)
@@ -172,7 +180,13 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
 
         x, *others = self._batch(0, self._epoch)
         other = with_time if self._per_step else without_time
-        return ({name: with_time(part) for name, part in x.items()}, *map(other, others))
+        static = self._without_steps()
+        x = {n: (without_time if n in static else with_time)(part) for n, part in x.items()}
+        return (x, *map(other, others))
+
+    def _without_steps(self) -> Iterable[str]:
+        """The names of inputs that have one value for a row, not one for each step."""
+        return ()
 
 
 def as_tf_dataset(batches: Any, signature: Any, count: int | None) -> Any:
@@ -216,9 +230,3 @@ def as_tf_dataset(batches: Any, signature: Any, count: int | None) -> Any:
     if count is not None:
         made = made.apply(tf.data.experimental.assert_cardinality(count))
     return made.prefetch(tf.data.AUTOTUNE)
-
-
-def _not_negative(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-        raise ValueError(f"{name} must be an integer of at least 0; received {name}={shown(value)}")
-    return int(value)

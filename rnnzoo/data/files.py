@@ -7,13 +7,13 @@ import itertools
 import math
 import os
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
+from rnnzoo import _checks
 from rnnzoo._checks import shown
 
 
@@ -36,7 +36,8 @@ def read_text(path: str | os.PathLike) -> str:
     Traceback (most recent call last):
     ValueError: ...poem.txt, line 2, column 4: text must be UTF-8; received byte 0xff
     """
-    content = Path(path).read_bytes()
+    path = _checks.path("path", path)
+    content = path.read_bytes()
     if str(path).endswith(".gz"):
         try:
             content = gzip.decompress(content)
@@ -102,11 +103,21 @@ def read_csv(
     >>> table.labels, [len(s) for s in table.sequences]
     (['up', 'down'], [2, 1])
     """
+    _checks.flag("label", label)
+    if allowed is not None:
+        allowed = _numbers(allowed)
     lines = io.StringIO(read_text(path), newline="")
     try:
         return _Reader(str(path), csv.reader(lines), label, allowed).table()
     except csv.Error as error:
         raise ValueError(f"{path} must be a CSV file; received: {error}") from error
+
+
+def _numbers(allowed: Any) -> list[float]:
+    values = _checks.array("allowed", list(allowed) if isinstance(allowed, Set) else allowed)
+    if values.ndim != 1 or values.dtype.kind not in "iufb" or not len(values):
+        raise _checks.refuse("allowed", "a collection of at least one number", allowed)
+    return values.tolist()
 
 
 class _Reader:
@@ -163,7 +174,7 @@ class _Reader:
         value = self._number(text, column)
         if self.allowed is not None and value not in self.allowed:
             listed = ", ".join(f"{v:g}" for v in self.allowed)
-            self._fail(column, f"must be one of {listed}", text)
+            self._fail(column, f"must be one of {listed}, the values allowed", text)
         return value
 
     def _number(self, text: str, column: int) -> float:

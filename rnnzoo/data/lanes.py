@@ -1,13 +1,13 @@
 """Batches of lanes: row i of a batch goes on where row i of the batch before ended."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rnnzoo._checks import positive_integer
 from rnnzoo.data.epochs import EpochDataset
-from rnnzoo.data.reading import Reader
+from rnnzoo.data.steps import Steps
 
 
 class Lane(NamedTuple):
@@ -50,27 +50,29 @@ class LaneDataset(EpochDataset):
 
     def __init__(
         self,
-        arrays: list[np.ndarray],
-        targets: list[np.ndarray] | None,
-        readers: tuple[Reader, Reader],
+        inputs: dict[str, Steps],
+        targets: Steps,
+        weights: Steps,
         plan: Callable[[int], list[Lane]],
         *,
+        ahead: int,
         lanes: int,
         steps: int,
         window: int,
         windows_per_batch: int,
+        static: dict[str, np.ndarray] | None = None,
         seed: int = 0,
-        name: str = "sequences[{}]",
     ):
         super().__init__(lanes, seed)
         self.lanes = lanes
         self.window = window
         self.windows_per_batch = positive_integer("windows_per_batch", windows_per_batch)
         self.steps = steps
-        self._arrays = arrays
-        self._targets = targets
-        self._readers = readers
-        self._name = name
+        self._names = list(inputs)
+        # Targets and weights may be those of a step after the input's.
+        self._parts = [(part, 0) for part in inputs.values()]
+        self._parts += [(targets, ahead), (weights, ahead)]
+        self._static = static or {}
         self._plan = plan
         self._planned: tuple[int, list[Lane]] | None = None
         self._batch_steps = self.window * self.windows_per_batch
@@ -89,30 +91,25 @@ class LaneDataset(EpochDataset):
         high = min(low + self._batch_steps, self.steps)
         own = self._own(self.lanes)
         shape = (own.stop - own.start, high - low)
-        inputs, y = (np.zeros(shape + r.shape, r.dtype) for r in self._readers)
+        arrays = [np.zeros(shape + part.shape, part.dtype) for part, _ in self._parts]
         reset = np.zeros(shape, bool)
-        weight = np.zeros(shape, np.float32)
         for row, lane in enumerate(range(own.start, own.stop)):
-            pieces = self._lanes_of(epoch)[lane]
-            for sequence, offset, begin, steps in pieces.between(low, high):
+            for sequence, offset, begin, steps in self._lanes_of(epoch)[lane].between(low, high):
                 start, stop = max(begin, low), min(begin + steps, high)
                 place = (row, slice(start - low, stop - low))
-                first = offset + start - begin
-                inputs[place], y[place] = self._read(sequence, first, first + stop - start, lane)
-                weight[place] = 1.0
+                first, count = offset + start - begin, stop - start
+                for array, (part, ahead) in zip(arrays, self._parts):
+                    at = first + ahead
+                    array[place] = part.read(sequence, at, at + count, f" (lane {lane})")
                 if begin >= low:
                     reset[row, begin - low] = True
-        return {"inputs": inputs, "reset": reset}, y, weight
+        *inputs, y, weight = arrays
+        x = {**dict(zip(self._names, inputs)), "reset": reset}
+        x |= {name: np.repeat(value, shape[0], axis=0) for name, value in self._static.items()}
+        return x, y, weight
 
-    def _read(self, sequence: int, low: int, high: int, lane: int) -> tuple[np.ndarray, np.ndarray]:
-        reader, target_reader = self._readers
-        place = f"{self._name.format(sequence)} (lane {lane})"
-        if self._targets is None:
-            values = reader.read(self._arrays[sequence], low, high + 1, place)
-            return values[:-1], values[1:]
-        inputs = reader.read(self._arrays[sequence], low, high, place)
-        place = f"targets[{sequence}] (lane {lane})"
-        return inputs, target_reader.read(self._targets[sequence], low, high, place)
+    def _without_steps(self) -> Iterable[str]:
+        return self._static
 
 
 def same_lanes(lanes: list[Lane], epoch: int) -> list[Lane]:

@@ -1,30 +1,36 @@
 """Many sequences of different length, packed into lanes that are refilled as they get free."""
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import numpy as np
 
-from rnnzoo._checks import positive_integer
-from rnnzoo.data.epochs import seed_or_random
+from rnnzoo import _checks
+from rnnzoo._checks import flag, positive_integer
+from rnnzoo.data.epochs import seed_of_order
 from rnnzoo.data.lanes import Lane, LaneDataset, check_lanes, check_window, same_lanes
-from rnnzoo.data.reading import Reader, as_sequences, as_targets
+from rnnzoo.data.reading import input_steps
+from rnnzoo.data.steps import Steps
+from rnnzoo.data.targets import lane_targets, lane_weights, repeated, static_values
+from rnnzoo.data.tokens import TextVocabulary
 
 _SORTED_PARTS = (0.0, 0.125, 0.25, 0.5, 1.0)
 
 
 def pack(
-    sequences: Iterable,
+    sequences: Iterable | Mapping[str, Iterable],
     batch_size: int,
     window: int,
     *,
-    targets: Iterable | None = None,
+    targets: Iterable | str | None = None,
     align: bool = False,
     shuffle: bool = False,
     seed: int | None = None,
     windows_per_batch: int = 1,
-    vocabulary: int | None = None,
+    sample_weight: Iterable | None = None,
+    static: Mapping[str, Iterable] | None = None,
+    vocabulary: int | TextVocabulary | Mapping | None = None,
     check_finite: bool = False,
 ) -> LaneDataset:
     """Whole sequences packed one after the other into lanes: a `keras.utils.PyDataset`.
@@ -32,7 +38,8 @@ def pack(
     Each sequence goes whole into the lane that gets free first. Batches are those of
     `rnnzoo.data.stream`, `({"inputs", "reset"}, y, sample_weight)`, with `reset` True at the
     first step of each sequence, and the same advice: metrics into `weighted_metrics`, loss
-    with `reduction="mean_with_sample_weight"`.
+    with `reduction="mean_with_sample_weight"`. Only `static` values differ: a lane holds several
+    sequences, so they come at each step, `(batch_size, T, ...)`, as an input per step.
 
     Padding (zeros, weight 0) stands only at the end of lanes, or with `align=True` also after
     each sequence up to the next window. It has no `reset` of its own: with weight 0 it teaches
@@ -48,17 +55,24 @@ def pack(
     sequences placed longest first need. The last batch is then padded to whole windows.
 
     Args:
-        sequences: arrays, lists or memmap views, `(n,)` integer tokens or `(n, features)`
-            numbers; any iterable (it is read into a list).
+        sequences: arrays, lists, tables or memmap views, `(n,)` integer tokens or
+            `(n, features)` numbers, and texts where there is a `Vocabulary`; any iterable (it
+            is read into a list). A dict of these by the names of several inputs.
         batch_size: number of lanes, at most the number of sequences.
         window: steps of a window, at most the steps of the longest lane.
         targets: None: the next step of the same sequence, so that a sequence of n steps gives
-            n - 1 inputs; or for each sequence an array of as many targets, `(n, ...)`.
+            n - 1 inputs; or for each sequence an array of as many targets, `(n, ...)`. Of
+            several inputs, the name of the one whose next step it is.
         align: whether each sequence starts at the first step of a window.
         shuffle: whether each epoch has another order of sequences.
         seed: an integer; None draws one from NumPy's global generator. It is kept as `.seed`.
         windows_per_batch: windows in a batch, for `rnnzoo.TruncatedBPTT`.
-        vocabulary: when given, tokens must lie in `[0, vocabulary)`.
+        sample_weight: None, or for each sequence a number, or an array of n of them. A step's
+            weight counts where it is the target, as in `stream`.
+        static: values `(...)` of each sequence as a whole, by the names of inputs, each a list
+            of one for each sequence.
+        vocabulary: the number of tokens, which must lie in `[0, vocabulary)`, or the
+            `Vocabulary` that also encodes texts; where inputs have names, a dict of these.
         check_finite: whether NaN and infinity are errors.
 
     Returns:
@@ -80,84 +94,61 @@ def pack(
     >>> x["reset"][1], y[1]
     (array([ True, False,  True]), array([6, 7, 9], dtype=int32))
     """
-    arrays = as_sequences(sequences)
-    reader = Reader.of_steps(arrays[0], vocabulary, check_finite)
-    if targets is None:
-        steps, target_reader = _steps_with_next(arrays), reader
-    else:
-        targets, target_reader = _checked_targets(targets, arrays, reader.check_finite)
-        steps = np.array([len(array) for array in arrays])
-    batch_size = check_lanes(batch_size, len(arrays), of="sequences, as a lane holds whole ones")
+    align, shuffle = flag("align", align), flag("shuffle", shuffle)
+    check_finite, seed = flag("check_finite", check_finite), _checks.seed("seed", seed)
+    windows_per_batch = positive_integer("windows_per_batch", windows_per_batch)
+    inputs = input_steps(sequences, "sequences", vocabulary, check_finite, static=static)
+    fixed = static_values(static, "static", inputs, vocabulary, check_finite)
+    targets, ahead = lane_targets(targets, inputs, check_finite)
+    lengths = targets.lengths
+    weights = lane_weights(sample_weight, lengths)
+    steps = _steps_with_target(targets, ahead)
+    batch_size = check_lanes(batch_size, len(steps), of="sequences, as a lane holds whole ones")
     grain = positive_integer("window", window) if align else 1
     costs = (-(-steps // grain) * grain).tolist()
-    seed = seed_or_random(seed) if shuffle else None
-    plan, window, longest = _plans(costs, steps, batch_size, window, seed)
-    for i, array in enumerate(arrays):
-        reader.check(array, f"sequences[{i}]")
-    for i, array in enumerate(targets or []):
-        target_reader.check(array, f"targets[{i}]")
+    for part in (*inputs.values(), targets):
+        part.check_all()
+    plan, window, longest, seed = _plans(costs, steps, batch_size, window, shuffle, seed)
     return LaneDataset(
-        arrays,
+        inputs | {name: repeated(name, values, lengths) for name, values in fixed.items()},
         targets,
-        (reader, target_reader),
+        weights,
         plan,
+        ahead=ahead,
         lanes=batch_size,
         steps=longest,
         window=window,
         windows_per_batch=windows_per_batch,
-        seed=seed or 0,
+        seed=seed,
     )
 
 
-def _steps_with_next(arrays: list[np.ndarray]) -> np.ndarray:
-    """Steps of each sequence that have a next one; ValueError where there is none."""
-    steps = np.array([len(array) for array in arrays]) - 1
+def _steps_with_target(targets: Steps, ahead: int) -> np.ndarray:
+    """Steps of each sequence that have a target; ValueError where there is none."""
+    steps = targets.lengths - ahead
     short = np.flatnonzero(steps < 1)
     if len(short):
         raise ValueError(
-            "every sequence must have at least 2 steps, as each step's target is the next "
-            f"one; received {len(short)} shorter, the first is sequences[{short[0]}] "
+            "every one of sequences must have at least 2 steps, as each step's target is the "
+            f"next one; received {len(short)} shorter, the first is {targets.name}[{short[0]}] "
             "(leave them out or give targets)"
         )
     return steps
 
 
-def _checked_targets(
-    targets: Iterable, arrays: list[np.ndarray], check_finite: bool
-) -> tuple[list[np.ndarray], Reader]:
-    targets = list(targets)
-    if len(targets) != len(arrays):
-        raise ValueError(
-            f"targets must have one array for each of the {len(arrays)} sequences; "
-            f"received {len(targets)}"
-        )
-    targets = [
-        as_targets(one, f"targets[{i}]", len(arrays[i]), of=f"step of sequences[{i}]")
-        for i, one in enumerate(targets)
-    ]
-    readers = [Reader.of_targets(one, check_finite) for one in targets]
-    for i, one in enumerate(readers):
-        if one != readers[0]:
-            raise ValueError(
-                "all targets must have the same shape per step and be all integers or none; "
-                f"received {readers[0].dtype} {readers[0].shape} for targets[0] and "
-                f"{one.dtype} {one.shape} for targets[{i}]"
-            )
-    return targets, readers[0]
-
-
-def _plans(costs, steps, batch_size, window, seed):
-    """The plan of each epoch, the window checked, and the steps of a lane; seed None: as given."""
+def _plans(costs, steps, batch_size, window, shuffle, seed):
+    """The plan of each epoch, the window checked, the steps of a lane, and the seed."""
     order = range(len(costs))
-    if seed is not None:
+    if shuffle:
         order = sorted(order, key=costs.__getitem__, reverse=True)
     rows, longest = _refill(order, costs, batch_size)
-    window = check_window(window, longest, batch_size)
-    if seed is None:
-        return partial(same_lanes, [_lane(row, costs, steps) for row in rows]), window, longest
+    window, seed = check_window(window, longest, batch_size), seed_of_order(seed, shuffle)
+    if not shuffle:
+        lanes = [_lane(row, costs, steps) for row in rows]
+        return partial(same_lanes, lanes), window, longest, seed
     windows = -(-longest // window)
     plan = partial(_shuffled, costs, steps, batch_size, window, windows, seed)
-    return plan, window, windows * window
+    return plan, window, windows * window, seed
 
 
 def _refill(order, costs: list[int], batch_size: int) -> tuple[list[list[int]], int]:

@@ -5,10 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from rnnzoo._checks import positive_integer
-from rnnzoo.data.buckets import BucketDataset, padded
-from rnnzoo.data.epochs import seed_or_random
-from rnnzoo.data.reading import Reader, as_sequences
+from rnnzoo import _checks
+from rnnzoo._checks import flag, positive_integer
+from rnnzoo.data.buckets import BucketDataset, below_one_another
+from rnnzoo.data.epochs import seed_of_order
+from rnnzoo.data.padding import padded_lengths, round_up
+from rnnzoo.data.reading import steps_of
+from rnnzoo.data.steps import Steps
+from rnnzoo.data.tokens import TextVocabulary
 
 
 def pairs(
@@ -18,9 +22,9 @@ def pairs(
     *,
     shuffle: bool = False,
     seed: int | None = None,
-    pad_to_multiple_of: int = 1,
-    source_vocabulary: int | None = None,
-    target_vocabulary: int | None = None,
+    pad_to_multiple_of: int | None = None,
+    source_vocabulary: int | TextVocabulary | None = None,
+    target_vocabulary: int | TextVocabulary | None = None,
     check_finite: bool = False,
 ) -> "PairDataset":
     """Sources and their targets, like lengths together, padded: a `keras.utils.PyDataset`.
@@ -28,20 +32,23 @@ def pairs(
     For `encoder_decoder`. A batch is `({"source", "source_mask", "target", "target_mask"},)`:
 
     - `source`, `target`: `(rows, T)` int32 tokens or `(rows, T, features)` float32, zeros after
-      the end; T is the longest of that side in the batch, rounded up to `pad_to_multiple_of`;
+      the end; T is one of the few lengths of that side, as in `bucket`;
     - `source_mask`, `target_mask`: `(rows, T)` bool, True on real steps.
 
     Targets come without start and end tokens, which the model adds. Order and shuffling are
     those of `bucket`, by the length of both sides together.
 
     Args:
-        sources: arrays or lists, `(n,)` integer tokens or `(n, features)` numbers; any iterable.
+        sources: arrays, lists or tables, `(n,)` integer tokens or `(n, features)` numbers, and
+            texts where there is a `Vocabulary`; any iterable.
         targets: the same, one for each source.
         batch_size: rows of a batch.
         shuffle: whether each epoch has another order.
         seed: an integer; None draws one from NumPy's global generator. It is kept as `.seed`.
-        pad_to_multiple_of: T is a multiple of this; it saves compilations.
-        source_vocabulary, target_vocabulary: when given, tokens must lie in `[0, vocabulary)`.
+        pad_to_multiple_of: T is the longest of the side in the batch, rounded up to a multiple
+            of this (1: not rounded), instead of one of few lengths.
+        source_vocabulary, target_vocabulary: the number of tokens, which must lie in
+            `[0, vocabulary)`, or the `Vocabulary` that also encodes texts.
         check_finite: whether NaN and infinity are errors.
 
     Returns:
@@ -59,45 +66,48 @@ def pairs(
            [1, 2]], dtype=int32), array([[5, 6, 7],
            [4, 0, 0]], dtype=int32))
     """
-    sides, readers = [], []
-    for name, values, vocabulary in (
-        ("sources", sources, source_vocabulary),
-        ("targets", targets, target_vocabulary),
+    batch_size = positive_integer("batch_size", batch_size)
+    shuffle, check_finite = flag("shuffle", shuffle), flag("check_finite", check_finite)
+    if pad_to_multiple_of is not None:
+        positive_integer("pad_to_multiple_of", pad_to_multiple_of)
+    _checks.seed("seed", seed)
+    sides = {}
+    for side, given, vocabulary in (
+        ("source", sources, source_vocabulary),
+        ("target", targets, target_vocabulary),
     ):
-        arrays = as_sequences(values, name)
-        reader = Reader.of_steps(arrays[0], vocabulary, check_finite)
-        for i, array in enumerate(arrays):
-            reader.check(array, f"{name}[{i}]")
-        sides.append(arrays)
-        readers.append(reader)
-    if len(sides[0]) != len(sides[1]):
+        argument = f"{side}_vocabulary"
+        made = steps_of(given, f"{side}s", vocabulary, check_finite, argument=argument)
+        sides[side] = made.check_all()
+    counts = [len(steps.arrays) for steps in sides.values()]
+    if counts[0] != counts[1]:
         raise ValueError(
             "every source must have one target; "
-            f"received {len(sides[0])} sources and {len(sides[1])} targets"
+            f"received {counts[0]} sources and {counts[1]} targets"
         )
     return PairDataset(
         sides,
-        readers,
-        batch_size=positive_integer("batch_size", batch_size),
-        multiple=positive_integer("pad_to_multiple_of", pad_to_multiple_of),
-        shuffle=bool(shuffle),
-        seed=seed_or_random(seed) if shuffle else 0,
+        batch_size=batch_size,
+        multiple=pad_to_multiple_of,
+        shuffle=shuffle,
+        seed=seed_of_order(seed, shuffle),
     )
 
 
 class PairDataset(BucketDataset):
     """Padded batches of sources and targets: what `rnnzoo.data.pairs` returns."""
 
-    def __init__(self, sides: list[list[np.ndarray]], readers: list[Reader], **options: Any):
-        super().__init__(sides[0], readers[0], [], **options)
-        self._sides, self._readers = sides, readers
-        self._lengths = self._lengths + np.array([len(array) for array in sides[1]])
+    def __init__(self, sides: dict[str, Steps], *, multiple: int | None, **options: Any):
+        super().__init__(sides, {}, [], multiple=multiple, **options)
+        self._lengths = sum(steps.lengths for steps in sides.values())
+        self._sides = {side: padded_lengths(v.lengths, multiple) for side, v in sides.items()}
         self._steps = None
 
     def _batch(self, index: int, epoch: int) -> tuple[Any, ...]:
         rows = self._batches(epoch)[index]
         own, x = self._own(len(rows)), {}
-        for side, arrays, reader in zip(("source", "target"), self._sides, self._readers):
-            values, mask = padded(reader, arrays, rows, own, self._multiple, f"{side}s")
-            x |= {side: values, f"{side}_mask": mask}
+        for side, steps in self._inputs.items():
+            longest = round_up(steps.lengths[rows].max(), self._sides[side])
+            x[side] = below_one_another(steps, rows[own], longest)
+            x[f"{side}_mask"] = np.arange(longest) < steps.lengths[rows[own], None]
         return (x,)

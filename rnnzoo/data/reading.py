@@ -1,43 +1,36 @@
-"""Checked arrays of steps, and the one place where slices of them are read."""
+"""What users give as sequences, targets and weights, checked and brought into one form."""
 
-import mmap
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from rnnzoo._checks import positive_integer, shown
+from rnnzoo import _checks
+from rnnzoo._checks import shown
+from rnnzoo.data.steps import Steps
+from rnnzoo.data.tokens import size_and_vocabulary
 
-_INT32 = np.iinfo(np.int32)
-_CHUNK = 1 << 18
+# Entries of a batch that the data sets make themselves.
+_RESERVED = ("reset", "mask", "lengths")
 
 
 def as_array(value: Any, name: str) -> np.ndarray:
-    """`value` as a NumPy array; one that is an array already (a memmap too) is not read."""
-    if isinstance(value, np.ndarray):
-        return value
-    if isinstance(value, (str, bytes)):
-        raise ValueError(
-            f"{name} must hold numbers; received the text {shown(value)}: "
-            "turn it into token ids with rnnzoo.data.Vocabulary first"
-        )
-    try:
-        return np.asarray(value)
-    except ValueError as error:
-        raise ValueError(
-            f"the entries of {name} must all have the same shape; received {shown(value)}"
-        ) from error
+    """`value` as a NumPy array; ValueError for a text, or for entries of different shapes."""
+    return _checks.array(name, value)
 
 
-def as_steps(value: Any, name: str) -> np.ndarray:
+def as_steps(value: Any, name: str, vocabulary: Any = None) -> np.ndarray:
     """`value` as an array of steps: `(N,)` integer tokens or `(N, F)` features.
+
+    The shape and the dtype say which, whatever holds them: a column of integers of a table of
+    pandas is tokens, as an integer array is, and a table is features. A text is tokens too,
+    where there is a `vocabulary` to encode it.
 
     Raises:
         ValueError: another rank, no step or no feature, tokens that are no integers,
-            features that are no numbers.
+            features that are no numbers, a text without a vocabulary or of other tokens.
     """
-    array = as_array(value, name)
+    array = as_array(_encoded(value, name, vocabulary), name)
     if array.ndim not in (1, 2):
         raise ValueError(
             f"{name} must have shape (steps,) for tokens or (steps, features); "
@@ -57,125 +50,133 @@ def as_steps(value: Any, name: str) -> np.ndarray:
     return array
 
 
-def as_targets(value: Any, name: str, count: int, of: str) -> np.ndarray:
-    """`value` as an array of `count` targets, any shape `(count, ...)`.
+def _encoded(value: Any, name: str, vocabulary: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if vocabulary is None:
+        raise ValueError(
+            f"{name} must hold numbers; received the text {shown(value)}: give the "
+            "rnnzoo.data.Vocabulary that encodes it"
+        )
+    try:
+        return np.asarray(vocabulary.encode(value))
+    except ValueError as error:
+        raise ValueError(f"{name} must hold tokens of the vocabulary: {error}") from error
 
-    Raises:
-        ValueError: another number of targets, or targets that are no numbers.
+
+def listed(values: Any, name: str) -> list:
+    """`values` as a list; ValueError for what is no list of things, as one table or a text."""
+    if hasattr(values, "columns") and hasattr(values, "to_numpy"):
+        raise ValueError(
+            f"{name} must be a list (or any iterable) of arrays; received a table, which is one "
+            "sequence: give a list of tables"
+        )
+    return _checks.items(name, values, "arrays")
+
+
+def input_steps(
+    given: Any,
+    name: str,
+    vocabulary: Any = None,
+    check_finite: bool = False,
+    *,
+    alone: bool = False,
+    static: Any = None,
+) -> dict[str, Steps]:
+    """The steps of each input by name; one that has no name is "inputs".
+
+    Args:
+        given: sequences, or a dict of them by the names of the inputs.
+        name: what errors call them.
+        vocabulary: None, a number of tokens or a vocabulary; or a dict of these.
+        check_finite: whether NaN and infinity are errors.
+        alone: whether `given` is one sequence (or a dict of them), not a list.
+        static: the dict of static inputs, for whose names `vocabulary` may have entries too.
     """
-    array = as_array(value, name)
-    if array.dtype.kind not in "iufb":
-        raise ValueError(f"{name} must be numbers; received dtype {array.dtype}")
-    if array.ndim == 0 or len(array) != count:
-        raise ValueError(
-            f"{name} must have one entry for each {of}, that is {count}; "
-            f"received shape {array.shape}"
-        )
-    return array
+    named = isinstance(given, Mapping)
+    parts = {key: given[key] for key in check_names(name, given)} if named else {"inputs": given}
+    fixed = [] if static is None else check_names("static", static, parts)
+    known = vocabularies(vocabulary, [*parts, *fixed], name, named)
+    made = {}
+    for key, values in parts.items():
+        place, argument = name, "vocabulary"
+        if named:
+            place, argument = f"{name}[{key!r}]", f"vocabulary[{key!r}]"
+        options = {"alone": alone, "argument": argument}
+        made[key] = steps_of(values, place, known.get(key), check_finite, **options)
+    first, *rest = made.values()
+    for other in rest:
+        if not np.array_equal(first.lengths, other.lengths):
+            raise ValueError(
+                f"all inputs of {name} must have the same numbers of steps; received "
+                f"{shown(first.lengths.tolist())} for {first.name} and "
+                f"{shown(other.lengths.tolist())} for {other.name}"
+            )
+    return made
 
 
-def as_sequences(sequences: Iterable, name: str = "sequences") -> list[np.ndarray]:
-    """A list of arrays of steps, all tokens or all of the same number of features."""
-    if isinstance(sequences, (str, bytes)) or not isinstance(sequences, Iterable):
+def check_names(name: str, given: Any, taken: Iterable[str] = ()) -> list[str]:
+    """The names of a dict of inputs; ValueError for none, or for one that cannot be a name."""
+    if not isinstance(given, Mapping) or not given:
         raise ValueError(
-            f"{name} must be a list (or any iterable) of arrays; received {shown(sequences)}"
+            f"{name} must be a dict by names, with at least one; received {shown(given)}"
         )
-    arrays = [as_steps(one, f"{name}[{i}]") for i, one in enumerate(sequences)]
+    for key in given:
+        if not isinstance(key, str) or not key or key in (*_RESERVED, *taken):
+            raise ValueError(
+                f"the names of {name} must be str, other than {', '.join((*_RESERVED, *taken))}; "
+                f"received {shown(key)}"
+            )
+    return list(given)
+
+
+def vocabularies(given: Any, names: list[str], place: str, named: bool) -> dict[str, Any]:
+    """The argument `vocabulary` by the names of the inputs of `place`, a dict where `named`."""
+    if given is None:
+        return {}
+    if not named and not isinstance(given, Mapping):
+        return {names[0]: given}
+    if not isinstance(given, Mapping) or not given or set(given) - set(names):
+        raise ValueError(
+            f"vocabulary must be a dict by names of inputs, {', '.join(names)}, where {place} is "
+            f"one or vocabulary is; received {shown(given)}"
+        )
+    return dict(given)
+
+
+def steps_of(
+    given: Any,
+    name: str,
+    vocabulary: Any,
+    check_finite: bool,
+    *,
+    alone: bool = False,
+    argument: str = "vocabulary",
+) -> Steps:
+    """The checked steps of one input, all tokens or all of the same number of features.
+
+    Args:
+        given: sequences, or one where `alone`.
+        name, vocabulary, check_finite, alone: as for `input_steps`.
+        argument: the argument that gave `vocabulary`.
+    """
+    size, words = size_and_vocabulary(argument, vocabulary)
+    values = [given] if alone else listed(given, name)
+    places = [name] if alone else [f"{name}[{i}]" for i in range(len(values))]
+    arrays = [as_steps(value, place, words) for value, place in zip(values, places)]
     if not arrays:
         raise ValueError(f"{name} must hold at least one sequence; received none")
-    for i, array in enumerate(arrays):
+    for array, place in zip(arrays, places):
         if array.shape[1:] != arrays[0].shape[1:]:
             raise ValueError(
-                "all sequences must be tokens of shape (steps,) or have the same number of "
-                f"features; received shape {arrays[0].shape} for {name}[0] and "
-                f"{array.shape} for {name}[{i}]"
+                f"all {name} must be tokens of shape (steps,) or have the same number of "
+                f"features; received shape {arrays[0].shape} for {places[0]} and "
+                f"{array.shape} for {place}"
             )
-    return arrays
-
-
-def is_mapped(array: np.ndarray) -> bool:
-    """Whether the array is a view of a memory-mapped file."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        if isinstance(base, np.memmap):
-            return True
-        base = base.base
-    return isinstance(base, mmap.mmap)
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Reads checked slices of arrays that share dtype and trailing shape.
-
-    Attributes:
-        dtype: what slices come back as: int32 or float32.
-        shape: the shape of one step: `()` or `(F,)` or, for targets, any.
-        vocabulary: token ids must lie in `[0, vocabulary)`; None: not checked.
-        check_finite: whether NaN and infinity are errors.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-    vocabulary: int | None = None
-    check_finite: bool = False
-
-    @classmethod
-    def of_steps(cls, array: np.ndarray, vocabulary: int | None, check_finite: bool) -> "Reader":
-        """The reader of inputs: int32 for tokens, float32 for features."""
-        if vocabulary is not None:
-            vocabulary = positive_integer("vocabulary", vocabulary)
-            if array.ndim == 2:
-                raise ValueError(
-                    "vocabulary is for tokens of shape (steps,); received "
-                    f"vocabulary={vocabulary} with features of shape {array.shape}"
-                )
-        dtype = "int32" if array.ndim == 1 else "float32"
-        return cls(dtype, array.shape[1:], vocabulary, bool(check_finite))
-
-    @classmethod
-    def of_targets(cls, array: np.ndarray, check_finite: bool) -> "Reader":
-        """The reader of targets: int32 for integers, float32 for all else."""
-        dtype = "int32" if array.dtype.kind in "iu" else "float32"
-        return cls(dtype, array.shape[1:], None, bool(check_finite))
-
-    def read(self, array: np.ndarray, low: int, high: int, place: str) -> np.ndarray:
-        """Steps `low` to `high` of the array; only this slice is touched.
-
-        Raises:
-            ValueError: a value that the checks forbid; the text names `place` and the step.
-        """
-        values = np.asarray(array[low:high])
-        if self.vocabulary is not None:
-            limits = (0, self.vocabulary - 1)
-            self._refuse((values < 0) | (values > limits[1]), values, low, place, limits)
-        elif self.dtype == "int32" and not np.can_cast(values.dtype, np.int32):
-            limits = (int(_INT32.min), int(_INT32.max))
-            wrong = (values > limits[1]) | ((values < 0) & (values < limits[0]))
-            self._refuse(wrong, values, low, place, limits)
-        if self.check_finite and values.dtype.kind == "f":
-            self._refuse(~np.isfinite(values), values, low, place, None)
-        return values.astype(self.dtype)
-
-    def check(self, array: np.ndarray, place: str, low: int = 0, high: int | None = None) -> None:
-        """Reads an array in memory once, so that its errors come before training.
-
-        A memory-mapped file is left alone: its slices are checked as they are read.
-        """
-        narrow = self.dtype != "int32" or np.can_cast(array.dtype, np.int32)
-        unchecked = self.vocabulary is None and not self.check_finite and narrow
-        if unchecked or is_mapped(array):
-            return
-        high = len(array) if high is None else high
-        for start in range(low, high, _CHUNK):
-            self.read(array, start, min(start + _CHUNK, high), place)
-
-    def _refuse(self, wrong, values, low, place, limits) -> None:
-        if not wrong.any():
-            return
-        first = tuple(int(i) for i in np.argwhere(wrong)[0])
-        rule = "be finite" if limits is None else f"lie in [{limits[0]}, {limits[1]}]"
-        column = "".join(f", feature {i}" for i in first[1:])
+    if size is not None and arrays[0].ndim == 2:
         raise ValueError(
-            f"values of {place} must {rule}; received {values[first]} "
-            f"at step {low + first[0]}{column}"
+            f"{argument} is for tokens of shape (steps,); received {argument}={size} with "
+            f"features of shape {arrays[0].shape} for {places[0]}"
         )
+    dtype = "int32" if arrays[0].ndim == 1 else "float32"
+    return Steps(name, arrays, dtype, size, check_finite, alone, argument)

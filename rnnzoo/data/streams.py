@@ -1,22 +1,28 @@
 """One long sequence as batches of contiguous lanes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
+from rnnzoo._checks import flag
 from rnnzoo.data.lanes import Lane, LaneDataset, check_lanes, check_window, same_lanes
-from rnnzoo.data.reading import Reader, as_steps, as_targets
+from rnnzoo.data.reading import input_steps
+from rnnzoo.data.targets import lane_targets, lane_weights, static_values
+from rnnzoo.data.tokens import TextVocabulary
 
 
 def stream(
-    array: np.ndarray | Sequence,
+    array: np.ndarray | Sequence | Mapping[str, Any],
     batch_size: int,
     window: int,
     *,
-    targets: np.ndarray | Sequence | None = None,
+    targets: np.ndarray | Sequence | str | None = None,
     windows_per_batch: int = 1,
-    vocabulary: int | None = None,
+    sample_weight: np.ndarray | Sequence | None = None,
+    static: Mapping[str, Any] | None = None,
+    vocabulary: int | TextVocabulary | Mapping | None = None,
     check_finite: bool = False,
 ) -> LaneDataset:
     """One long sequence cut into `batch_size` contiguous lanes: a `keras.utils.PyDataset`.
@@ -24,11 +30,12 @@ def stream(
     Lane i of a batch goes on where lane i of the batch before ended. A batch is
     `({"inputs", "reset"}, y, sample_weight)` with T = window * windows_per_batch:
 
-    - `inputs`: `(batch_size, T)` int32 tokens or `(batch_size, T, features)` float32;
+    - `inputs`: `(batch_size, T)` int32 tokens or `(batch_size, T, features)` float32; by the
+      names of the inputs where `array` is a dict, and beside them `static`, `(batch_size, ...)`;
     - `reset`: `(batch_size, T)` bool, True only at the first step of all: the next pass over
       the data starts afresh, all other batches go on;
     - `y`: the step after each input, or the given targets (integers as int32, others float32);
-    - `sample_weight`: `(batch_size, T)` float32, 1 on real steps and 0 on padding.
+    - `sample_weight`: `(batch_size, T)` float32, 1 or what is given on real steps, 0 on padding.
 
     No step is dropped. Lanes differ by at most one step; a shorter lane ends in one step of
     padding (zeros, weight 0). The last batch has fewer steps when T does not divide the lanes.
@@ -40,14 +47,20 @@ def stream(
     Only the slices of a batch are read, so `array` may be a memory-mapped file of any size.
 
     Args:
-        array: `(N,)` integer tokens or `(N, features)` numbers; an array, memmap or list.
+        array: `(N,)` integer tokens or `(N, features)` numbers; an array, memmap, list, or a
+            table or column of pandas. A text where there is a `Vocabulary`. A dict of these by
+            the names of several inputs, all of N steps.
         batch_size: number of lanes, at most the number of steps.
         window: steps of a window, at most the steps of the longest lane.
         targets: None: the next step, so that N steps give N - 1 inputs; or N targets, of any
-            shape `(N, ...)`.
+            shape `(N, ...)`. Of several inputs, the name of the one whose next step it is.
         windows_per_batch: windows in a batch, for `rnnzoo.TruncatedBPTT`.
-        vocabulary: when given, tokens must lie in `[0, vocabulary)`. An array in memory is
-            checked here, a memory-mapped one batch by batch.
+        sample_weight: None, or N weights. A step's weight counts where it is the target, so
+            that the first has no use where targets are the next steps.
+        static: one value of any shape for the whole sequence, by the names of inputs.
+        vocabulary: the number of tokens, which must lie in `[0, vocabulary)`, or the
+            `Vocabulary` that also encodes text; where inputs have names, a dict of these. An
+            array in memory is checked here, a memory-mapped one batch by batch.
         check_finite: whether NaN and infinity are errors; checked as `vocabulary` is.
 
     Returns:
@@ -74,32 +87,32 @@ def stream(
            [9, 0]], dtype=int32), array([[1., 1.],
            [1., 0.]], dtype=float32))
     """
-    array = as_steps(array, "array")
-    reader = Reader.of_steps(array, vocabulary, check_finite)
-    target_reader = reader
-    if targets is not None:
-        targets = as_targets(targets, "targets", len(array), of="step")
-        target_reader = Reader.of_targets(targets, check_finite)
-    steps = len(array) - (targets is None)
-    batch_size = check_lanes(batch_size, steps, of="steps that have a target")
+    check_finite = flag("check_finite", check_finite)
+    inputs = input_steps(array, "array", vocabulary, check_finite, alone=True, static=static)
+    fixed = static_values(static, "static", inputs, vocabulary, check_finite)
+    targets, ahead = lane_targets(targets, inputs, check_finite)
+    lengths = targets.lengths
+    weights = lane_weights(sample_weight, lengths, alone=True)
+    steps = int(lengths[0]) - ahead
+    batch_size = check_lanes(batch_size, steps, of="steps of array that have a target")
     longest = -(-steps // batch_size)
     window = check_window(window, longest, batch_size)
     lanes = _contiguous(steps, batch_size)
     for i, (_, offset, _, length) in enumerate(lanes):
         low, high = int(offset[0]), int(offset[0] + length[0])
-        reader.check(array, f"array (lane {i})", low, high + (targets is None))
-        if targets is not None:
-            target_reader.check(targets, f"targets (lane {i})", low, high)
+        for part in (*inputs.values(), targets):
+            part.check(0, low, min(high + ahead, len(part.arrays[0])), f" (lane {i})")
     return LaneDataset(
-        [array],
-        None if targets is None else [targets],
-        (reader, target_reader),
+        inputs,
+        targets,
+        weights,
         partial(same_lanes, lanes),
+        ahead=ahead,
         lanes=batch_size,
         steps=longest,
         window=window,
         windows_per_batch=windows_per_batch,
-        name="array",
+        static=fixed,
     )
 
 

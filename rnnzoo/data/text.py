@@ -11,13 +11,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from rnnzoo._checks import one_of, positive_integer, shown
-from rnnzoo.data.tokens import check_token, split, word_place
+from rnnzoo import _checks
+from rnnzoo._checks import flag, one_of, positive_integer, shown
+from rnnzoo.data.tokens import check_text, check_token, split, word_place
 
 UNKNOWN = "[UNK]"
 
 _LEVELS = ("character", "word")
 _FORMAT = "rnnzoo vocabulary 1"
+# No vocabulary comes near it; what is larger is another file, and not worth the memory.
+_MOST_BYTES = 1 << 28
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
@@ -53,8 +56,8 @@ class Vocabulary:
 
     def __init__(self, tokens: Iterable[str], level: str = "character", unknown: bool = False):
         self.level = one_of("level", level, _LEVELS)
-        self.unknown = bool(unknown)
-        tokens = list(tokens)
+        self.unknown = flag("unknown", unknown)
+        tokens = list(tokens) if isinstance(tokens, str) else _checks.items("tokens", tokens, "str")
         for i, token in enumerate(tokens):
             check_token(token, i, level)
         if len(set(tokens)) < len(tokens):
@@ -90,16 +93,18 @@ class Vocabulary:
             ValueError: an empty text, or more tokens than `max_size` without `unknown`.
         """
         one_of("level", level, _LEVELS)
+        flag("unknown", unknown)
         counts = Counter() if not isinstance(text, str) else Counter(split(text, level))
         if not counts:
             raise ValueError(
                 f"text must be a str with at least one {level}; received {shown(text)}"
             )
+        check_text(text)
         if unknown:
             counts.pop(UNKNOWN, None)
         tokens = sorted(counts, key=lambda token: (-counts[token], token))
         if max_size is not None:
-            room = positive_integer("max_size", max_size) - bool(unknown)
+            room = positive_integer("max_size", max_size) - unknown
             if len(tokens) > room and not unknown:
                 raise ValueError(
                     f"without unknown=True, max_size must be at least the {len(tokens)} "
@@ -115,7 +120,16 @@ class Vocabulary:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Vocabulary":
-        """The vocabulary that `get_config` described."""
+        """The vocabulary that `get_config` described.
+
+        Raises:
+            ValueError: a dict with other keys, or what is no dict.
+        """
+        if not isinstance(config, dict) or set(config) != {"tokens", "level", "unknown"}:
+            raise ValueError(
+                "config must be a dict with the keys tokens, level and unknown; "
+                f"received config={shown(config)}"
+            )
         return cls(**config)
 
     def __len__(self) -> int:
@@ -163,7 +177,8 @@ class Vocabulary:
         Raises:
             ValueError: another rank, ids that are no integers or out of range.
         """
-        ids = np.asarray(ids if hasattr(ids, "__len__") else list(ids))
+        given = list(ids) if hasattr(ids, "__next__") else ids
+        ids = _checks.array("ids", given)
         if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
             raise ValueError(
                 f"ids must be integers of shape (tokens,); received {ids.dtype} {ids.shape}"
@@ -180,7 +195,7 @@ class Vocabulary:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the vocabulary as JSON; the file is whole or not there."""
-        path = Path(path)
+        path = _checks.path("path", path)
         content = {"format": _FORMAT, **self.get_config()}
         aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
@@ -195,16 +210,17 @@ class Vocabulary:
 
         Raises:
             ValueError: a file that `save` did not write, or a damaged one.
+            OSError: a file that cannot be read.
         """
-        written = Path(path).read_bytes()
+        path = _checks.path("path", path)
         try:
-            content = json.loads(written)
+            content = json.loads(_read(path))
             if content["format"] != _FORMAT or not isinstance(content["tokens"], list):
                 raise ValueError(f"format {shown(content['format'])}")
             return cls(content["tokens"], content["level"], content["unknown"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(
-                "a vocabulary file must be JSON as Vocabulary.save writes it; "
+                "path must be a file of JSON as Vocabulary.save writes it; "
                 f"received {str(path)!r} ({type(error).__name__}: {error})"
             ) from error
 
@@ -241,3 +257,12 @@ class Vocabulary:
         ids = self._ids(tokens, partial(word_place, text)) if tokens else np.zeros(0)
         table = dict(zip(tokens, ids.tolist()))
         return np.array([table[word] for word in words], np.int32)
+
+
+def _read(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        large = os.fstat(file.fileno()).st_size > _MOST_BYTES
+        written = b"" if large else file.read(_MOST_BYTES + 1)  # a device tells no size
+    if large or len(written) > _MOST_BYTES:
+        raise ValueError(f"more than {_MOST_BYTES} bytes")
+    return written

@@ -1,14 +1,51 @@
-"""What a token is: a character, or a run of characters other than white space, or a newline."""
+"""What a token is, and what may stand for the tokens of an input: their number or a vocabulary."""
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
-from rnnzoo._checks import shown
+from rnnzoo._checks import positive_integer, refuse, shown
 
 _WORDS = re.compile(r"\n|\S+")
 _CHARACTER = re.compile(r".", re.DOTALL)
 _UNFIT = re.compile(r"[\0\ud800-\udfff]")
+
+
+@runtime_checkable
+class TextVocabulary(Protocol):
+    """Whatever turns text into token ids and back: a `Vocabulary`, or a tokenizer of others."""
+
+    def encode(self, text: str) -> Sequence[int]:
+        """The token ids of a text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids."""
+
+    def __len__(self) -> int:
+        """The number of ids, which are 0 to one less."""
+
+
+def size_and_vocabulary(
+    name: str, given: int | TextVocabulary | None
+) -> tuple[int | None, TextVocabulary | None]:
+    """The number of tokens that argument `name` says, and the vocabulary where it is one.
+
+    Raises:
+        ValueError: neither a number of tokens, nor a vocabulary, nor None.
+    """
+    if given is None:
+        return None, None
+    if isinstance(given, TextVocabulary) and not isinstance(given, type):
+        return positive_integer(f"the number of tokens of {name}", len(given)), given
+    try:
+        return positive_integer(name, given), None
+    except ValueError:
+        raise refuse(
+            name,
+            "a number of tokens, an integer of at least 1, or a rnnzoo.data.Vocabulary (or what "
+            "has encode, decode and a length, as it has)",
+            given,
+        ) from None
 
 
 def split(text: str, level: str) -> Iterable[str]:
@@ -21,11 +58,23 @@ def word_place(text: str, token: str) -> int:
     return next(found.start() for found in _WORDS.finditer(text) if found.group() == token)
 
 
+def check_text(text: str) -> None:
+    """ValueError where `text` holds what can be in no token."""
+    found = _UNFIT.search(text)
+    if found:
+        raise ValueError(
+            "text must be without NUL or half a surrogate pair; "
+            f"received {found.group()!r} at position {found.start()}"
+        )
+
+
 def check_token(token: Any, index: int, level: str) -> None:
     """ValueError unless `token`, number `index` of a vocabulary, is a token of `level`."""
-    pattern = _WORDS if level == "word" else _CHARACTER
+    pattern, kind = _CHARACTER, "one character"
+    if level == "word":
+        pattern, kind = _WORDS, "a word or a newline"
     if not isinstance(token, str) or not pattern.fullmatch(token) or _UNFIT.search(token):
         raise ValueError(
-            f"a token must be {'a word or a newline' if level == 'word' else 'one character'}, "
-            f"without NUL or half a surrogate pair; received {shown(token)} as token {index}"
+            f"each of tokens must be {kind}, without NUL or half a surrogate pair; "
+            f"received {shown(token)} as token {index}"
         )

@@ -7,15 +7,17 @@ is `keras.ops`, so that it traces inside a compiled function.
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops, tree
 
+from rnnzoo import _checks
 from rnnzoo._checks import one_of, positive_integer, shown
 from rnnzoo.decoding.beam import decode_beams
 from rnnzoo.decoding.decoded import Decoded
 from rnnzoo.decoding.random import Tensor
 from rnnzoo.decoding.rows import decode_rows
-from rnnzoo.decoding.rules import Rules
+from rnnzoo.decoding.rules import Rules, token_rules
 from rnnzoo.decoding.sample import Sample
 from rnnzoo.decoding.samplers import Beam, Greedy, Sampler
 from rnnzoo.decoding.stepper import Stepper
@@ -70,11 +72,16 @@ def decode(
     ([[1, 2, 0, 0], [2, 0, 0, 0]], [2, 1])
     """
     sampler = get(sampler)
+    if not callable(step):
+        raise _checks.refuse("step", "a function of (tokens, state)", step)
     max_length, min_length = _lengths(max_length, min_length)
+    end, forbidden = token_rules(end, forbidden)
+    if alignment_steps is not None and not _is_scalar_tensor(alignment_steps):
+        alignment_steps = positive_integer("alignment_steps", alignment_steps)
     tokens = _integers("tokens", tokens)
     batch = ops.shape(tokens)[0]
     limits = None if limits is None else _limits(limits, max_length, tokens)
-    state = tree.map_structure(ops.convert_to_tensor, state)
+    state = _tensors(state)
     _check_rows(state, tokens)
     rows, state = _copied((tokens, state), batch, sampler.copies)
     stepper = Stepper(step, rows, state, alignment_steps)
@@ -122,46 +129,66 @@ def _copied(nest: Any, batch: Any, copies: int) -> Any:
 
 
 def _lengths(max_length: Any, min_length: Any) -> tuple[Any, int]:
-    whole = isinstance(min_length, (int, np.integer)) and not isinstance(min_length, bool)
-    if not whole or min_length < 0:
-        raise ValueError(
-            f"min_length must be an integer of at least 0; received min_length={shown(min_length)}"
-        )
-    if ops.is_tensor(max_length):
-        return ops.cast(max_length, "int32"), int(min_length)
+    min_length = _checks.integer("min_length", min_length, 0)
+    if _is_scalar_tensor(max_length):
+        return ops.cast(max_length, "int32"), min_length
     max_length = positive_integer("max_length", max_length)
     if min_length > max_length:
         raise ValueError(
             f"min_length must be at most max_length={max_length}; received min_length={min_length}"
         )
-    return max_length, int(min_length)
+    return max_length, min_length
+
+
+def _is_scalar_tensor(value: Any) -> bool:
+    return ops.is_tensor(value) and len(value.shape) == 0 and _is_whole(value)
+
+
+def _is_whole(tensor: Tensor) -> bool:
+    return "int" in keras.backend.standardize_dtype(tensor.dtype)
 
 
 def _integers(name: str, values: Any) -> Tensor:
     """`values` as a `(batch,)` int32 tensor."""
-    if not ops.is_tensor(values):
-        values = np.asarray(values)
-        if values.dtype.kind not in "iu":
-            raise ValueError(f"{name} must be (batch,) integers; received {shown(values)}")
-        values = ops.convert_to_tensor(values.astype("int32"))
+    if ops.is_tensor(values):
+        whole = _is_whole(values)
+    else:
+        values = _checks.array(name, values)
+        whole = values.dtype.kind in "iu" and bool(
+            np.all((values >= 0) & (values <= _checks.LARGEST))
+        )
+    if not whole:
+        raise ValueError(
+            f"{name} must be (batch,) integers of at least 0; received {shown(values)}"
+        )
     if len(values.shape) != 1:
         raise ValueError(f"{name} must be (batch,) integers; received shape {tuple(values.shape)}")
-    return ops.cast(values, "int32")
+    return ops.cast(ops.convert_to_tensor(values), "int32")
 
 
 def _limits(limits: Any, max_length: Any, tokens: Tensor) -> Tensor:
-    if not ops.is_tensor(limits) and not ops.is_tensor(max_length):
-        values = np.asarray(limits)
-        if np.any(values < 0) or np.any(values > max_length):
-            raise ValueError(
-                f"limits must be in [0, max_length={max_length}]; received limits={shown(limits)}"
-            )
-    limits = _integers("limits", limits)
-    if not _same(limits.shape[0], tokens.shape[0]):
+    made = _integers("limits", limits)
+    known = not ops.is_tensor(limits) and not ops.is_tensor(max_length)
+    if known and np.any(np.asarray(limits) > max_length):
         raise ValueError(
-            f"limits must be ({tokens.shape[0]},), one per row; received shape {limits.shape}"
+            f"limits must be in [0, max_length={max_length}]; received limits={shown(limits)}"
         )
-    return limits
+    if not _same(made.shape[0], tokens.shape[0]):
+        raise ValueError(
+            f"limits must be ({tokens.shape[0]},), one per row; received shape {made.shape}"
+        )
+    return made
+
+
+def _tensors(state: Any) -> Any:
+    try:
+        if any(isinstance(part, keras.KerasTensor) for part in tree.flatten(state)):
+            raise TypeError("a symbolic tensor has no values")
+        return tree.map_structure(ops.convert_to_tensor, state)
+    except Exception as error:  # of the backend, which differ
+        raise ValueError(
+            f"state must be a nest of tensors (batch, ...); received {shown(state)}"
+        ) from error
 
 
 def _check_rows(state: Any, tokens: Tensor) -> None:

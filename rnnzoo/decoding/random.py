@@ -15,12 +15,13 @@ def uniform(seeds: Tensor, index: Tensor) -> Tensor:
     """One float32 in [0, 1) per row, a multiple of 2**-24.
 
     Args:
-        seeds: `(rows,)` int32.
+        seeds: `(rows, 2)` int32, two words for each row.
         index: int32 scalar, the step.
     """
     seeds = ops.cast(seeds, "uint32")
-    zero = ops.zeros_like(seeds)
-    bits, _ = threefry((seeds, zero), (zero + ops.cast(index, "uint32"), zero))
+    zero = ops.zeros_like(seeds[:, 0])
+    key = (seeds[:, 0], seeds[:, 1])
+    bits, _ = threefry(key, (zero + ops.cast(index, "uint32"), zero))
     return ops.cast(ops.right_shift(bits, _word(8)), "float32") * 2.0**-24
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from rnnzoo import _checks
 from rnnzoo._checks import shown
 from rnnzoo.decoding.random import Tensor
 
@@ -40,7 +41,7 @@ class Rules:
         min_length: int,
         forbidden: Iterable[int],
     ):
-        forbidden = sorted({_token("forbidden tokens", token, vocabulary) for token in forbidden})
+        forbidden = sorted({_token("forbidden", token, vocabulary) for token in forbidden})
         self.max_length, self.min_length = max_length, min_length
         self.end = None if end is None else _token("end", end, vocabulary)
         self.fill = 0 if end is None else self.end
@@ -73,13 +74,20 @@ class Rules:
         return ops.equal(tokens, self.end)
 
 
-def _token(name: str, value: Any, vocabulary: int) -> int:
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or not 0 <= value < vocabulary:
+def token_rules(end: Any, forbidden: Any) -> tuple[int | None, tuple[int, ...]]:
+    """`end` and `forbidden`, tokens of some vocabulary; ValueError for what can be no token."""
+    if end is not None:
+        end = _checks.integer("end", end, 0)
+    forbidden = _checks.items("forbidden", forbidden, "tokens")
+    return end, tuple(_checks.integer("each token of forbidden", one, 0) for one in forbidden)
+
+
+def _token(name: str, value: int, vocabulary: int) -> int:
+    if value >= vocabulary:
         raise ValueError(
-            f"{name} must be integers in [0, {vocabulary}), the vocabulary; received {shown(value)}"
+            f"{name} must be integers in [0, {vocabulary}), the vocabulary; received {value}"
         )
-    return int(value)
+    return value
 
 
 def _mask(tokens: Iterable[int], vocabulary: int) -> np.ndarray:

@@ -6,17 +6,18 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from rnnzoo import _checks
 from rnnzoo._checks import positive_integer, shown
 from rnnzoo.decoding.random import Tensor, uniform
-from rnnzoo.decoding.samplers import Sampler, is_number
+from rnnzoo.decoding.samplers import Sampler
 
 
 class Sample(Sampler):
     """Tokens drawn at random, each row by its own seed: batches and neighbours change nothing.
 
-    Step `i` of a row with seed `s` uses the number that the counter-based generator of Salmon
-    et al. (2011) gives for (s, i). A call that goes on from another starts again from step 0,
-    so give it another seed.
+    Step `i` of row `r` uses the number that the counter-based generator of Salmon et al. (2011)
+    gives for (seed, r, i), so that two seeds have no draws in common. A call that goes on from
+    another starts again from step 0, so give it another seed.
 
     Args:
         temperature: logits are divided by it; 0 takes the most probable token, as `Greedy`.
@@ -24,8 +25,9 @@ class Sample(Sampler):
         top_k: draw among this many most probable tokens only; of equals, the lowest.
         top_p: draw among the fewest most probable tokens whose probabilities sum to at least
             this, in (0, 1] (nucleus sampling, Holtzman et al. 2020); after `top_k`.
-        seed: in [0, 2**31). One integer gives the rows the seeds seed, seed + 1, ...;
-            `(batch,)` integers are the rows' own. None draws one from NumPy's generator.
+        seed: in [0, 2**31). With one integer the rows draw by that and their number; with
+            `(batch,)` integers each by its own, as the first row with that one. None draws one
+            from NumPy's generator.
 
     Raises:
         ValueError: a setting out of its range. Tensors are not checked.
@@ -33,6 +35,8 @@ class Sample(Sampler):
     >>> Sample(top_k=5, seed=3)
     Sample(temperature=1.0, top_k=5, top_p=None, seed=3)
     """
+
+    varying = ("temperature", "seed")
 
     def __init__(
         self,
@@ -43,39 +47,35 @@ class Sample(Sampler):
     ):
         if not ops.is_tensor(temperature):
             _check_temperature(temperature)
-        if top_p is not None and not (is_number(top_p) and 0 < top_p <= 1):
-            raise ValueError(f"top_p must be in (0, 1] or None; received top_p={shown(top_p)}")
-        if seed is None:
-            seed = int(np.random.randint(2**31 - 1))
-        if not ops.is_tensor(seed):
+        if top_p is not None:
+            top_p = _checks.number("top_p", top_p, "in (0, 1] or None", lambda v: 0 < v <= 1)
+        if seed is not None and not ops.is_tensor(seed):
             _check_seed(seed)
         self.temperature = temperature
         self.top_k = None if top_k is None else positive_integer("top_k", top_k)
-        self.top_p = None if top_p is None else float(top_p)
-        self.seed = seed
-
-    @property
-    def key(self) -> tuple:
-        """`top_k` and `top_p`, which shape the graph; the seed and the temperature do not."""
-        return (*super().key, self.top_k, self.top_p)
+        self.top_p = top_p
+        self.seed = int(np.random.randint(2**31 - 1)) if seed is None else seed
 
     def values(self, batch: Any) -> dict[str, Tensor]:
-        """`seed` int32 and `temperature` float32, both `(batch,)`."""
+        """`seed` `(batch, 2)` int32, of which the second is the row, `temperature` `(batch,)`."""
         seed, temperature = self.seed, self.temperature
         if not ops.is_tensor(seed):
             seed = np.asarray(seed, "int32")
         seed = ops.cast(ops.convert_to_tensor(seed), "int32")
         if len(seed.shape) == 0:
-            seed = seed + ops.arange(batch, dtype="int32")
+            rows = ops.arange(batch, dtype="int32")
+            seed = ops.stack([ops.broadcast_to(seed, (batch,)), rows], axis=-1)
+        elif len(seed.shape) == 1:
+            seed = ops.stack([seed, ops.zeros_like(seed)], axis=-1)
         temperature = ops.cast(ops.convert_to_tensor(temperature), "float32")
         if len(temperature.shape) == 0:
             temperature = ops.broadcast_to(temperature, (batch,))
         values = {"seed": seed, "temperature": temperature}
         for name, value in values.items():
-            if isinstance(batch, int) and tuple(value.shape) not in ((batch,), (None,)):
+            if isinstance(batch, int) and value.shape[0] not in (batch, None):
                 raise ValueError(
                     f"{name} must be one number or ({batch},), one per row; "
-                    f"received {name} of shape {tuple(value.shape)}"
+                    f"received {name} of shape ({value.shape[0]},)"
                 )
         return values
 
@@ -114,7 +114,7 @@ def _inverse(weights: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _check_temperature(value: Any) -> None:
-    values = np.asarray(value)
+    values = _checks.array("temperature", value)
     fits = values.dtype.kind in "iuf" and values.ndim <= 1 and values.size > 0
     if not fits or not np.all((values >= 0) & (values < math.inf)):
         raise ValueError(
@@ -124,8 +124,8 @@ def _check_temperature(value: Any) -> None:
 
 
 def _check_seed(value: Any) -> None:
-    values = np.asarray(value)
-    fits = values.dtype.kind in "iu" and values.ndim <= 1
+    values = _checks.array("seed", value)
+    fits = values.dtype.kind in "iu" and values.ndim <= 1 and values.size > 0
     if not fits or not np.all((values >= 0) & (values < 2**31)):
         raise ValueError(
             "seed must be an integer in [0, 2**31), (batch,) of them, or None; "

@@ -1,14 +1,17 @@
 """How tokens are chosen: the contract of a sampler, the greedy one, and that of beam search."""
 
 import copy
-import math
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from rnnzoo._checks import positive_integer, shown
+from rnnzoo import _checks
+from rnnzoo._checks import positive_integer
 from rnnzoo.decoding.random import Tensor
+
+# Values that are told apart by type and text, so that equal ones act alike.
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
 class Sampler:
@@ -16,14 +19,26 @@ class Sampler:
 
     Attributes:
         copies: rows that `step` sees for each row of the batch, next to each other.
+        varying: names of attributes that `values` gives to a compiled function at each call.
     """
 
     copies = 1
+    varying: tuple[str, ...] = ()
 
     @property
-    def key(self) -> tuple:
-        """What a compiled function depends on, hashable; what `values` holds is not in it."""
-        return (type(self).__name__,)
+    def key(self) -> tuple | None:
+        """What a function compiled with this sampler depends on, hashable.
+
+        The class, and all attributes but the `varying` ones. None where one of them is neither a
+        number, a text, an array nor a nest of these: nothing that was compiled can then be used
+        again, unless a class of your own says its key.
+        """
+        slots = any(getattr(kind, "__slots__", ()) for kind in type(self).__mro__)
+        fixed = {name: v for name, v in vars(self).items() if name not in self.varying}
+        try:
+            return None if slots else (type(self), _frozen(fixed))
+        except TypeError:
+            return None
 
     def values(self, batch: Any) -> dict[str, Tensor]:
         """Settings that may change from call to call, as `(batch,)` tensors by name."""
@@ -53,8 +68,8 @@ class Sampler:
 class Greedy(Sampler):
     """The most probable token at each step; of equals, the lowest.
 
-    >>> Greedy().key
-    ('Greedy',)
+    >>> Greedy()
+    Greedy()
     """
 
     def choose(self, logits: Tensor, index: Tensor) -> Tensor:
@@ -84,12 +99,9 @@ class Beam(Sampler):
 
     def __init__(self, width: int, length_penalty: float = 0.0, n_best: int = 1):
         self.width = positive_integer("width", width)
-        if not (is_number(length_penalty) and 0 <= length_penalty < math.inf):
-            raise ValueError(
-                "length_penalty must be a number of at least 0; "
-                f"received length_penalty={shown(length_penalty)}"
-            )
-        self.length_penalty = float(length_penalty)
+        self.length_penalty = _checks.number(
+            "length_penalty", length_penalty, "a number of at least 0", lambda v: v >= 0
+        )
         self.n_best = positive_integer("n_best", n_best)
         if self.n_best > self.width:
             raise ValueError(
@@ -101,13 +113,15 @@ class Beam(Sampler):
         """The width: each hypothesis has a row of the state."""
         return self.width
 
-    @property
-    def key(self) -> tuple:
-        """All settings."""
-        return (*super().key, self.width, self.length_penalty, self.n_best)
 
-
-def is_number(value: Any) -> bool:
-    """Whether `value` is a Python or NumPy number."""
-    number = isinstance(value, (int, float, np.integer, np.floating))
-    return number and not isinstance(value, bool)
+def _frozen(value: Any) -> tuple:
+    """`value` as something hashable, equal for values that act alike; TypeError where unknown."""
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return (type(value), value.dtype.str, value.shape, value.tobytes())
+    if type(value) in _PLAIN or isinstance(value, np.generic):
+        return (type(value), repr(value))
+    if type(value) in (list, tuple):
+        return (type(value), *map(_frozen, value))
+    if type(value) is dict:
+        return (dict, *((_frozen(name), _frozen(one)) for name, one in value.items()))
+    raise TypeError(f"a {type(value).__name__} may change unseen")

@@ -1,5 +1,6 @@
 """What `generate` of all forms shares: its settings, its result, and compiled decoding."""
 
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -8,7 +9,15 @@ import numpy as np
 from keras import ops
 
 from rnnzoo import _checks, backend, decoding
+from rnnzoo.decoding.rules import token_rules
 from rnnzoo.layers.recurrent import State, Tensor
+
+# Compiled functions that a model keeps, those used last.
+_KEPT = 16
+_LOCK = threading.Lock()
+
+# The name under which the limit of each row goes among the values of a sampler.
+_LIMITS = "limits of rows"
 
 
 class Generated(NamedTuple):
@@ -20,7 +29,8 @@ class Generated(NamedTuple):
         lengths: `(batch, [n_best])` int32, tokens before the end token.
         scores: `(batch, [n_best])` float32, log-probability in nats, the end token's included;
             with `Beam`, divided by the length penalty.
-        text: strings, one per row or `n_best` of them; None where the model has no vocabulary.
+        text: strings, one per row, or a list of `n_best` for each where that is above 1; None
+            where the model has no vocabulary.
         alignment: `(batch, [n_best,] max_length, source steps)` float32, 0 after the end; None
             without attention.
         state: one-to-one: give it to the next `generate` to go on. None otherwise.
@@ -40,41 +50,80 @@ class Options(NamedTuple):
     sampler: decoding.Sampler
     max_length: int
     end: int | None
-    min_length: int
     forbidden: tuple[int, ...]
+    min_length: int
+
+    def values(self, batch: int) -> dict[str, Tensor]:
+        """What may change from call to call of one compiled function, `(batch, ...)` by name."""
+        limits = ops.full((batch,), self.max_length, dtype="int32")
+        return {**self.sampler.values(batch), _LIMITS: limits}
 
     def decode(self, step: Callable, state: Any, tokens: Tensor, values: dict) -> Any:
-        """Traced: the tokens after `tokens`; `values` are what the sampler may change."""
+        """Traced: the tokens after `tokens`, in room for more; `values` as `values` gave them."""
+        values = dict(values)
+        limits = values.pop(_LIMITS)
         return decoding.decode(
             step,
             state,
             tokens,
             self.sampler.with_values(values),
-            max_length=self.max_length,
+            max_length=room(self.max_length),
+            limits=limits,
             end=self.end,
             min_length=self.min_length,
             forbidden=self.forbidden,
         )
 
     @property
-    def key(self) -> tuple:
-        """What a compiled function depends on."""
-        return (self.sampler.key, *self[1:])
+    def key(self) -> tuple | None:
+        """What a compiled function depends on; None where nobody knows."""
+        if self.sampler.key is None:
+            return None
+        own = (type(self.sampler), self.sampler.key)
+        return (*own, room(self.max_length), self.end, self.min_length, self.forbidden)
 
 
 def options(
     sampler: Any, max_length: Any, end: Any, min_length: Any, forbidden: Iterable[int]
 ) -> Options:
-    """Checked `Options`; ValueError for a length that is no integer of at least 1."""
+    """Checked `Options`; ValueError for lengths, tokens or samplers that can be none."""
     max_length = _checks.positive_integer("max_length", max_length)
-    return Options(decoding.get(sampler), max_length, end, min_length, tuple(forbidden))
+    min_length = _checks.integer("min_length", min_length, 0)
+    if min_length > max_length:
+        raise ValueError(
+            f"min_length must be at most max_length={max_length}; received min_length={min_length}"
+        )
+    return Options(decoding.get(sampler), max_length, *token_rules(end, forbidden), min_length)
 
 
-def compiled(model: Any, key: tuple, build: Callable[[], Callable]) -> Callable:
-    """`build()`, a function of a dict of tensors, compiled once for each `key` and `model`."""
-    if key not in model.generators:
-        model.generators[key] = backend.compile_call(model, build(), through=model.call_with_values)
-    return model.generators[key]
+def room(length: int, parts: int = 1) -> int:
+    """`length` rounded up to the next power of two, or to one of `parts` lengths up to that.
+
+    What is compiled for it serves all lengths up to it.
+    """
+    unit = max(1, (1 << (length - 1).bit_length()) // (2 * parts))
+    return -(-length // unit) * unit
+
+
+def compiled(model: Any, key: tuple | None, build: Callable[[], Callable]) -> Callable:
+    """`build()`, a function of a dict of tensors, compiled once for each `key` and `model`.
+
+    The model keeps those used last, and none that failed. A `key` of None is like no other.
+    """
+    kept = model.generators
+    function = kept.get(key) or backend.compile_call(model, build(), through=model.call_with_values)
+
+    def call(inputs: dict) -> dict:
+        found = function(inputs)
+        if key is not None:
+            with _LOCK:
+                kept.pop(key, None)
+                kept[key] = function
+                while len(kept) > _KEPT:
+                    del kept[next(iter(kept))]
+        return found
+
+    return call
 
 
 def as_numpy(value: Any) -> Any:
@@ -83,9 +132,11 @@ def as_numpy(value: Any) -> Any:
 
 
 def texts(vocabulary: Any, tokens: np.ndarray, lengths: np.ndarray) -> list | None:
-    """The strings of `tokens`, nested as `lengths`; None without vocabulary."""
+    """The strings of `tokens`, lists of them where a row has several; None without vocabulary."""
     if vocabulary is None:
         return None
+    if tokens.ndim == 3 and tokens.shape[1] == 1:
+        tokens, lengths = tokens[:, 0], lengths[:, 0]
     if tokens.ndim == 3:
         return [texts(vocabulary, *row) for row in zip(tokens, lengths)]
     return [vocabulary.decode(row[:length]) for row, length in zip(tokens, lengths)]
@@ -101,5 +152,5 @@ def as_rows(name: str, given: Any, vocabulary: Any) -> list[np.ndarray]:
                 "a model that was made with a number of tokens. Make it with a "
                 "rnnzoo.data.Vocabulary, or encode the strings."
             )
-        return [vocabulary.encode(row) for row in rows]
+        return [np.asarray(vocabulary.encode(row)) for row in rows]
     return [np.asarray(row) for row in rows]

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from rnnzoo import _checks
-from rnnzoo.generation.options import Generated, Options, as_numpy, as_rows, compiled, texts
+from rnnzoo.generation.options import Generated, Options, as_numpy, as_rows, compiled, room, texts
 from rnnzoo.layers.recurrent import State, Tensor
 
 _ACTIVATIONS = ("linear", "softmax")
@@ -37,11 +37,13 @@ def continue_prompt(model: Any, prompt: Any, state: State | None, chosen: Option
     inputs = {
         "state": state,
         "tokens": ops.convert_to_tensor(np.array([row[-1] for row in rows], "int32")),
-        "values": chosen.sampler.values(len(rows)),
+        "values": chosen.values(len(rows)),
     }
-    found = compiled(model, ("continue", chosen.key), build)(inputs)
+    key = None if chosen.key is None else ("continue", *chosen.key)
+    found = compiled(model, key, build)(inputs)
     state = found["state"] if found["state"] is None else {**found["state"], LAST: found["last"]}
     tokens, lengths, scores = (as_numpy(found[key]) for key in ("tokens", "lengths", "scores"))
+    tokens = tokens[..., : chosen.max_length]
     return Generated(tokens, lengths, scores, texts(model.vocabulary, tokens, lengths), state=state)
 
 
@@ -139,15 +141,27 @@ def _prompts(model: Any, prompt: Any, last: Any) -> list[np.ndarray]:
 
 
 def _read(model: Any, rows: list[np.ndarray], state: State) -> State:
-    """The state after each row has read its tokens; rows of one length run together."""
+    """The state after each row has read its tokens.
+
+    In pieces of 1, 2, 4, ... steps, of which a row reads those that its length is made of: so
+    rows of different length run together, and few shapes are compiled for all lengths.
+    """
     lengths = np.array([len(row) for row in rows])
-    if len(set(lengths.tolist())) == 1:
-        return model.step(np.stack(rows), state)[1] if lengths[0] else state
-    state = as_numpy(state)
-    for length in sorted(set(lengths.tolist()) - {0}):
-        chosen = np.flatnonzero(lengths == length)
-        tokens = np.stack([rows[i] for i in chosen])
-        part = model.step(tokens, {key: value[chosen] for key, value in state.items()})[1]
-        for key, value in as_numpy(part).items():
-            state[key][chosen] = value
-    return {key: ops.convert_to_tensor(value) for key, value in state.items()}
+    read = np.zeros_like(lengths)
+    piece = room(int(lengths.max())) if lengths.any() else 0
+    while piece:
+        on = (lengths & piece) > 0
+        if on.any():
+            tokens = np.zeros((len(rows), piece), "int32")
+            for i in np.flatnonzero(on):
+                tokens[i] = rows[i][read[i] : read[i] + piece]
+            new = model.step(tokens, state)[1]
+            state = new if on.all() else {k: _chosen(on, new[k], state[k]) for k in new}
+            read += piece * on
+        piece //= 2
+    return state
+
+
+def _chosen(on: np.ndarray, new: Tensor, old: Tensor) -> Tensor:
+    """`new` in the rows that are `on`, else `old`."""
+    return ops.where(np.reshape(on, (-1,) + (1,) * (len(new.shape) - 1)), new, old)

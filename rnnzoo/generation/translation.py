@@ -7,8 +7,11 @@ import numpy as np
 from keras import ops
 
 from rnnzoo import _checks
-from rnnzoo.generation.options import Generated, Options, as_numpy, compiled, texts
+from rnnzoo.generation.options import Generated, Options, as_numpy, compiled, room, texts
 from rnnzoo.layers.recurrent import Tensor
+
+# Lengths in each doubling that are compiled, where all steps of a length are run.
+_PARTS = 4
 
 
 def write_tokens(model: Any, source: Any, chosen: Options, batch_size: int) -> Generated:
@@ -21,8 +24,12 @@ def write_tokens(model: Any, source: Any, chosen: Options, batch_size: int) -> G
 
         return run
 
-    run = compiled(model, ("write", chosen.key), build)
-    found = _in_batches(model, source, batch_size, run, chosen.sampler.values)
+    key = None if chosen.key is None else ("write", *chosen.key)
+    run = compiled(model, key, build)
+    found = _in_batches(model, source, batch_size, run, chosen.values)
+    found["tokens"] = found["tokens"][..., : chosen.max_length]
+    if "alignment" in found:
+        found["alignment"] = found["alignment"][..., : chosen.max_length, :]
     text = texts(model.vocabularies["target"], found["tokens"], found["lengths"])
     return Generated(**found, text=text)
 
@@ -33,12 +40,13 @@ def write_values(model: Any, source: Any, steps: int, batch_size: int) -> np.nda
 
     def build() -> Callable:
         def run(inputs: dict) -> dict:
-            return {"outputs": own_outputs(model, inputs, steps)}
+            return {"outputs": own_outputs(model, inputs, more)}
 
         return run
 
-    run = compiled(model, ("write", steps), build)
-    return _in_batches(model, source, batch_size, run, lambda rows: {})["outputs"]
+    more = room(steps, _PARTS)
+    run = compiled(model, ("write", more), build)
+    return _in_batches(model, source, batch_size, run, lambda rows: {})["outputs"][:, :steps]
 
 
 def begin_target(model: Any, batch: dict, copies: int) -> tuple[Callable, dict, Tensor]:
@@ -94,13 +102,16 @@ def _in_batches(
 ) -> dict[str, np.ndarray]:
     """The results of `run` for all rows of `source`, `batch_size` of them at a time.
 
-    All batches have one shape, for which one function is compiled: the last is filled up with
-    its own first row.
+    All batches have one shape, one of few, for which a function is compiled: the last is filled
+    up with its own first row, and sources with padding.
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
     source, mask = _as_arrays(model, source)
-    count = len(source)
-    batch_size = min(batch_size, count)
+    count, steps = mask.shape
+    batch_size = min(batch_size, room(count))
+    padding = [(0, 0), (0, room(steps, _PARTS) - steps)]
+    mask = np.pad(mask, padding)
+    source = np.pad(source, padding + [(0, 0)] * (source.ndim - 2))
     values = as_numpy(values(count))
     parts = []
     for first in range(0, count, batch_size):
@@ -110,6 +121,8 @@ def _in_batches(
         part = {key: ops.convert_to_tensor(value) for key, value in part.items()}
         part["values"] = {k: ops.convert_to_tensor(v[filled]) for k, v in values.items()}
         found = as_numpy(dict(run(part)))
+        if "alignment" in found:
+            found["alignment"] = found["alignment"][..., :steps]
         parts.append({key: value[: len(rows)] for key, value in found.items()})
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 

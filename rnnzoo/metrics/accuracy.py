@@ -5,7 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from rnnzoo.metrics.weights import step_weights
+from rnnzoo import _checks
+from rnnzoo.metrics.batch import classes_of
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
@@ -30,7 +31,7 @@ class SequenceAccuracy(keras.metrics.Metric):
     """
 
     def __init__(self, name: str = "sequence_accuracy", dtype: Any = None):
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=_checks.label("name", name), dtype=_checks.dtype("dtype", dtype))
         self.right = self.add_variable((), "zeros", dtype="float32", name="right")
         self.rows = self.add_variable((), "zeros", dtype="float32", name="rows")
 
@@ -38,16 +39,21 @@ class SequenceAccuracy(keras.metrics.Metric):
         """Adds a batch.
 
         Args:
-            y_true: `(batch, time)` integer targets.
+            y_true: `(batch, time)` integer targets; a last axis of 1 is allowed.
             y_pred: `(batch, time, classes)` logits or probabilities.
             sample_weight: None, or weights of the targets' shape or its first axis: a step of
                 weight 0 need not be right, a row counts with its mean weight over real steps.
+
+        Raises:
+            ValueError: targets or weights of another shape, or that are no real numbers; weights
+                below 0, where they are no tensors.
         """
-        mask = getattr(y_pred, "_keras_mask", None)
-        y_true = ops.cast(ops.convert_to_tensor(y_true), "int32")
-        weight = step_weights(sample_weight, y_true)
-        if mask is not None:
-            weight = weight * step_weights(mask, y_true)
+        name = type(self).__name__
+        y_true, y_pred, weight = classes_of((y_true, y_pred, sample_weight), name)
+        if len(y_true.shape) != 2:
+            raise ValueError(
+                f"{name} must have y_true of shape (batch, time); received {tuple(y_true.shape)}"
+            )
         counts = weight > 0
         right = ops.equal(ops.cast(ops.argmax(y_pred, axis=-1), "int32"), y_true)
         right = ops.all(ops.logical_or(right, ops.logical_not(counts)), axis=1)

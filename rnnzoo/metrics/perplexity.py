@@ -6,8 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from rnnzoo._checks import shown
-from rnnzoo.metrics.weights import step_weights
+from rnnzoo import _checks
+from rnnzoo.metrics.batch import classes_of
 
 # Smallest normal float32: a probability that underflowed to 0 counts as this one.
 _TINY = 1.1754944e-38
@@ -27,18 +27,11 @@ class _MeanNats(keras.metrics.Metric):
         ignore_class: int | None = None,
         dtype: Any = None,
     ):
-        if not isinstance(from_logits, bool):
-            raise ValueError(
-                f"from_logits must be True or False; received from_logits={shown(from_logits)}"
-            )
-        if ignore_class is not None and (
-            isinstance(ignore_class, bool) or not isinstance(ignore_class, int)
-        ):
-            raise ValueError(
-                "ignore_class must be an integer or None; "
-                f"received ignore_class={shown(ignore_class)}"
-            )
-        super().__init__(name=name, dtype=dtype)
+        from_logits = _checks.flag("from_logits", from_logits)
+        if ignore_class is not None:
+            ignore_class = _checks.integer("ignore_class", ignore_class, -_checks.LARGEST)
+        name = _checks.label("name", name)
+        super().__init__(name=name, dtype=_checks.dtype("dtype", dtype))
         self.from_logits = from_logits
         self.ignore_class = ignore_class
         self._direction = "down"
@@ -56,14 +49,12 @@ class _MeanNats(keras.metrics.Metric):
             sample_weight: None or weights of the targets' shape or its first axes.
 
         Raises:
-            ValueError: targets or weights of another shape.
+            ValueError: targets or weights of another shape, or that are no real numbers; weights
+                below 0, where they are no tensors.
         """
-        mask = getattr(y_pred, "_keras_mask", None)
-        y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float32")
-        y_true = self._labels(ops.cast(ops.convert_to_tensor(y_true), "int32"), y_pred)
-        weight = step_weights(sample_weight, y_true)
-        if mask is not None:
-            weight = weight * step_weights(mask, y_true)
+        batch = (y_true, y_pred, sample_weight)
+        y_true, y_pred, weight = classes_of(batch, type(self).__name__)
+        y_pred = ops.cast(y_pred, "float32")
         if self.ignore_class is not None:
             ignored = ops.equal(y_true, self.ignore_class)
             weight = ops.where(ignored, 0.0, weight)
@@ -89,20 +80,6 @@ class _MeanNats(keras.metrics.Metric):
 
     def _mean(self):
         return ops.divide_no_nan(self.nats - self.nats_error, self.weight - self.weight_error)
-
-    def _labels(self, y_true, y_pred):
-        rank = len(y_pred.shape)
-        if len(y_true.shape) == rank and rank > 1 and y_true.shape[-1] == 1:
-            y_true = ops.squeeze(y_true, axis=-1)
-        given = tuple(y_true.shape)
-        allowed = tuple(y_pred.shape)[:-1]
-        fits = all(a is None or b is None or a == b for a, b in zip(given, allowed))
-        if len(given) != rank - 1 or not fits:
-            raise ValueError(
-                f"{type(self).__name__} must have integer targets of shape {allowed} for "
-                f"predictions of shape {tuple(y_pred.shape)}; received shape {given}"
-            )
-        return y_true
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")

@@ -77,9 +77,10 @@ class TruncatedBPTT(SequenceCallback):
     def configure(self, model: SequenceTrainer, settings: Settings) -> Settings:
         spec = model.spec
         if not (spec.per_step or spec.of_last_step):
+            timed = [name for name, output in spec.outputs.items() if output.per_step]
             raise ValueError(
                 "TruncatedBPTT needs outputs that all have time, or none of which has; received "
-                f"{ ({name: 'per step' if o.per_step else 'no' for name, o in spec.outputs.items()}) }"
+                f"{sorted(spec.outputs)}, of which {timed} have"
             )
         return dataclasses.replace(settings, truncation=self.truncation)
 

@@ -1,4 +1,4 @@
-"""Defaults that nobody should have to find: losses that fit the outputs, biases that start right."""
+"""Defaults that nobody should have to find: losses that fit, biases that start right."""
 
 from typing import Any
 

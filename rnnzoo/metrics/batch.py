@@ -1,0 +1,80 @@
+"""A batch as the metrics take it: predictions, a class and a weight for each step."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from rnnzoo import _checks
+
+
+def classes_of(batch: tuple, name: str) -> tuple[Any, Any, Any]:
+    """`y_true` int32, `y_pred`, and a weight for each target that is 0 where one is masked.
+
+    Args:
+        batch: `(y_true, y_pred, sample_weight)` as `update_state` takes them: targets `(...)` or
+            `(..., 1)`, predictions `(..., classes)`, weights of the targets' first axes or None.
+        name: the metric's, for errors.
+
+    Raises:
+        ValueError: what is no number, no integer, negative as a weight, or of another shape.
+    """
+    y_true, y_pred, sample_weight = batch
+    mask = getattr(y_pred, "_keras_mask", None)
+    y_pred = _tensor("y_pred", y_pred, "fiub")
+    y_true = _fitting(_tensor("y_true", y_true, "iufb"), y_pred, name)
+    weight = step_weights(sample_weight, y_true)
+    if mask is not None:
+        weight = weight * step_weights(mask, y_true)
+    return y_true, y_pred, weight
+
+
+def step_weights(given: Any, y_true: Any) -> Any:
+    """Weights of the shape of `y_true`, from None or from its first axes."""
+    if given is None:
+        return ops.ones_like(y_true, dtype="float32")
+    given = ops.cast(_tensor("sample_weight", given, "fiub", least=0), "float32")
+    shape, rank = tuple(given.shape), len(y_true.shape)
+    if len(shape) == rank + 1 and shape[-1] == 1:
+        given = ops.squeeze(given, axis=-1)
+    pairs = zip(given.shape, y_true.shape)
+    if len(given.shape) > rank or not all(a in (None, 1, b) or b is None for a, b in pairs):
+        raise ValueError(
+            f"sample_weight must have the shape of the targets, {tuple(y_true.shape)}, or of "
+            f"their first axes; received shape {shape}"
+        )
+    for _ in range(rank - len(given.shape)):
+        given = ops.expand_dims(given, -1)
+    return ops.broadcast_to(given, ops.shape(y_true))
+
+
+def _tensor(name: str, value: Any, kinds: str, least: float | None = None) -> Any:
+    """`value` as a tensor of numbers; what is no tensor yet is also looked at for its values."""
+    if not ops.is_tensor(value):
+        value = _checks.array(name, value)
+        fits = value.dtype.kind in kinds or value.dtype.name == "bfloat16"
+        if fits and least is not None:
+            fits = bool(np.all(np.isfinite(value)) and np.all(value >= least))
+        if not fits:
+            rule = "real numbers" if least is None else f"finite numbers of at least {least}"
+            raise ValueError(f"{name} must hold {rule}; received {_checks.shown(value)}")
+        return ops.convert_to_tensor(value)
+    dtype = keras.backend.standardize_dtype(value.dtype)
+    if not dtype.startswith(("float", "bfloat", "int", "uint", "bool")):
+        raise ValueError(f"{name} must hold real numbers; received dtype {dtype}")
+    return value
+
+
+def _fitting(y_true: Any, y_pred: Any, name: str) -> Any:
+    rank = len(y_pred.shape)
+    if len(y_true.shape) == rank and rank > 1 and y_true.shape[-1] == 1:
+        y_true = ops.squeeze(y_true, axis=-1)
+    given, allowed = tuple(y_true.shape), tuple(y_pred.shape)[:-1]
+    fits = all(a is None or b is None or a == b for a, b in zip(given, allowed))
+    if rank == 0 or len(given) != rank - 1 or not fits:
+        raise ValueError(
+            f"{name} must have y_true of integers, of shape {allowed} for y_pred of shape "
+            f"{tuple(y_pred.shape)}; received shape {given}"
+        )
+    return ops.cast(y_true, "int32")
