@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
+from rnnzoo.backend.keras_internals import DataAdapter
 from rnnzoo.data.epochs import as_tf_dataset
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from rnnzoo import inputs
+from rnnzoo.backend.keras_internals import every_layer
 from rnnzoo.windows import Truncation
 
 
@@ -47,7 +48,7 @@ class Configured:
 
     def _xla_fits(self) -> bool:
         """Whether windows may be compiled with XLA without being asked to."""
-        return not self.spread and all(layer.supports_jit for layer in self._flatten_layers())
+        return not self.spread and all(layer.supports_jit for layer in every_layer(self))
 
     @contextlib.contextmanager
     def _configured(self, callbacks: Any, trains: bool = False) -> Iterator[None]:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from rnnzoo import _checks
+from rnnzoo.backend.keras_internals import DataAdapter
 from rnnzoo.checked import (
     CheckedAdapter,
     CheckedDataset,

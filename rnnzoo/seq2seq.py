@@ -5,9 +5,9 @@ from typing import Any
 
 import keras
 from keras import ops
-from keras.src.backend import set_keras_mask
 
 from rnnzoo import source_target
+from rnnzoo.backend.keras_internals import set_keras_mask
 from rnnzoo.blueprint import Blueprint
 from rnnzoo.carry import Carry
 from rnnzoo.decoder import FED

@@ -20,6 +20,7 @@ MODULE_LINES, FUNCTION_LINES = 250, 45
 # A module imports from earlier lines only (at module level). Names on one line are level.
 ORDER = [
     "_checks folders",
+    "backend.keras_internals",
     "backend.processes backend.tensorflow_replicas",
     "backend.tensorflow backend.jax",
     "backend",
@@ -112,6 +113,9 @@ def own_imports_of(path):
     )
 
 
+INTERNALS = "backend.keras_internals"
+
+
 def test_every_module_has_its_place_in_the_order():
     assert sorted(LEVEL) == sorted(NAMES)
 
@@ -128,7 +132,7 @@ def test_data_and_metrics_know_nothing_of_the_model():
     allowed = ("_checks", "data", "metrics")
     for name, path in NAMES.items():
         if name.split(".")[0] in ("data", "metrics"):
-            for other in own_imports_of(path):
+            for other in set(own_imports_of(path)) - {INTERNALS}:
                 assert other.split(".")[0] in allowed, f"{name} imports {other}"
 
 
@@ -147,6 +151,29 @@ def test_each_backend_is_imported_by_its_own_file_only():
             if root in ("tensorflow", "jax"):
                 assert name.startswith(f"backend.{root}"), f"{name} imports {other} at module level"
             assert root != "torch"
+
+
+# Modules of Keras, and attributes of its objects.
+PRIVATE = re.compile(r"keras\.src|from keras import .*\bsrc\b|\b(?:_flatten_layers|_keras_mask)\b")
+
+
+def test_private_names_of_keras_are_used_by_one_file():
+    assert [name for name, path in NAMES.items() if PRIVATE.search(path.read_text())] == [INTERNALS]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "def f():\n    from keras.src.backend import AutocastScope",
+        "import keras.src as source",
+        "from keras import src",
+        "keras.src.backend.AutocastScope(None)",
+        "model._flatten_layers()",
+        "getattr(outputs, '_keras_mask', None)",
+    ],
+)
+def test_a_private_name_of_keras_would_be_seen(line):
+    assert PRIVATE.search(line)
 
 
 @pytest.mark.parametrize("name", NAMES)

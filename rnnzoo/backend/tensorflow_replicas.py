@@ -11,9 +11,12 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.backend import get_keras_mask
-from keras.src.losses.loss import apply_mask
-from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_sample_weights
+
+from rnnzoo.backend.keras_internals import (
+    apply_mask,
+    class_weight_to_sample_weights,
+    get_keras_mask,
+)
 
 _INT = tf.int32
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from rnnzoo import backend
+from rnnzoo.backend.keras_internals import DataAdapter
 from rnnzoo.checked import CheckedDataset
 from rnnzoo.data.arrays import ArrayBatches
 from rnnzoo.data.epochs import EpochDataset, as_tf_dataset, seed_or_random

@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from rnnzoo._checks import positive_integer, shown
+from rnnzoo.backend.keras_internals import DataAdapter
 
 
 def seed_or_random(seed: int | None) -> int:

@@ -5,9 +5,9 @@ from typing import Any
 
 import keras
 from keras import ops, tree
-from keras.src.backend import compute_output_spec
 
 from rnnzoo._checks import shown
+from rnnzoo.backend.keras_internals import compute_output_spec
 from rnnzoo.decoding.random import Tensor
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 from keras import ops
-from keras.src.backend import AutocastScope
 
 from rnnzoo import _checks, backend
+from rnnzoo.backend.keras_internals import AutocastScope
 from rnnzoo.layers.recurrence import Tensor, recurrence
 
 State = dict[str, Tensor]
@@ -99,6 +99,7 @@ class RecurrentLayer:
             autocast=False,  # the state stays in float32 under a mixed policy
             **kwargs,
         )
+        self.supports_masking = True  # Keras 3.16 sets it to False for its recurrent layers
         self.learned_initial_state = bool(learned_initial_state)
         self.initial = []
 

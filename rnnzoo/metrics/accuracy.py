@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from rnnzoo.backend.keras_internals import get_keras_mask
 from rnnzoo.metrics.weights import step_weights
 
 
@@ -43,7 +44,7 @@ class SequenceAccuracy(keras.metrics.Metric):
             sample_weight: None, or weights of the targets' shape or its first axis: a step of
                 weight 0 need not be right, a row counts with its mean weight over real steps.
         """
-        mask = getattr(y_pred, "_keras_mask", None)
+        mask = get_keras_mask(y_pred)
         y_true = ops.cast(ops.convert_to_tensor(y_true), "int32")
         weight = step_weights(sample_weight, y_true)
         if mask is not None:

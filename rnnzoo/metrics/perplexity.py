@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from rnnzoo._checks import shown
+from rnnzoo.backend.keras_internals import get_keras_mask
 from rnnzoo.metrics.weights import step_weights
 
 # Smallest normal float32: a probability that underflowed to 0 counts as this one.
@@ -58,7 +59,7 @@ class _MeanNats(keras.metrics.Metric):
         Raises:
             ValueError: targets or weights of another shape.
         """
-        mask = getattr(y_pred, "_keras_mask", None)
+        mask = get_keras_mask(y_pred)
         y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float32")
         y_true = self._labels(ops.cast(ops.convert_to_tensor(y_true), "int32"), y_pred)
         weight = step_weights(sample_weight, y_true)

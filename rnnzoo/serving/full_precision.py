@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from rnnzoo.backend.keras_internals import every_layer
+
 
 def in_full_precision(model: Any) -> Any:
     """`model`, or where it computes in half precision a model of float32 with its weights.
@@ -9,7 +11,7 @@ def in_full_precision(model: Any) -> Any:
     Runtimes beside TensorFlow have no half precision, or have it for some operations only.
     The weights are float32 in either, so nothing is lost.
     """
-    policies = {layer.dtype_policy.compute_dtype for layer in model._flatten_layers()}
+    policies = {layer.dtype_policy.compute_dtype for layer in every_layer(model)}
     if not policies & {"float16", "bfloat16"}:
         return model
     twin = type(model).from_config(_in_float32(model.get_config()))

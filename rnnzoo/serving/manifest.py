@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from rnnzoo.backend.keras_internals import every_layer
 from rnnzoo.core import size_and_vocabulary
 from rnnzoo.data.text import Vocabulary
 from rnnzoo.inputs import vocabulary_of
@@ -87,7 +88,7 @@ def _states(model: Any) -> dict[str, dict]:
     learned = any(
         layer.learned_initial_state
         for part in _parts(model)
-        for layer in part._flatten_layers()
+        for layer in every_layer(part)
         if isinstance(layer, RecurrentLayer)
     )
     initial = "encode" if pair else "initial_state" if learned else "zeros"
