@@ -15,7 +15,7 @@ import rnnzoo
 
 PACKAGE = pathlib.Path(rnnzoo.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-MODULE_LINES, FUNCTION_LINES = 250, 45
+MODULE_LINES, FUNCTION_LINES = 300, 45
 
 # A module imports from earlier lines only (at module level). Names on one line are level.
 ORDER = [

@@ -1,7 +1,7 @@
 """JAX: time and window loops as `lax.scan` and `lax.fori_loop`, carry as plain variables."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -213,6 +213,12 @@ class WindowedTraining:
         finally:
             self.jax_state_sync()
 
+    def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        # Of a batch as it is on JAX: JAX 0.12 warns of a symbol of 64 bits, of an array not.
+        if data_batch is not None:
+            data_batch = _symbols(data_batch)
+        super()._symbolic_build(iterator=iterator and _symbolic(iterator), data_batch=data_batch)
+
     def _get_jax_state(self, purge_model_variables: bool = False, **wanted: bool) -> tuple:
         state = super()._get_jax_state(purge_model_variables=purge_model_variables, **wanted)
         if purge_model_variables:
@@ -242,3 +248,21 @@ class WindowedTraining:
 
     def test_step(self, state: tuple, data: Any) -> tuple[dict, tuple]:
         return super().test_step(state, self.unpack(data))
+
+
+def _symbolic(iterator: Any) -> Iterator[tuple]:
+    """The steps of Keras's iterator over an epoch, with symbols for each step's first batch."""
+    for begin, end, batches in iterator:
+        yield begin, end, [_symbols(batches[0] if isinstance(batches, list) else next(batches))]
+
+
+def _symbols(batch: Any) -> Any:
+    """The shape of each array, with the dtype that it gets on JAX."""
+
+    def symbol(value: Any) -> keras.KerasTensor | None:
+        if value is None:
+            return None
+        dtype = keras.backend.standardize_dtype(value.dtype)
+        return keras.KerasTensor(value.shape, jax.numpy.asarray(np.empty(0, dtype)).dtype.name)
+
+    return keras.tree.map_structure(symbol, batch)
