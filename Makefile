@@ -11,8 +11,9 @@ STAMP := $(VENV)/.installed-$(VERSION)
 LOCKED := $(shell sed -n '1s/^\# Python //p' requirements-lock.txt)
 CONSTRAINTS := $(if $(filter $(VERSION),$(LOCKED)),-c requirements-lock.txt)
 
-# Keeps TensorFlow's notes about the machine out of what these commands print.
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+# Keeps TensorFlow's notes about the machine out of what these commands print: at 2 it says that
+# no GPU could be started where there is none.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: help demo test test-next next-keras lint unit-tensorflow unit-jax wheel bench clean
 .DEFAULT_GOAL := help
