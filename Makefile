@@ -2,24 +2,29 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
 WORKERS ?= 2
+NEXT_KERAS ?= keras-nightly
+# Of the Python that an environment is made with, not of one that may be there already.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+STAMP := $(VENV)/.installed-$(VERSION)
 # The lock holds for the Python its first line names; another Python resolves afresh.
 LOCKED := $(shell sed -n '1s/^\# Python //p' requirements-lock.txt)
-CONSTRAINTS = $(shell $(BIN)/python -c 'import sys; print("-c requirements-lock.txt" * (sys.version_info[:2] == tuple(map(int, "$(LOCKED)".split(".")))))')
+CONSTRAINTS := $(if $(filter $(VERSION),$(LOCKED)),-c requirements-lock.txt)
 
-# Keeps TensorFlow's notes about the machine out of what these commands print.
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+# Keeps TensorFlow's notes about the machine out of what these commands print: at 2 it says that
+# no GPU could be started where there is none.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test lint unit-tensorflow unit-jax wheel bench clean
+.PHONY: help demo test test-next next-keras lint unit-tensorflow unit-jax wheel bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-16s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml setup.cfg requirements-lock.txt
+	@test -n "$(VERSION)" || { echo "PYTHON must be an interpreter; received PYTHON=$(PYTHON)"; exit 1; }
 	@echo "Installing into $(VENV) ..."
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python$(VERSION) || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[dev]'
 	touch $@
 
@@ -30,6 +35,16 @@ demo: $(STAMP)  ## train a character model on Shakespeare, export it, serve it (
 	$(BIN)/python recipes/serve_saved_model.py saved_models/pronounce/1 --prompt recurrent --temperature 0
 
 test: lint unit-tensorflow unit-jax wheel  ## everything CI checks
+
+test-next:  ## the tests on the next Keras, its nightly, in an environment of its own
+	$(MAKE) VENV=.venv-next next-keras
+	$(MAKE) VENV=.venv-next unit-tensorflow unit-jax
+
+# Forced, since both packages own the same folder, and the first takes it along where it goes.
+next-keras: $(STAMP)
+	$(BIN)/python -m pip uninstall --quiet --yes keras
+	$(BIN)/python -m pip install --quiet --pre --no-deps --force-reinstall $(NEXT_KERAS)
+	@$(BIN)/python -m pip freeze | grep keras
 
 lint: $(STAMP)  ## style: ruff check and ruff format --check
 	$(BIN)/ruff check .
@@ -52,5 +67,5 @@ wheel: $(STAMP)  ## build the wheel, install it into a clean environment, use it
 bench: $(STAMP)  ## measure all, half an hour or more; `pip install '.[bench]'` adds PyTorch
 	$(BIN)/python -m benchmarks
 
-clean:  ## remove what the other targets made, .venv too
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
+clean:  ## remove what the other targets made, environments too
+	rm -rf .venv .venv-next build dist .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -6,13 +6,14 @@ lane's state goes on from window to window, and gradients stop at the window's s
 
 import argparse
 import math
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from quiet import load_tensorflow
+
+load_tensorflow()
 
 import keras
 import numpy as np

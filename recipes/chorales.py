@@ -9,11 +9,12 @@ to t, in nats, summed over the 88 pitches and averaged over all predicted steps.
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from quiet import load_tensorflow
+
+load_tensorflow()
 
 import keras
 import numpy as np

@@ -8,11 +8,12 @@ deviations of what was read. The decoder is fed what it wrote, in training as in
 import argparse
 import csv
 import io
-import os
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from quiet import load_tensorflow
+
+load_tensorflow()
 
 import keras
 import numpy as np
@@ -23,7 +24,6 @@ from rnnzoo.data import read_text
 from rnnzoo.plots import picture
 
 HERE = Path(__file__).resolve().parent
-MONTH = 30 * 24
 OPTIONS = (
     ("history", 336, "rows that are read"),
     ("ahead", 24, "rows that are forecast"),
@@ -43,7 +43,7 @@ def arguments() -> tuple:
     add = parser.add_argument
     add("--data", type=Path, default=HERE / "data" / "ett" / "ETTh1.csv.gz", help="a CSV file")
     add("--column", default="OT", help="the column to forecast (default: OT)")
-    months, names = [12 * MONTH, 4 * MONTH, 4 * MONTH], ("TRAIN", "VALIDATE", "TEST")
+    months, names = [30 * 24 * n for n in (12, 4, 4)], ("TRAIN", "VALIDATE", "TEST")
     add("--rows", type=int, nargs=3, default=months, metavar=names, help="rows of each part")
     for name, default, text in OPTIONS:
         add(f"--{name}", type=type(default), default=default, help=text)

@@ -5,12 +5,13 @@ is met; the phoneme error rate counts edits against the nearest of them.
 """
 
 import argparse
-import os
 import re
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from quiet import load_tensorflow
+
+load_tensorflow()
 
 import keras
 import numpy as np

@@ -7,12 +7,13 @@ a stream, POST /streams/ID takes one message, DELETE /streams/ID closes it. / is
 import argparse
 import asyncio
 import contextlib
-import os
 import secrets
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from quiet import load_tensorflow
+
+load_tensorflow()
 
 import uvicorn
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest

@@ -6,11 +6,12 @@ back, so one loaded model can write many texts at a time. `generate_text` does i
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from quiet import load_tensorflow
+
+load_tensorflow()
 
 import tensorflow as tf
 

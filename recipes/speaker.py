@@ -5,11 +5,12 @@ says by a mask which steps are real; the model's answer is that of the last real
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from quiet import load_tensorflow
+
+load_tensorflow()
 
 import keras
 import numpy as np

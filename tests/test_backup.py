@@ -1,6 +1,7 @@
 """Backups: a run that was stopped and resumed is the run that was not, bit for bit."""
 
 import datetime
+import importlib.metadata
 import pathlib
 import resource
 import tempfile
@@ -355,6 +356,14 @@ def test_other_versions_are_named(tmp_path, monkeypatch):
     )
     with pytest.warns(UserWarning, match="made with keras 3.*; here is keras 9.9"):
         train(tmp_path, 1)
+
+
+def test_versions_are_known_of_packages_under_another_name(monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert rnnzoo.backup.record.libraries()["keras"] == keras.__version__
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pytest
+from rnnzoo.serving.saved_model import forget_gradients
 
 import rnnzoo
 
@@ -170,6 +171,7 @@ def all_served(tmp_path_factory):
         [sys.executable, "-c", SERVER, *paths], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "WARNING:absl" not in done.stderr  # of a gradient that was not saved, for one
     for one in served.values():
         one.read()
     return served
@@ -273,6 +275,29 @@ def test_the_graph_is_pure_and_portable(served):
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="written by a second process")
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="written by a second process")
+def test_gradients_that_are_not_saved_leave_no_trace(tmp_path, caplog):
+    """Those of TensorFlow and Keras too, as a user's own layers may bring them along."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.call = tf.function(tf.nn.silu, input_signature=[tf.TensorSpec([None])])
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(module, str(tmp_path), options=options)
+    fingerprint = tf.saved_model.experimental.read_fingerprint(str(tmp_path))
+    tf.saved_model.load(str(tmp_path))
+    assert "unsaved custom gradients" in caplog.text
+    caplog.clear()
+    forget_gradients(tmp_path)
+    loaded = tf.saved_model.load(str(tmp_path))
+    assert not caplog.records
+    x = tf.constant([-2.0, 0.0, 3.0])
+    close(loaded.call(x), tf.nn.silu(x))
+    after = tf.saved_model.experimental.read_fingerprint(str(tmp_path))
+    assert after.saved_model_checksum != fingerprint.saved_model_checksum
+    assert after.graph_def_program_hash == fingerprint.graph_def_program_hash
+
+
 def test_an_export_from_a_gpu_machine_does_not_take_the_stock_path(monkeypatch, tmp_path):
     stock_layer = importlib.import_module("rnnzoo.layers.stock")
     model = made("tokens gru")

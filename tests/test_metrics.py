@@ -21,7 +21,7 @@ def nats(logits, targets):
 def drawn(rows, steps, classes=5, seed=0):
     random = np.random.default_rng([seed, rows, steps])
     logits = random.normal(size=(rows, steps, classes)).astype("float32") * 3
-    targets = random.integers(0, classes, (rows, steps))
+    targets = random.integers(0, classes, (rows, steps), "int32")
     weight = random.choice([0.0, 0.5, 1.0, 2.0], (rows, steps)).astype("float32")
     weight[0, 0] = 1.0
     return logits, targets, weight
@@ -190,7 +190,7 @@ def test_serialization(kind):
 
 
 def test_callbacks_know_that_less_is_better():
-    x, y = np.eye(4, dtype="float32"), np.arange(4)
+    x, y = np.eye(4, dtype="float32"), np.arange(4, dtype="int32")
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("sgd", loss, metrics=[Perplexity()])

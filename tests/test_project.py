@@ -172,6 +172,29 @@ def test_each_backend_is_imported_by_its_own_file_only():
             assert root != "torch"
 
 
+# Modules of Keras, and attributes of its objects.
+PRIVATE = re.compile(r"keras\.src|from keras import .*\bsrc\b|\b(?:_flatten_layers|_keras_mask)\b")
+
+
+def test_private_names_of_keras_are_used_by_one_file():
+    assert [name for name, path in NAMES.items() if PRIVATE.search(path.read_text())] == [INTERNALS]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "def f():\n    from keras.src.backend import AutocastScope",
+        "import keras.src as source",
+        "from keras import src",
+        "keras.src.backend.AutocastScope(None)",
+        "model._flatten_layers()",
+        "getattr(outputs, '_keras_mask', None)",
+    ],
+)
+def test_a_private_name_of_keras_would_be_seen(line):
+    assert PRIVATE.search(line)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_functions_are_short(name):
     for node in ast.walk(ast.parse(NAMES[name].read_text())):

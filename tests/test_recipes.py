@@ -3,7 +3,9 @@
 import functools
 import gzip
 import json
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -62,6 +64,36 @@ def test_recipes_are_short_and_tell_their_options(recipes, run, recipe):
     assert status == 0
     assert "usage:" in out
     assert recipe not in TRAINING or "--data" in out
+
+
+def test_a_recipe_prints_its_own_lines_only():
+    recipe = ROOT / "recipes" / "serve_saved_model.py"
+    export = ROOT / "saved_models" / "pronounce" / "1"
+    command = [sys.executable, recipe, export, "--prompt", "recurrent", "--temperature", "0"]
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stderr == ""
+
+
+# Stands for TensorFlow, and writes as its libraries do.
+NOISY = r"""
+import os
+os.write(2, b"I0000 cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU ...\n")
+os.write(2, b"I0000 another.cc:31] something else\n")
+raise ImportError
+"""
+
+
+def test_only_known_notes_are_kept_quiet(recipes, capfd, monkeypatch):
+    (recipes / "tensorflow.py").write_text(NOISY)
+    monkeypatch.syspath_prepend(recipes)
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    from quiet import load_tensorflow
+
+    with pytest.raises(ImportError):
+        load_tensorflow()
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "I0000 another.cc:31] something else\nafter\n"
 
 
 def test_char_lm_trains_writes_exports_and_serves(recipes, run):

@@ -23,21 +23,17 @@ from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 # which the stock layers' cells do not pass on.
 from keras.src.backend.common.variables import AutocastScope
 
-# The weights that a loss with a mask divides by. Publicly own arithmetic of the same rule.
-from keras.src.losses.loss import apply_mask
-
 # A data set of this class is read as it is. Publicly a `PyDataset`, whose batches Keras shuffles
 # and expects to be as long as the first two.
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
-# The weight of each row by its class. Publicly a look-up by the targets.
-from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_sample_weights
-
 __all__ = [
+    "TrainerState",
+    "apply_summed",
+    "compiled_losses",
+    "compiled_metrics",
     "AutocastScope",
     "DataAdapter",
-    "apply_mask",
-    "class_weight_to_sample_weights",
     "compute_output_spec",
     "dropout_masks_of",
     "every_layer",

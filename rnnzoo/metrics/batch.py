@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from rnnzoo import _checks
+from rnnzoo.backend.keras_internals import get_keras_mask
 
 
 def classes_of(batch: tuple, name: str) -> tuple[Any, Any, Any]:
@@ -21,7 +22,7 @@ def classes_of(batch: tuple, name: str) -> tuple[Any, Any, Any]:
         ValueError: what is no number, no integer, negative as a weight, or of another shape.
     """
     y_true, y_pred, sample_weight = batch
-    mask = getattr(y_pred, "_keras_mask", None)
+    mask = get_keras_mask(y_pred)
     y_pred = _tensor("y_pred", y_pred, "fiub")
     y_true = _fitting(_tensor("y_true", y_true, "iufb"), y_pred, name)
     weight = step_weights(sample_weight, y_true)

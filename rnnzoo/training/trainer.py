@@ -385,10 +385,9 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             return
 
         def symbol(value: Any) -> keras.KerasTensor:
-            dtype = keras.backend.standardize_dtype(value.dtype)
-            if keras.backend.backend() == "jax" and dtype in ("int64", "float64"):
-                dtype = dtype.replace("64", "32")
-            return keras.KerasTensor(value.shape, dtype)
+            # The dtype that such an array gets: on JAX there are none of 64 bits, by default.
+            made = keras.ops.convert_to_tensor(np.empty(0, value.dtype))
+            return keras.KerasTensor(value.shape, keras.backend.standardize_dtype(made.dtype))
 
         x, y, weight = keras.tree.map_structure(
             lambda v: None if v is None else symbol(v), (x, y, weight)

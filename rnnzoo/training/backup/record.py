@@ -1,6 +1,6 @@
 """What a backup says beside its arrays: the place in the data, and by whom it was written."""
 
-import importlib.metadata
+import importlib
 import platform
 import random
 import warnings
@@ -62,7 +62,8 @@ def written(position: Position, source: Any, rate: float | None, finished: bool)
 def libraries() -> dict[str, str]:
     """The versions that the last bits of a result may depend on."""
     names = ["rnnzoo", "keras", "numpy", keras.backend.backend()]
-    versions = {name: importlib.metadata.version(name) for name in names}
+    # Asked of the module: its package may be keras-nightly or tensorflow-cpu.
+    versions = {name: importlib.import_module(name).__version__ for name in names}
     return {"python": platform.python_version(), **versions}
 
 
