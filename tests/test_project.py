@@ -173,6 +173,7 @@ def test_each_backend_is_imported_by_its_own_file_only():
 
 
 # Modules of Keras, and attributes of its objects.
+INTERNALS = "backend.keras_internals"
 PRIVATE = re.compile(r"keras\.src|from keras import .*\bsrc\b|\b(?:_flatten_layers|_keras_mask)\b")
 
 

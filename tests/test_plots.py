@@ -1,4 +1,4 @@
-"""`rnnzoo.curves`: learning curves as a picture."""
+"""`rnnzoo.plots`: learning curves as a picture."""
 
 import sys
 
