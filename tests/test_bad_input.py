@@ -161,20 +161,6 @@ CASES = [
     ),
     ("no inputs key", "real", lambda m, _: predict(m, {"x": X}), ValueError, ["'inputs'", "['x']"]),
     (
-        "mask for one-to-one",
-        "real",
-        lambda m, _: fit(m, {"inputs": X, "mask": ~RESET}, Y),
-        ValueError,
-        ["'mask'", "needs no mask", "sample_weight"],
-    ),
-    (
-        "lengths for one-to-one",
-        "real",
-        lambda m, _: predict(m, {"inputs": X, "lengths": LENGTHS}),
-        ValueError,
-        ["'lengths'", "needs no mask"],
-    ),
-    (
         "validation data of a wrong rank",
         "real",
         lambda m, _: fit(m, STREAM, Y, batch_size=2, validation_data=(X[0], Y)),

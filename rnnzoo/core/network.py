@@ -6,7 +6,6 @@ import keras
 
 from rnnzoo import _checks
 from rnnzoo.core.spec import CoreSpec, input_of, output_of, states_of
-from rnnzoo.data.text import Vocabulary
 from rnnzoo.layers.per_step import PerStepDense, PerStepTiedEmbedding
 from rnnzoo.layers.rnn import RNN
 from rnnzoo.layers.stack import (
@@ -46,6 +45,13 @@ def build_core(
     sizes, layer_class = check_units(units), check_cell(cell)
     dropout = _checks.fraction("dropout", dropout)
     recurrent_dropout = _checks.fraction("recurrent_dropout", recurrent_dropout)
+    for name, value in (
+        ("residual", residual),
+        ("layer_norm", layer_norm),
+        ("tied", tied),
+        ("learned_initial_state", learned_initial_state),
+    ):
+        _checks.flag(name, value)
     _check_sizes(features, vocabulary, embedding, outputs, tied, sizes)
     check_residual(residual, sizes)
     activation = keras.activations.get(activation)
@@ -146,11 +152,6 @@ def _check_tied(sizes: list[int], vocabulary: int, outputs: Any, embedding: int)
             "and embedding must equal the last of units; received "
             f"outputs={outputs}, vocabulary={vocabulary}, embedding={embedding}, units={sizes}"
         )
-
-
-def size_and_vocabulary(given: Any) -> tuple[Any, Vocabulary | None]:
-    """The number of tokens that `vocabulary=given` says, and the `Vocabulary` where it is one."""
-    return (len(given), given) if isinstance(given, Vocabulary) else (given, None)
 
 
 def input_layers(

@@ -32,7 +32,7 @@ class CoreInputs:
     """How batches of inputs for one core are read.
 
     A batch is an array where the core has one input, else a dict by name. With a dict may come
-    the reset mask, and where the core has a mask, `mask` or `lengths`.
+    the reset mask, and `mask` or `lengths`, which say what is padding: losses leave it out.
 
     Attributes:
         spec: the contract of the core.
@@ -41,11 +41,15 @@ class CoreInputs:
     spec: CoreSpec
 
     @property
+    def mask(self) -> str:
+        """The name of the mask of a batch; it counts for the losses also where no core takes it."""
+        return self.spec.mask or "mask"
+
+    @property
     def flags(self) -> list[str]:
         """What may come beside the inputs."""
-        spec = self.spec
-        given = [spec.reset] if spec.reset else []
-        return given + ([spec.mask, "lengths"] if spec.mask else [])
+        given = [self.spec.reset] if self.spec.reset else []
+        return given + [name for name in (self.mask, "lengths") if name not in self.spec.inputs]
 
     def as_dict(self, x: Any) -> dict[str, Any]:
         """`x` by name, as arrays; ValueError where names are missing, unknown or contradictory."""
@@ -58,17 +62,11 @@ class CoreInputs:
                 )
             return {self.spec.leading: x}
         if set(inputs) - set(x) or set(x) - {*inputs, *self.flags}:
-            hint = ""
-            if {"mask", "lengths"} & set(x) and not self.spec.mask:
-                hint = (
-                    ". One-to-one needs no mask: padding at the end changes no output before it; "
-                    "give padded steps a sample_weight of 0"
-                )
             raise ValueError(
                 f"inputs must be {'an array or ' if len(inputs) == 1 else ''}a dict with "
-                f"{_names(inputs)} and any of {self.flags}; received keys {sorted(x)}{hint}"
+                f"{_names(inputs)} and any of {self.flags}; received keys {sorted(x)}"
             )
-        if self.spec.mask in x and "lengths" in x:
+        if self.mask in x and "lengths" in x:
             raise ValueError("mask and lengths say the same thing: give one; received both")
         return dict(x)
 
@@ -102,8 +100,8 @@ class CoreInputs:
                 f"received a batch of {rows} rows for {lanes} lanes. Fill the last batch with rows "
                 "of sample_weight 0, or choose a batch size that divides the rows."
             )
-        for key in (self.spec.reset, self.spec.mask):
-            if key in values:
+        for key in (self.spec.reset, self.mask):
+            if key in values and key not in self.spec.inputs:
                 check_flags(key, values[key], (rows, steps))
         if "lengths" in values:
             check_lengths(np.asarray(values["lengths"]), rows, steps)
@@ -121,12 +119,12 @@ class CoreInputs:
         found = {name: as_dtype(values[name], one.dtype) for name, one in self.spec.inputs.items()}
         if self.spec.reset in values:
             found[self.spec.reset] = np.asarray(values[self.spec.reset], "bool")
-        if self.spec.mask:
-            rows, steps = found[self.spec.leading].shape[:2]
-            real = self._mask(values, rows, steps)
-            if real is not None:
-                found = self.without(found, ~real)
-            found[self.spec.mask] = np.ones((rows, steps), "bool") if real is None else real
+        rows, steps = found[self.spec.leading].shape[:2]
+        real = self._mask(values, rows, steps)
+        if real is not None:
+            found = self.without(found, ~real) | {self.mask: real}
+        elif self.spec.mask:
+            found[self.spec.mask] = np.ones((rows, steps), "bool")
         return found
 
     def without(self, x: dict[str, np.ndarray], padding: np.ndarray) -> dict[str, np.ndarray]:
@@ -178,10 +176,11 @@ class CoreInputs:
         batch = {key: ops.convert_to_tensor(value) for key, value in self.as_dict(x).items()}
         if self.spec.reset in batch:
             batch[self.spec.reset] = ops.cast(batch[self.spec.reset], "bool")
-        if self.spec.mask:
+        given = {self.mask, "lengths"} & (set(batch) - set(self.spec.inputs))
+        if self.spec.mask or given:
             rows, steps = ops.shape(batch[self.spec.leading])[:2]
-            mask, lengths = batch.get(self.spec.mask), batch.pop("lengths", None)
-            batch[self.spec.mask] = real_steps(rows, steps, mask, lengths)
+            mask, lengths = batch.get(self.mask), batch.pop("lengths", None)
+            batch[self.mask] = real_steps(rows, steps, mask, lengths)
         return batch
 
     def mark(self, x: Any, starts: Any) -> dict[str, Any]:
@@ -237,9 +236,9 @@ class CoreInputs:
 
     def _mask(self, values: dict, rows: int, steps: int) -> np.ndarray | None:
         """`(rows, steps)` bool, True on real steps; None where all are."""
-        if self.spec.mask in values:
-            return np.asarray(values[self.spec.mask], "bool")
-        if "lengths" in values:
+        if self.mask in values and self.mask not in self.spec.inputs:
+            return np.asarray(values[self.mask], "bool")
+        if "lengths" in values and "lengths" not in self.spec.inputs:
             return np.arange(steps) < np.asarray(values["lengths"])[:, None]
         return None
 

@@ -116,7 +116,7 @@ class PairInputs:
         x = dict(x)
         for side in SIDES:
             if side in x and _is_text(x[side]):
-                x[side] = encoded(side, x[side], self.vocabularies.get(side))
+                x[side] = as_rows(side, x[side], self.vocabularies.get(side))
         return plain(ragged_as_arrays(x, self.steps))
 
     def vocabulary_sizes(self) -> dict[str, int | None]:
@@ -255,18 +255,23 @@ def _is_text(values: Any) -> bool:
     return any(isinstance(row, str) for row in rows)
 
 
-def encoded(name: str, given: Any, vocabulary: Any) -> list[np.ndarray]:
-    """Strings as one array of tokens per row, by `vocabulary`."""
+def as_rows(name: str, given: Any, vocabulary: Any) -> list[np.ndarray]:
+    """Strings, lists of tokens or an array `(batch, time)` as one array of tokens per row."""
+    rows = [given] if isinstance(given, str) else list(given)
+    texts = [isinstance(row, str) for row in rows]
+    if not any(texts):
+        return [np.asarray(row) for row in rows]
     if vocabulary is None:
         raise ValueError(
             f"{name} may be strings where the model has a vocabulary; received strings for "
             "a model that was made with a number of tokens. Make it with a "
             "rnnzoo.data.Vocabulary, or encode the strings."
         )
-    rows = [given] if isinstance(given, str) else list(given)
-    for row in rows:
-        if not isinstance(row, str):
-            raise ValueError(f"{name} must be all strings or none; received {_checks.shown(row)}")
+    if not all(texts):
+        wrong = rows[texts.index(False)]
+        raise ValueError(
+            f"{name} must be all strings or none; received {_checks.shown(wrong)} beside strings"
+        )
     return [np.asarray(vocabulary.encode(row)) for row in rows]
 
 

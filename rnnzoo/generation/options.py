@@ -140,17 +140,3 @@ def texts(vocabulary: Any, tokens: np.ndarray, lengths: np.ndarray) -> list | No
     if tokens.ndim == 3:
         return [texts(vocabulary, *row) for row in zip(tokens, lengths)]
     return [vocabulary.decode(row[:length]) for row, length in zip(tokens, lengths)]
-
-
-def as_rows(name: str, given: Any, vocabulary: Any) -> list[np.ndarray]:
-    """Strings, lists of tokens or an array `(batch, time)` as one array of tokens per row."""
-    rows = [given] if isinstance(given, str) else list(given)
-    if any(isinstance(row, str) for row in rows):
-        if vocabulary is None:
-            raise ValueError(
-                f"{name} may be strings where the model has a vocabulary; received strings for "
-                "a model that was made with a number of tokens. Make it with a "
-                "rnnzoo.data.Vocabulary, or encode the strings."
-            )
-        return [np.asarray(vocabulary.encode(row)) for row in rows]
-    return [np.asarray(row) for row in rows]

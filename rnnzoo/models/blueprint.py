@@ -8,13 +8,14 @@ import keras
 from rnnzoo import _checks
 from rnnzoo.core.decoder import build_decoder
 from rnnzoo.core.encoder import build_encoder
-from rnnzoo.core.network import size_and_vocabulary
 from rnnzoo.core.spec import CoreSpec
+from rnnzoo.data.tokens import size_and_vocabulary
 from rnnzoo.feed.source_target import Steps, check_end_tokens
 from rnnzoo.layers.bidirectional import Bidirectional
 from rnnzoo.layers.stack import check_cell, check_residual, check_units, stack_layers
 
 ATTENTION = (None, "dot", "additive")
+FLAGS = ("input_feeding", "shared", "bidirectional", "tied", "residual", "layer_norm")
 
 
 @dataclasses.dataclass
@@ -54,6 +55,8 @@ class Blueprint:
         self.dropout = _checks.fraction("dropout", self.dropout)
         self.recurrent_dropout = _checks.fraction("recurrent_dropout", self.recurrent_dropout)
         _checks.one_of("attention", self.attention, ATTENTION)
+        for name in FLAGS:
+            _checks.flag(name, getattr(self, name))
         self.steps = {side: self._steps(side) for side in ("source", "target")}
         if self.embedding is not None:
             _checks.positive_integer("embedding", self.embedding)
@@ -69,7 +72,7 @@ class Blueprint:
     def vocabularies(self) -> dict[str, Any]:
         """The `Vocabulary` of each side, None where a side has none."""
         return {
-            side: size_and_vocabulary(getattr(self, f"{side}_vocabulary"))[1]
+            side: size_and_vocabulary(side, getattr(self, f"{side}_vocabulary"))[1]
             for side in ("source", "target")
         }
 
@@ -177,7 +180,7 @@ class Blueprint:
             )
         if features is not None:
             return Steps(_checks.positive_integer(f"{side}_features", features), None)
-        size, _ = size_and_vocabulary(vocabulary)
+        size, _ = size_and_vocabulary(f"{side}_vocabulary", vocabulary)
         return Steps(None, _checks.positive_integer(f"{side}_vocabulary", size))
 
     def _check_target(self) -> None:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from rnnzoo.core.network import build_core, size_and_vocabulary
+from rnnzoo.core.network import build_core
 from rnnzoo.data.text import Vocabulary
+from rnnzoo.data.tokens import size_and_vocabulary
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.models.recurrent_model import RecurrentModel
 
@@ -55,7 +56,7 @@ def many_to_one(
             "activation belongs to the output layer, and outputs=None has none; "
             f"received activation={activation!r}"
         )
-    size, kept = size_and_vocabulary(vocabulary)
+    size, kept = size_and_vocabulary("vocabulary", vocabulary)
     core, spec = build_core(
         many_to_one=True,
         features=features,

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from rnnzoo.core.network import build_core, size_and_vocabulary
+from rnnzoo.core.network import build_core
 from rnnzoo.data.text import Vocabulary
+from rnnzoo.data.tokens import size_and_vocabulary
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.models.recurrent_model import RecurrentModel
 
@@ -63,7 +64,7 @@ def one_to_one(
     >>> tuple(y.shape), sorted(state)
     ((4, 1, 2), ['c_0', 'c_1', 'h_0', 'h_1'])
     """
-    size, kept = size_and_vocabulary(vocabulary)
+    size, kept = size_and_vocabulary("vocabulary", vocabulary)
     if outputs is None:
         if vocabulary is None and features is not None:
             raise ValueError(

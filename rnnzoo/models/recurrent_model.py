@@ -35,8 +35,9 @@ class RecurrentModel(SequenceTrainer):
     `(batch, time)`, or a dict with `inputs` and, where wanted,
 
     * `reset`: `(batch, time)` bool, True where a sequence begins;
-    * `mask`: `(batch, time)` bool, False on padding, or `lengths`: `(batch,)` integers
-      (many-to-one only).
+    * `mask`: `(batch, time)` bool, False on padding, or `lengths`: `(batch,)` integers.
+      Outputs of many-to-one are those of the last real step; of one-to-one, losses and metrics
+      leave padding out.
 
     Training and evaluation each have a carry of their own: validation, `predict` and `step`
     never move the training state. `evaluate` and `predict` start from the initial state.
@@ -135,6 +136,8 @@ class RecurrentModel(SequenceTrainer):
             carry: the carry that it goes on from, where it is another.
         """
         spec = self.spec
+        if spec.mask is None:  # then it is for the losses alone
+            x = {name: value for name, value in x.items() if name in self.core.input}
         if carry is None and spec.reset in x:
             carry = self.training_carry if training else self.evaluation_carry
         rows = ops.shape(x[spec.leading])[0]
@@ -185,7 +188,8 @@ class RecurrentModel(SequenceTrainer):
 
     def output_masks(self, x: Any, y_pred: Any) -> Any:
         """For each output the steps of it that count, None for all."""
-        mask = None if x is None or self.spec.mask is None else x.get(self.spec.mask)
+        named = x is not None and self.reader.mask not in self.spec.inputs
+        mask = x.get(self.reader.mask) if named else None
         masks = {
             name: _newest(mask, y_pred[name] if len(self.spec.outputs) > 1 else y_pred)
             if mask is not None and one.per_step

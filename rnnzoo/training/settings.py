@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 
-from rnnzoo import _checks
 from rnnzoo.training.windows import Truncation
 
 
@@ -25,26 +24,6 @@ class Settings:
     reset_every: int | str | None = None
     sampling: Any = None
     backup: Any = None
-
-
-def callback_list(callbacks: Any) -> list:
-    """`callbacks` as a list, from whatever form `fit` takes.
-
-    Raises:
-        ValueError: something that is no callback.
-    """
-    if callbacks is None:
-        return []
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        return list(callbacks.callbacks)
-    found = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-    for callback in found:
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise ValueError(
-                "callbacks must be a keras.callbacks.Callback or a list of them; "
-                f"received {_checks.shown(callback)}"
-            )
-    return found
 
 
 def settings_of(model: keras.Model, callbacks: Iterable, given: Settings | None = None) -> Settings:

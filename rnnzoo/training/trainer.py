@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from rnnzoo import backend
+from rnnzoo import _checks, backend
 from rnnzoo.backend.keras_internals import (
     TrainerState,
     compiled_losses,
@@ -22,7 +22,7 @@ from rnnzoo.feed.feed import Feed, feed, split_rows
 from rnnzoo.training import defaults
 from rnnzoo.training.carry import Carry
 from rnnzoo.training.losses import LossTracker, measure, update_metrics
-from rnnzoo.training.settings import Settings, callback_list, settings_of
+from rnnzoo.training.settings import Settings, settings_of
 from rnnzoo.training.step import BackendStep
 
 # Compiled functions that are kept for each of training, testing and predicting.
@@ -131,7 +131,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         Raises:
             ValueError: a batch that does not fit the model or the carry; shuffled streams.
         """
-        given = callback_list(callbacks)
+        given = _checks.callbacks("callbacks", callbacks)
         with self._set(settings_of(self, given)):
             part = x, y, sample_weight
             if validation_split and validation_data is None and not self._streams(x):
@@ -189,7 +189,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         if kwargs.get("_use_cached_eval_dataset"):  # the validation of `fit`, prepared there
             self._restart(self.evaluation_carry)
             return super().evaluate(x, **options)
-        with self._set(settings_of(self, callback_list(callbacks))):
+        with self._set(settings_of(self, _checks.callbacks("callbacks", callbacks))):
             data = self._feed(x, y, sample_weight, batch_size=batch_size, steps=steps)
             self._prepare(data)
             return super().evaluate(data.x, **options)
@@ -207,15 +207,15 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         Outputs per step of batches that carry state are joined along time, lane by lane:
         `(lanes, all steps, outputs)`.
         """
-        given = callback_list(callbacks)
+        given = _checks.callbacks("callbacks", callbacks)
         with self._set(settings_of(self, given)):
             refuse_prediction()
             data = self._feed(x, batch_size=batch_size, steps=steps)
             self._prepare(data)
             if data.streaming and self.spec.per_step:
                 return self._predict_stream(data, verbose, steps, given)
+            order = getattr(data.source, "order", None)  # now: a pass moves on to the next epoch
             found = super().predict(data.x, verbose=verbose, steps=steps, callbacks=callbacks)
-            order = getattr(data.source, "order", None)
             if order is None or steps:
                 return found
             back = np.argsort(order)

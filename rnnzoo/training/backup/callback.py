@@ -15,7 +15,7 @@ from rnnzoo.training.backup import folders
 from rnnzoo.training.backup.run import Run
 from rnnzoo.training.backup.sources import source_of
 from rnnzoo.training.callbacks import SequenceCallback
-from rnnzoo.training.settings import Settings, callback_list
+from rnnzoo.training.settings import Settings
 from rnnzoo.training.trainer import SequenceTrainer
 
 
@@ -126,7 +126,7 @@ class BackupAndResume(SequenceCallback):
             self.every,
             source,
             saved,
-            callback_list(given["callbacks"]),
+            _checks.callbacks("callbacks", given["callbacks"]),
             verbose=given["verbose"],
             epochs=given["epochs"],
             steps=source.batches,
