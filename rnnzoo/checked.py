@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from rnnzoo.backend.keras_internals import DataAdapter
+from rnnzoo.backend.keras_internals import DataAdapter, grouped
 from rnnzoo.data.epochs import as_tf_dataset
 
 
@@ -87,8 +87,8 @@ class CheckedAdapter(CheckedDataset, DataAdapter):
     def get_numpy_iterator(self) -> Iterator[tuple]:
         return iter(self)
 
-    def get_jax_iterator(self) -> Iterator[tuple]:
-        return iter(self)
+    def get_jax_iterator(self, super_batch: int | None = None) -> Iterator:
+        return grouped(iter(self), super_batch)
 
     def get_tf_dataset(self) -> Any:
         return as_tf_dataset(self, self.signature(), self.num_batches)

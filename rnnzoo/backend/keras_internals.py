@@ -40,6 +40,7 @@ __all__ = [
     "compute_output_spec",
     "every_layer",
     "get_keras_mask",
+    "grouped",
     "set_keras_mask",
 ]
 
@@ -47,3 +48,15 @@ __all__ = [
 def every_layer(model: keras.Model) -> Iterator[Any]:
     """The layers in `model` at any depth. Publicly `model.layers`, which are the outermost."""
     return model._flatten_layers()
+
+
+def grouped(batches: Iterator[tuple], steps: int | None) -> Iterator:
+    """`batches` as Keras 3.16 reads them on JAX, `steps` stacked at a time; 3.15 gives no number.
+
+    Publicly a `PyDataset`, as above.
+    """
+    if not steps:
+        return batches
+    from keras.src.trainers.data_adapters.data_adapter_utils import super_batch_iterator
+
+    return super_batch_iterator(batches, steps)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from rnnzoo import backend
-from rnnzoo.backend.keras_internals import DataAdapter
+from rnnzoo.backend.keras_internals import DataAdapter, grouped
 from rnnzoo.checked import CheckedDataset
 from rnnzoo.data.arrays import ArrayBatches
 from rnnzoo.data.epochs import EpochDataset, as_tf_dataset, seed_or_random
@@ -83,8 +83,8 @@ class Source(keras.utils.PyDataset, DataAdapter):
     def get_numpy_iterator(self) -> Iterator[tuple]:
         return iter(self)
 
-    def get_jax_iterator(self) -> Iterator[tuple]:
-        return iter(self)
+    def get_jax_iterator(self, super_batch: int | None = None) -> Iterator:
+        return grouped(iter(self), super_batch)
 
     def get_tf_dataset(self) -> Any:
         return as_tf_dataset(self, self.signature(), self.num_batches)
