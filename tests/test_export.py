@@ -275,7 +275,6 @@ def test_the_graph_is_pure_and_portable(served):
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="written by a second process")
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="written by a second process")
 def test_gradients_that_are_not_saved_leave_no_trace(tmp_path, caplog):
     """Those of TensorFlow and Keras too, as a user's own layers may bring them along."""
     import tensorflow as tf
@@ -298,6 +297,7 @@ def test_gradients_that_are_not_saved_leave_no_trace(tmp_path, caplog):
     assert after.graph_def_program_hash == fingerprint.graph_def_program_hash
 
 
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="written by a second process")
 def test_an_export_from_a_gpu_machine_does_not_take_the_stock_path(monkeypatch, tmp_path):
     stock_layer = importlib.import_module("rnnzoo.layers.stock")
     model = made("tokens gru")

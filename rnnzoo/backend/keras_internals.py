@@ -38,6 +38,7 @@ __all__ = [
     "dropout_masks_of",
     "every_layer",
     "get_keras_mask",
+    "grouped",
     "set_keras_mask",
 ]
 
@@ -124,3 +125,15 @@ def dropout_masks_of(masks: Sequence[tuple[Any, tuple]]) -> Iterator[Callable[[]
         for cell, _ in masks:
             cell.reset_dropout_mask()
             cell.reset_recurrent_dropout_mask()
+
+
+def grouped(batches: Iterator[tuple], steps: int | None) -> Iterator:
+    """`batches` as Keras 3.16 reads them on JAX, `steps` stacked at a time; 3.15 gives no number.
+
+    Publicly a `PyDataset`, as above.
+    """
+    if not steps:
+        return batches
+    from keras.src.trainers.data_adapters.data_adapter_utils import super_batch_iterator
+
+    return super_batch_iterator(batches, steps)

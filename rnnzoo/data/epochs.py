@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from rnnzoo import _checks
-from rnnzoo.backend.keras_internals import DataAdapter
+from rnnzoo.backend.keras_internals import DataAdapter, grouped
 
 
 def seed_or_random(seed: int | None) -> int:
@@ -158,9 +158,9 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
         """The batches of an epoch, for Keras."""
         return iter(self)
 
-    def get_jax_iterator(self) -> Iterator[tuple[Any, ...]]:
+    def get_jax_iterator(self, super_batch: int | None = None) -> Iterator:
         """The batches of an epoch, for Keras on JAX."""
-        return iter(self)
+        return grouped(iter(self), super_batch)
 
     def get_tf_dataset(self) -> Any:
         """The batches of an epoch as a `tf.data.Dataset`, for Keras on TensorFlow."""

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from rnnzoo import _checks
-from rnnzoo.backend.keras_internals import DataAdapter
+from rnnzoo.backend.keras_internals import DataAdapter, grouped
 from rnnzoo.data.epochs import as_tf_dataset
 from rnnzoo.feed.devices import check_divides
 from rnnzoo.feed.targets import has_time
@@ -157,8 +157,8 @@ class Batches(keras.utils.PyDataset, DataAdapter):
     def get_numpy_iterator(self) -> Iterator[tuple]:
         return iter(self)
 
-    def get_jax_iterator(self) -> Iterator[tuple]:
-        return iter(self)
+    def get_jax_iterator(self, super_batch: int | None = None) -> Iterator[tuple]:
+        return grouped(iter(self), super_batch)
 
     def get_tf_dataset(self) -> Any:
         return as_tf_dataset(self, self.signature(), self.num_batches)
