@@ -325,6 +325,15 @@ def test_weights_and_reductions_are_those_of_keras(head):
         head.loss(y, raw, step[:, :4])
 
 
+@pytest.mark.parametrize("head", [heads.Normal(), heads.CRF(3)], ids=repr)
+def test_a_single_target_for_each_sequence_has_a_weight_for_each(head):
+    raw, weight = raw_parameters(head, 4), np.array([1.0, 0.5, 0.0, 2.0], "float32")
+    y = np.array([0, 2, 1, 1])
+    expected = np.mean(np.asarray(head.losses(raw, y)) * weight)
+    for given in (weight, weight[:, None]):
+        assert float(head.loss(y, raw, given)) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("head", PER_STEP, ids=repr)
 def test_what_has_weight_0_may_be_anything(head):
     raw, y = raw_parameters(head, 15).reshape(3, 5, -1), allowed_targets(head).astype("float32")

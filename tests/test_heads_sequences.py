@@ -297,6 +297,19 @@ def test_a_keras_mask_reaches_the_loss_of_sequences(logits):
     assert np.any(np.asarray(layer.kernel) != before)
 
 
+def test_a_keras_mask_reaches_the_loss_of_a_chain(chain):
+    """Exact for any padding, and the mean is over the steps that are there, as in Keras."""
+    _, y = chain
+    x = np.where(MASK[..., None], np.random.default_rng(0).uniform(1, 2, (ROWS, STEPS, 3)), 0.0)
+    hidden, layer = keras.Input((STEPS, 3)), CRF.layer("raw")
+    model = keras.Model(hidden, layer(keras.layers.Masking()(hidden)))
+    layer.transitions.assign(np.random.default_rng(3).normal(size=(LABELS + 1, LABELS)))
+    model.compile(loss=CRF.loss)
+    log_prob = np.asarray(CRF.sequence_log_prob(layer(x), y, MASK))
+    found = model.evaluate(x, y, batch_size=ROWS, verbose=0)
+    assert found == pytest.approx(-np.sum(log_prob) / MASK.sum(), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
