@@ -130,6 +130,25 @@ def test_a_layer_in_a_cell_draws_at_every_step():
     np.testing.assert_array_equal(ops.convert_to_numpy(layer(x)), x)
 
 
+class Sampling(Noisy):
+    """A cell that draws whether it trains or not."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seeds = keras.random.SeedGenerator(1)
+
+    def call(self, inputs, states):
+        y = keras.random.normal(ops.shape(inputs), seed=self.seeds)
+        return y, [y]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_cell_may_draw_at_every_step(training):
+    layer, x = RNN(Sampling()), np.ones((2, 5, 30), "float32")
+    first, second = (ops.convert_to_numpy(layer(x, training=training)) for _ in range(2))
+    assert len(np.unique(np.concatenate([first, second]))) == 2 * first.size
+
+
 class Normalizing(Noisy):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

@@ -72,7 +72,7 @@ class Cell(keras.layers.Layer):
         return {**super().get_config(), "units": self.units}
 
     def product(self, x: Tensor, kernel: Any) -> Tensor:
-        """`x @ kernel` for `(batch, time, features)`, in the dtype of the state."""
+        """`x @ kernel` for `(batch, ..., features)`, in the dtype of the state."""
         x, kernel = (ops.cast(v, self.compute_dtype) for v in (x, kernel))
         return backend.project(x, kernel, self.state_dtype)
 
@@ -96,10 +96,8 @@ class LinearCell(Cell):
 
 def blocks(cell: Cell, x: Tensor, kernel: Any) -> Tensor:
     """`(..., units)` times block-diagonal `(blocks, width, outputs)`: `(..., blocks * outputs)`."""
-    count, width, outputs = kernel.shape
-    x = ops.reshape(ops.cast(x, cell.compute_dtype), (*ops.shape(x)[:-1], count, width))
-    y = ops.einsum("...ki,kio->...ko", x, ops.cast(kernel, cell.compute_dtype))
-    return ops.cast(ops.reshape(y, (*ops.shape(y)[:-2], count * outputs)), cell.state_dtype)
+    parts = ops.split(x, kernel.shape[0], axis=-1)
+    return ops.concatenate([cell.product(part, kernel[i]) for i, part in enumerate(parts)], axis=-1)
 
 
 def check_blocks(name: str, count: Any, units: int) -> int:

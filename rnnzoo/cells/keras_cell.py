@@ -113,7 +113,23 @@ def run_cell(
         training: as a layer's.
         output: the place of the output among the states.
     """
-    trained, seeds, count = _weights(cell), _seeds(cell), len(state)
+    call = (cell, sequence, state, initial, reset, mask, training, output)
+    if not training:  # an export holds no random seeds, unless a cell cannot do without
+        try:
+            return _run_with_seeds(call, seeds=[])
+        except _Draws:
+            pass
+    return _run_with_seeds(call, seeds=_seeds(cell))
+
+
+class _Draws(Exception):
+    """A step has drawn a random number, whose seed must go from step to step."""
+
+
+def _run_with_seeds(call: tuple, seeds: list[keras.Variable]) -> tuple[Tensor, tuple]:
+    """`run_cell`, in which these random seeds go from step to step."""
+    cell, sequence, state, initial, reset, mask, training, output = call
+    trained, count = _weights(cell), len(state)
     nesting, projects = initial_states(cell, 1), hasattr(cell, "project")
     read = cell.project(sequence) if projects else sequence
     masks = _dropout_masks(cell, read, state, nesting, training)
@@ -126,6 +142,8 @@ def run_cell(
             held = [scope.get_current_value(w) for w in trained]
             y, after = (cell.step if projects else _call(cell, training))(given, before)
             moved = [scope.get_current_value(seed) for seed in seeds]
+            if not seeds and any(scope.get_current_value(s) is not None for s in _seeds(cell)):
+                raise _Draws
             _check_stay(trained, held, scope)
         after = keras.tree.flatten(after)
         after += [y] if output == len(after) else []

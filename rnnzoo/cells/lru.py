@@ -90,8 +90,7 @@ class LRUCell(Cell):
         new_real = a_real * real - a_imaginary * imaginary + b_real
         new_imaginary = a_real * imaginary + a_imaginary * real + b_imaginary
         both = ops.concatenate([new_real, -new_imaginary], axis=-1)
-        y = self.product(both[:, None], self.output_kernel)[:, 0]
-        return y + skip, [new_real, new_imaginary]
+        return self.product(both, self.output_kernel) + skip, [new_real, new_imaginary]
 
     def get_config(self) -> dict:
         names = ("min_radius", "max_radius", "max_phase")

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from rnnzoo import backend
 from rnnzoo.cells.cell import Cell, blocks, check_blocks
 from rnnzoo.cells.loop import Tensor
 
@@ -67,7 +68,8 @@ class RGLRUCell(Cell):
         gates = blocks(self, ops.concatenate([u, u], axis=-1), self.gate_kernel)
         r, i = ops.split(ops.sigmoid(gates + self.read(self.gate_bias)), 2, axis=-1)
         log_a = -_SHARPNESS * r * ops.softplus(self.read(self.decay))
-        return ops.exp(log_a), _root(-ops.expm1(2.0 * log_a)), i * u
+        t = backend.tanh(-log_a)  # so that 1 - a^2 keeps its digits where a is near 1
+        return ops.exp(log_a), _root(2.0 * t / (1.0 + t)), i * u
 
     def step(self, projected: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Tensor, list]:
         (a, share, x), (h, begun) = projected, states
