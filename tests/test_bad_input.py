@@ -157,7 +157,7 @@ CASES = [
         "real",
         lambda m, _: fit(m, {"inputs": X, "resets": RESET}, Y),
         ValueError,
-        ["'inputs' and any of ['reset']", "'resets'"],
+        ["'inputs' and any of ['reset', 'mask', 'lengths']", "'resets'"],
     ),
     ("no inputs key", "real", lambda m, _: predict(m, {"x": X}), ValueError, ["'inputs'", "['x']"]),
     (
@@ -791,7 +791,7 @@ TENSORFLOW_CASES = [
         "real",
         lambda m, _: fit(m, tensorflow_set(8, 4, more=np.zeros((8, 1)))),
         ValueError,
-        ["'inputs' and any of ['reset']", "'more'"],
+        ["'inputs' and any of ['reset', 'mask', 'lengths']", "'more'"],
     ),
 ]
 

@@ -186,7 +186,11 @@ def test_a_spec_that_is_not_that_of_the_core_is_refused(model, change, said):
         ({**batch(2, 3)[0], "wind": np.zeros((2, 3))}, None, "wind"),
         ({**batch(2, 3)[0], "store": np.zeros((2, 3), int)}, None, "store must have shape"),
         ({**batch(2, 3)[0], "hour": np.full((2, 3), 9)}, None, "hour token ids"),
-        (batch(2, 3)[0], {"policy": np.zeros((2, 3), int), "price": 1}, "named as the outputs"),
+        (
+            batch(2, 3)[0],
+            {"policy": np.zeros((2, 3), int), "price": np.zeros(2)},
+            "named as the outputs",
+        ),
         (batch(2, 3)[0], np.zeros((2, 3)), "must be a dict with"),
     ],
 )

@@ -92,7 +92,9 @@ def build(form, reduction):
         keras.optimizers.SGD(0.0),
         loss,
         metrics=["accuracy"],
-        weighted_metrics=[keras.metrics.SparseCategoricalCrossentropy(True, name="nats")],
+        weighted_metrics=[
+            keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="nats")
+        ],
         jit_compile=on_jax(),  # one combination below is as shipped
     )
     core = model.core_of_outputs

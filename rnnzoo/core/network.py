@@ -45,13 +45,10 @@ def build_core(
     sizes, layer_class = check_units(units), check_cell(cell)
     dropout = _checks.fraction("dropout", dropout)
     recurrent_dropout = _checks.fraction("recurrent_dropout", recurrent_dropout)
-    for name, value in (
-        ("residual", residual),
-        ("layer_norm", layer_norm),
-        ("tied", tied),
-        ("learned_initial_state", learned_initial_state),
-    ):
-        _checks.flag(name, value)
+    _checks.flag("residual", residual)
+    _checks.flag("layer_norm", layer_norm)
+    _checks.flag("tied", tied)
+    _checks.flag("learned_initial_state", learned_initial_state)
     _check_sizes(features, vocabulary, embedding, outputs, tied, sizes)
     check_residual(residual, sizes)
     activation = keras.activations.get(activation)

@@ -16,7 +16,7 @@ from rnnzoo import _checks
 from rnnzoo.backend.keras_internals import DataAdapter, grouped
 from rnnzoo.data.epochs import as_tf_dataset
 from rnnzoo.feed.devices import check_divides
-from rnnzoo.feed.targets import has_time
+from rnnzoo.feed.labels import has_time
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from keras import ops
 
 from rnnzoo import _checks
 from rnnzoo.core.spec import CoreSpec, Input
-from rnnzoo.feed import targets
+from rnnzoo.feed import labels
 from rnnzoo.feed.checks import (
     as_dtype,
     check_array,
@@ -145,11 +145,11 @@ class CoreInputs:
         """
         x, outputs = self.standard(x), self.spec.outputs
         rows, steps = x[self.spec.leading].shape[:2]
-        y = targets.standard_targets(outputs, y, rows)
+        y = labels.standard_targets(outputs, y, rows)
         if class_weight is not None:
-            weight = targets.weights_of_classes(class_weight, y, weight, outputs)
-        weight = targets.standard_weights(outputs, y, weight, rows, steps)
-        return *targets.without_weightless(x, y, weight, self.without), weight
+            weight = labels.weights_of_classes(class_weight, y, weight, outputs)
+        weight = labels.standard_weights(outputs, y, weight, rows, steps)
+        return *labels.without_weightless(x, y, weight, self.without), weight
 
     def timed(self, batch: tuple) -> tuple:
         """For each array of a batch in its one form, whether its second axis is time."""
@@ -158,7 +158,7 @@ class CoreInputs:
         still = [name for name, one in self.spec.inputs.items() if not one.per_step]
 
         def of_target(name: str, value: Any) -> bool:
-            return targets.has_time(value, outputs[name], steps)
+            return labels.has_time(value, outputs[name], steps)
 
         parts = [{name: name not in still for name in x}]
         if y is not None:
