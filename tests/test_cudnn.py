@@ -11,22 +11,15 @@ import jax
 from jax.experimental import rnn
 
 import rnnzoo
+from benchmarks.gpu import stand_in
 from rnnzoo.backend import cudnn
 
 BATCH, STEPS, FEATURES, UNITS = 4, 6, 3, 5
 
 
-def reference(x, h, c, weights, seq_lengths, **sizes):
-    """`rnn.lstm` where there is no GPU: the weights unpacked as JAX says cuDNN packs them."""
-    sizes.pop("precision", None)
-    plain = (sizes["input_size"], sizes["hidden_size"], sizes["num_layers"], False)
-    parts = rnn.unpack_lstm_weights(weights, *plain)
-    return rnn.lstm_ref(x, h, c, *parts, seq_lengths, *plain[:3], 0.0, False)
-
-
 @pytest.fixture
 def on_cpu(monkeypatch):
-    monkeypatch.setattr(rnn, "lstm", reference)
+    monkeypatch.setattr(rnn, "lstm", stand_in.lstm)
 
 
 def stack(layers=2, use_bias=True):
