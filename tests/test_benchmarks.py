@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import cases, contestant, devices, layer_contestant, turns
+from benchmarks import cases, contestant, devices, layer_contestant, tpu, turns
 from benchmarks.gpu import results
 
 if keras.backend.backend() == "jax":
@@ -95,3 +95,23 @@ def test_what_a_gpu_finds_is_compared_by_the_largest_value_of_each_array():
     assert results.difference([expected[0], np.array([0.0, 1.0]), expected[2]], expected) > 1
     with pytest.raises(ValueError):
         results.difference(expected[:2], expected)
+
+
+GRADIENT = "  %a = (f32[8,4]{1,0:T(8,128)}, f32[]) all-reduce(%x, %y), channel_id=1"
+
+
+@pytest.mark.parametrize(
+    "line, fault",
+    [
+        ("", None),
+        ("  %b = bf16[4,8]{1,0} all-reduce-start(%x)", None),
+        ("  %b = f32[32,8]{1,0} all-gather(%x)", "all-gather of 1,024 bytes"),
+        ("  %b = f32[32,8]{1,0} all-reduce(%x)", "all-reduce of 1,024 bytes that are no gradient"),
+        ("  %b = f32[<=32,8]{1,0} add(%x, %y)", "not fixed: [<="),
+    ],
+)
+def test_what_chips_exchange_beside_the_gradient_is_a_fault(line, fault):
+    found = tpu.faults(f"{GRADIENT}\n{line}", weights=[32, 5])
+    assert bool(found) == bool(fault)
+    assert not fault or fault in found[0]
+    assert devices.exchanged(GRADIENT) == {"all-reduce": [132]}
