@@ -180,7 +180,10 @@ def results(tiny: bool, by_cudnn: bool) -> Iterator[tuple[str, float, Callable]]
 def save(folder: Path, tiny: bool) -> None:
     """Writes what this process finds, one file after the other, each whole when it is there."""
     for index, (_, _, run) in enumerate(results(tiny, by_cudnn=False)):
-        np.savez(folder / "part.npz", *map(keras.ops.convert_to_numpy, run()))
+        try:
+            np.savez(folder / "part.npz", *map(keras.ops.convert_to_numpy, run()))
+        except Exception as error:
+            np.savez(folder / "part.npz", error=fault(error))
         (folder / "part.npz").rename(folder / f"{index}.npz")
 
 
@@ -192,6 +195,8 @@ def saved(folder: Path, index: int, process: subprocess.Popen) -> list[np.ndarra
             raise RuntimeError(f"the process on the CPU ended with code {process.returncode}")
         time.sleep(0.1)
     with np.load(file) as arrays:
+        if "error" in arrays:
+            raise RuntimeError(f"on the CPU {arrays['error']}")
         return [arrays[name] for name in arrays.files]
 
 
