@@ -57,7 +57,9 @@ def weights_of(cell: str, size: Size) -> list[list[np.ndarray]]:
 def by_layers(library: type, cell: str, size: Size, policy: str) -> Callable:
     """`(weights, x, training, **flags) -> outputs` of layers of `keras.layers` or rnnzoo's."""
     stock = library is keras.layers
-    options = {"return_sequences": True} if stock else {}
+    # All weights are given; an orthogonal start would take seconds for each layer.
+    options = {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}
+    options |= {"return_sequences": True} if stock else {}
     layers, width = [], size.inputs
     for units in size.units:
         layers.append(getattr(library, cell)(units, dtype=policy, **options))
