@@ -367,7 +367,7 @@ def table(found: list[dict]) -> None:
             sizes = [f"{row[key] / 1e6:.1f}" for key in ("arguments", "temporary")]
             cells = [row["name"], row["chips"], row["programs"], f"{row['seconds']:.1f}", *sizes]
             cells.append(f"{row['flops'] / 1e9:.2f}")
-            many = f"{row['operations']} times, {row['largest']:,} bytes at most"
+            many = f"{row['operations']} sums, {row['largest']:,} bytes at most"
             cells.append(many if row["operations"] else "nothing")
             print(f"| {' | '.join(map(str, cells))} |")
 
