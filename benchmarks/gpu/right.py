@@ -44,8 +44,10 @@ def layers(tiny: bool) -> Iterator[tuple[str, Callable]]:
 
 
 def random_weights(layer: keras.Layer) -> None:
-    rng = np.random.default_rng(5)
-    layer.set_weights([rng.uniform(-0.5, 0.5, w.shape) for w in layer.get_weights()])
+    """Weights under which a network is not chaotic: that would grow what rounding alone does."""
+    rng, weights = np.random.default_rng(5), layer.get_weights()
+    scales = [max(1, w.shape[0] if w.ndim > 1 else 4) ** -0.5 for w in weights]
+    layer.set_weights([s * rng.uniform(-1, 1, w.shape) for s, w in zip(scales, weights)])
 
 
 def flags(steps: int) -> dict[str, np.ndarray]:
