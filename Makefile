@@ -15,7 +15,7 @@ CONSTRAINTS := $(if $(filter $(VERSION),$(LOCKED)),-c requirements-lock.txt)
 # no GPU could be started where there is none.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test test-next next-keras lint unit-tensorflow unit-jax wheel bench clean
+.PHONY: help demo test test-next test-tpu next-keras lint unit-tensorflow unit-jax wheel bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -45,6 +45,11 @@ next-keras: $(STAMP)
 	$(BIN)/python -m pip uninstall --quiet --yes keras
 	$(BIN)/python -m pip install --quiet --pre --no-deps --force-reinstall $(NEXT_KERAS)
 	@$(BIN)/python -m pip freeze | grep keras
+
+test-tpu:  ## compile every form and cell for a TPU that is not there; 1.3 GB, Python 3.12
+	$(PYTHON) -m venv build/tpu
+	build/tpu/bin/python -m pip install --quiet --disable-pip-version-check "keras>=3.15,<3.16" jax libtpu
+	build/tpu/bin/python -m benchmarks tpu
 
 lint: $(STAMP)  ## style: ruff check and ruff format --check
 	$(BIN)/ruff check .

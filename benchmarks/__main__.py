@@ -9,6 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 NAMES = ["layers", "training", "serving", "decoding", "memory", "service"]
 NAMES += ["growth", "devices", "altered", "survival", "backups", "endless"]
+ALONE = ["tpu"]  # needs an environment of its own, so it runs only where it is named
 
 
 def first_line(name: str) -> str:
@@ -16,13 +17,15 @@ def first_line(name: str) -> str:
 
 
 def main() -> None:
-    listed = "\n".join(f"  {name:10} {first_line(name)}" for name in NAMES)
+    listed = "\n".join(f"  {name:10} {first_line(name)}" for name in NAMES + ALONE)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=f"{__doc__}\n\n{listed}\n\n`NAME --help` tells the options of one.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", nargs="?", choices=NAMES, metavar="NAME", help="all when left out")
+    parser.add_argument(
+        "name", nargs="?", choices=NAMES + ALONE, metavar="NAME", help="all when left out"
+    )
     args, options = parser.parse_known_args(sys.argv[1:2])
     for name in [args.name] if args.name else NAMES:
         print(f"== {name}: {first_line(name)}", flush=True)

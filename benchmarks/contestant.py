@@ -85,6 +85,7 @@ def _clock(windows: int):
             if done == BATCH:
                 self.loss = float(logs["loss"])
             elif done == WARM:
+                float(logs["loss"])  # once it is there, all before it is done
                 self.begin = time.perf_counter()
 
         def on_train_end(self, logs=None):
@@ -121,12 +122,14 @@ def torch_model(case: Case, windows: int) -> tuple[float, float]:
             hidden, state = self.lstm(self.table(x), state)
             return self.out(hidden), state
 
-    model = Model()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = Model().to(device)
     _fill(model, case)
     cost = torch.nn.functional.cross_entropy if case.vocabulary else torch.nn.functional.mse_loss
     adam = torch.optim.Adam(model.parameters(), RATE, eps=1e-7)
 
-    x, y = (torch.tensor(a).split(case.window, dim=1) for a in data(case, windows))
+    sequences = (torch.tensor(a, device=device) for a in data(case, windows))
+    x, y = (a.split(case.window, dim=1) for a in sequences)
     state, losses = None, []
     for inputs, targets in zip(x, y):
         if len(losses) == WARM:

@@ -8,12 +8,14 @@ there to 8, 64 and 512 accelerators. Each run is a process of its own.
 
 import argparse
 import json
+import math
 import os
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.cases import BATCH, CASES
 from benchmarks.contestant import WARM, rnnzoo_run
@@ -28,21 +30,34 @@ _COLLECTIVE = re.compile(r" = (.+?) (all-[a-z]+|collective-[a-z]+|reduce-scatter
 _SHAPE = re.compile(r"(\w+)\[([\d,]*)\]")
 
 
-def exchanged(program: str) -> dict[str, list[int]]:
-    """Bytes of each collective operation in the text of a compiled program, by its name."""
-    found = {}
+class Array(NamedTuple):
+    """An array in a program: what XLA calls its type, and how many elements it has."""
+
+    dtype: str
+    elements: int
+
+    @property
+    def bytes(self) -> int:
+        return BYTES[self.dtype] * self.elements
+
+
+def collectives(program: str) -> list[tuple[str, list[Array]]]:
+    """The collective operations in the text of a compiled program: name and arrays of each."""
+    found = []
     for line in program.splitlines():
         if match := _COLLECTIVE.search(line):
             shapes = _SHAPE.findall(re.sub(r"\{[^}]*\}|/\*[^*]*\*/", "", match[1]))
-            found.setdefault(match[2], []).append(sum(map(_bytes, shapes)))
+            arrays = [Array(d, math.prod(map(int, filter(None, n.split(","))))) for d, n in shapes]
+            found.append((match[2], arrays))
     return found
 
 
-def _bytes(shape: tuple[str, str]) -> int:
-    size = BYTES[shape[0]]
-    for length in filter(None, shape[1].split(",")):
-        size *= int(length)
-    return size
+def exchanged(program: str) -> dict[str, list[int]]:
+    """Bytes of each collective operation in the text of a compiled program, by its name."""
+    found = {}
+    for name, arrays in collectives(program):
+        found.setdefault(name, []).append(sum(array.bytes for array in arrays))
+    return found
 
 
 def measure(case_name: str, lanes: int, scale: float) -> dict:

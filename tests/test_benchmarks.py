@@ -1,9 +1,17 @@
 """The benchmarks, on sizes that take no time: contestants compute the same, and tables come out."""
 
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
+import numpy as np
 import pytest
 
-from benchmarks import cases, contestant, devices, layer_contestant, turns
+from benchmarks import cases, contestant, devices, layer_contestant, tpu, turns
+from benchmarks.gpu import results
 
 if keras.backend.backend() == "jax":
     pytest.skip("run on TensorFlow; nothing here depends on the backend", allow_module_level=True)
@@ -36,3 +44,74 @@ def test_a_ring_sends_every_byte_twice_but_for_its_own_part():
     assert devices.ring(8e9, 4, rate=1e9, delay=0.0) == pytest.approx(2 * 3 / 4 * 8)
     assert devices.ring(0, 4, rate=1e9, delay=0.5) == pytest.approx(3.0)
     assert devices.ring(8e9, 1, rate=1e9, delay=0.5) == 0
+
+
+GPU = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.sh"
+PARTS = 13
+
+
+def run_gpu(tmp_path, *arguments):
+    env = {**os.environ, "OUT": str(tmp_path), "PYTHON": sys.executable, "COMMIT": "abc1234"}
+    env["PATH"] = f"{tmp_path}:{env['PATH']}"
+    none = tmp_path / "nvidia-smi"
+    none.write_text("#!/bin/sh\nexit 9\n")
+    none.chmod(0o755)
+    command = ["bash", str(GPU), *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=500)
+
+
+def test_every_part_of_the_gpu_script_runs_dry_on_a_cpu(tmp_path):
+    done = run_gpu(tmp_path, "--tiny")
+    text = (tmp_path / "GPU.md").read_text()
+    assert done.returncode == 0, text + (tmp_path / "gpu.log").read_text()[-3000:]
+    head, *parts = text.split("\n## ")
+    assert "commit abc1234" in head and "a dry run" in head
+    assert len(parts) == PARTS
+    torch = importlib.util.find_spec("torch")
+    for part in parts:
+        rows = [line for line in part.splitlines() if line.startswith("| ")][2:]
+        if "PyTorch" in part.splitlines()[0] and not torch:
+            assert "PyTorch is not installed." in part and not rows
+        else:
+            assert rows
+        for row in rows:  # TorchRL's own kernels need a GPU
+            assert "WRONG" not in row and ("FAILED" not in row or "TorchRL" in row)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [([], "needs a GPU, and nvidia-smi finds none"), (["--small"], "--tiny or nothing; received")],
+)
+def test_the_gpu_script_refuses_to_measure_something_else(tmp_path, arguments, message):
+    done = run_gpu(tmp_path, *arguments)
+    assert done.returncode == 2 and message in done.stderr
+    assert not (tmp_path / "GPU.md").exists()
+
+
+def test_what_a_gpu_finds_is_compared_by_the_largest_value_of_each_array():
+    expected = [np.array([100.0, -1.0]), np.zeros(2), np.zeros((0, 3))]
+    assert results.difference([np.array([100.5, -1.0]), *expected[1:]], expected) == 0.005
+    assert results.difference([np.array([100.0, np.nan]), *expected[1:]], expected) == np.inf
+    assert results.difference([expected[0], np.array([0.0, 1.0]), expected[2]], expected) > 1
+    with pytest.raises(ValueError):
+        results.difference(expected[:2], expected)
+
+
+GRADIENT = "  %a = (f32[8,4]{1,0:T(8,128)}, f32[]) all-reduce(%x, %y), channel_id=1"
+
+
+@pytest.mark.parametrize(
+    "line, fault",
+    [
+        ("", None),
+        ("  %b = bf16[4,8]{1,0} all-reduce-start(%x)", None),
+        ("  %b = f32[32,8]{1,0} all-gather(%x)", "all-gather of 1,024 bytes"),
+        ("  %b = f32[32,8]{1,0} all-reduce(%x)", "all-reduce of 1,024 bytes that are no gradient"),
+        ("  %b = f32[<=32,8]{1,0} add(%x, %y)", "not fixed: [<="),
+    ],
+)
+def test_what_chips_exchange_beside_the_gradient_is_a_fault(line, fault):
+    found = tpu.faults(f"{GRADIENT}\n{line}", weights=[32, 5])
+    assert bool(found) == bool(fault)
+    assert not fault or fault in found[0]
+    assert devices.exchanged(GRADIENT) == {"all-reduce": [132]}

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pytest
-from rnnzoo.serving.saved_model import forget_gradients
 
 import rnnzoo
+from rnnzoo.export.saved_model import forget_gradients
 
 # `rnnzoo.export` is the function; its module is wanted too.
 writing = importlib.import_module("rnnzoo.export.export")

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import rnnzoo
-from rnnzoo import backend, spreading
+from rnnzoo import backend
+from rnnzoo.feed import devices
 
 if keras.backend.backend() != "jax":
     pytest.skip("keras.distribution is for JAX", allow_module_level=True)
@@ -178,7 +179,7 @@ def test_data_sets_that_differ_from_process_to_process_are_refused(monkeypatch):
     monkeypatch.setattr(backend, "share", lambda: (0, 2))
     monkeypatch.setattr(backend, "from_all", lambda a: np.array([a, a + 1]))
     with pytest.raises(ValueError, match="must have the same data set"):
-        spreading.shared_out(rnnzoo.data.stream(spread_runs.TOKENS, 6, 4))
+        devices.shared_out(rnnzoo.data.stream(spread_runs.TOKENS, 6, 4))
 
 
 PROGRAM_TEXT = """
