@@ -11,6 +11,11 @@ from rnnzoo import _checks
 CALLBACK = keras.callbacks.Callback()
 
 
+def shown(value):
+    """An id that is the same in every process: none with an address in it."""
+    return getattr(value, "__name__", None) or (repr(value) if "0x" not in repr(value) else None)
+
+
 @pytest.mark.parametrize(
     ("check", "given", "expected"),
     [
@@ -29,7 +34,7 @@ CALLBACK = keras.callbacks.Callback()
         (_checks.callbacks, [CALLBACK, [CALLBACK]], [CALLBACK, CALLBACK]),
         (_checks.callbacks, keras.callbacks.CallbackList([CALLBACK]), [CALLBACK]),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_what_is_right_comes_back(check, given, expected):
     found = check("it", given)
@@ -54,7 +59,7 @@ def test_what_is_right_comes_back(check, given, expected):
         (lambda name, value: _checks.one_of(name, value, ("a", "b")), np.array(["a", "b"])),
         (lambda name, value: _checks.one_of(name, value, (1, 2)), True),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_what_is_wrong_is_named(check, given):
     with pytest.raises(ValueError, match="^it must be .*; received it="):

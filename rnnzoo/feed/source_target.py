@@ -96,6 +96,11 @@ class PairInputs:
     end: int | None
     vocabularies: dict[str, Any]
 
+    @property
+    def mask(self) -> str:
+        """The name of the mask of the outputs in a batch as the model runs it."""
+        return "mask"
+
     def as_dict(self, x: Any, need_target: bool = True) -> dict[str, Any]:
         """`x` as a dict of arrays; strings encoded, lists of sequences padded."""
         needed = SIDES if need_target else SIDES[:1]

@@ -72,7 +72,7 @@ def start_at_frequencies(model: Any, data: Feed) -> None:
         bias = _fresh_bias(model, output) if _of_classes(model, name, data.first) else None
         if bias is None:
             continue
-        counts = _counts(data, name, bias.shape[0])
+        counts = _counts(model, data, name, bias.shape[0])
         if counts is not None:
             # As if every class had been seen half a time more (Krichevsky & Trofimov, 1981).
             frequencies = (counts + 0.5) / (counts + 0.5).sum()
@@ -104,11 +104,11 @@ def _fresh_bias(model: Any, output: Output) -> Any:
     return None if np.any(backend.values_of(bias)[0]) else bias
 
 
-def _counts(data: Feed, name: str, size: int) -> np.ndarray | None:
+def _counts(model: Any, data: Feed, name: str, size: int) -> np.ndarray | None:
     """How often each of `size` classes is a target, by weight; None where there are none."""
     total = np.zeros(size)
     for batch in _batches(data):
-        _, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         y = y.get(name) if isinstance(y, dict) else y
         weight = weight.get(name) if isinstance(weight, dict) else weight
         if y is None or np.asarray(y).dtype.kind not in "iu":
@@ -118,6 +118,9 @@ def _counts(data: Feed, name: str, size: int) -> np.ndarray | None:
             return None
         if weight is None or weight.shape != labels.shape:
             weight = np.ones(labels.shape)
+        mask = x.get(model.reader.mask)
+        if mask is not None and mask.shape == labels.shape:
+            weight = weight * mask  # padding is no target, whatever stands there
         total += np.bincount(labels.reshape(-1), weight.reshape(-1), size)
     total = backend.from_all(total).sum(axis=0)  # each process has read its own rows
     return total if total.any() else None
