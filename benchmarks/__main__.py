@@ -9,7 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 NAMES = ["layers", "training", "serving", "decoding", "memory", "service"]
 NAMES += ["growth", "devices", "altered", "survival", "backups", "endless"]
-ALONE = ["tpu"]  # needs an environment of its own, so it runs only where it is named
+ALONE = ["tpu", "learning"]  # with an environment of its own, or hours: only where named
 
 
 def first_line(name: str) -> str:
