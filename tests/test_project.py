@@ -186,6 +186,7 @@ PUBLIC = {
     f"{module.__name__}.{name}": thing
     for module in (
         rnnzoo,
+        rnnzoo.cells,
         rnnzoo.data,
         rnnzoo.decoding,
         rnnzoo.layers,
