@@ -332,6 +332,12 @@ def test_configuration_makes_the_same_layer_again(name, options):
     )
 
 
+def test_a_small_gradient_that_is_wrong_would_be_seen():
+    close(np.float32([2.0, 1e-4]), np.float32([2.0, 1.001e-4]))
+    with pytest.raises(AssertionError, match="1.1"):
+        close(np.float32([2.0, 1.1e-4]), np.float32([2.0, 1e-4]))
+
+
 def state_of(layer, rows, **more):
     shapes = {name: (rows, layer.units) for name in layer.state_names} | more
     return {name: np.zeros(shape, "float32") for name, shape in shapes.items()}

@@ -225,6 +225,7 @@ PUBLIC = {
     f"{module.__name__}.{name}": thing
     for module in (
         rnnzoo,
+        rnnzoo.cells,
         rnnzoo.data,
         rnnzoo.decoding,
         rnnzoo.layers,

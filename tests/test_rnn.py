@@ -1,5 +1,7 @@
 """`RNN(cell)` and what makes one: stock cells, users' cells, dropout, time gaps, `cell=`."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from reference import close, gradients, on_jax
 
 import rnnzoo
 from rnnzoo.layers import RNN
-from rnnzoo.layers.stack import check_cell, stack_layers
+from rnnzoo.layers.stack import cell_config, cell_from_config, check_cell, stack_layers
 
 X = np.random.default_rng(0).normal(size=(3, 6, 4)).astype("float32")
 STOCK = {
@@ -271,6 +273,21 @@ def test_a_factory_takes_a_cell_in_any_form(form):
     for t in range(2):
         outputs, state = model.step(X[:, t : t + 1], state)
         close(outputs, whole[:, t : t + 1])
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "function"])
+def test_what_cell_was_can_be_written_down(form):
+    written = json.loads(json.dumps(cell_config(FORMS[form])))
+    again = cell_from_config(written)
+    if form == "cell":
+        assert again.get_config() == FORMS[form].get_config()
+    else:
+        assert again is FORMS[form] or again == FORMS[form]
+
+
+def test_a_class_that_no_file_could_find_again_is_refused():
+    with pytest.raises(ValueError, match="must be registered.*Normalizing"):
+        cell_config(Normalizing)
 
 
 def built(cell):

@@ -109,6 +109,36 @@ class _Cells:
             ) from error
 
 
+def cell_config(cell: Any) -> str | dict:
+    """What `cell=` of a factory was, as a configuration can hold it.
+
+    Raises:
+        ValueError: a class that is neither Keras's nor registered, which no file could find again.
+    """
+    if isinstance(cell, str):
+        return cell
+    if not isinstance(cell, type):
+        return keras.saving.serialize_keras_object(cell)
+    name = keras.saving.get_registered_name(cell)
+    if _class_of(name) is not cell:
+        raise ValueError(
+            "a cell class that is saved must be registered, with "
+            f"keras.saving.register_keras_serializable(); received cell={cell!r}"
+        )
+    return {"cell_class": name}
+
+
+def cell_from_config(config: str | dict) -> Any:
+    """The `cell=` that `cell_config` described."""
+    if isinstance(config, dict) and "cell_class" in config:
+        return _class_of(config["cell_class"])
+    return config if isinstance(config, str) else keras.saving.deserialize_keras_object(config)
+
+
+def _class_of(name: str) -> type | None:
+    return keras.saving.get_registered_object(name) or getattr(keras.layers, name, None)
+
+
 def layer_name(cell: Any) -> str:
     """The name of a layer of `cell`, from `check_cell`, without its place: `simple_rnn`."""
     kind = cell.source if isinstance(cell, _Cells) else cell
