@@ -20,9 +20,9 @@ import numpy as np
 from running import least_lanes, parse, safeguards
 
 import rnnzoo
+from rnnzoo.curves import learning_curve
 from rnnzoo.data import read_text
 from rnnzoo.decoding import Sample
-from rnnzoo.plots import learning_curve
 
 HERE = Path(__file__).resolve().parent
 PRESETS = {

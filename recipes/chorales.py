@@ -22,8 +22,8 @@ from keras import ops
 from running import parse, safeguards
 
 import rnnzoo
+from rnnzoo.curves import learning_curve
 from rnnzoo.data import read_csv, read_text
-from rnnzoo.plots import learning_curve
 
 HERE = Path(__file__).resolve().parent
 JSB = HERE.parent.parent / "shared" / "data" / "jsb-chorales" / "jsb-chorales-quarter.json.gz"

@@ -20,8 +20,8 @@ import numpy as np
 from running import parse, safeguards
 
 import rnnzoo
+from rnnzoo.curves import picture
 from rnnzoo.data import read_text
-from rnnzoo.plots import picture
 
 HERE = Path(__file__).resolve().parent
 OPTIONS = (

@@ -18,9 +18,9 @@ import numpy as np
 from running import parse, safeguards
 
 import rnnzoo
+from rnnzoo.curves import attention_map
 from rnnzoo.data import Vocabulary, read_pairs, read_text
 from rnnzoo.metrics import edit_distance
-from rnnzoo.plots import attention_map
 
 HERE = Path(__file__).resolve().parent
 parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])

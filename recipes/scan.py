@@ -17,8 +17,8 @@ import numpy as np
 from running import parse, safeguards
 
 import rnnzoo
+from rnnzoo.curves import learning_curve
 from rnnzoo.data import Vocabulary, read_pairs, read_text
-from rnnzoo.plots import learning_curve
 
 HERE = Path(__file__).resolve().parent
 

@@ -17,8 +17,8 @@ import numpy as np
 from running import parse, safeguards
 
 import rnnzoo
+from rnnzoo.curves import learning_curve
 from rnnzoo.data import read_csv, read_text
-from rnnzoo.plots import learning_curve
 
 HERE = Path(__file__).resolve().parent
 TRAIN_COUNTS = [30] * 9

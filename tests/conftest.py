@@ -38,7 +38,7 @@ if keras.backend.backend() == "tensorflow":
 
 # These use no backend, or start processes of their own: once is enough.
 if keras.backend.backend() == "jax":
-    collect_ignore = ["test_project.py", "test_files.py", "test_plots.py", "test_data_text.py"]
+    collect_ignore = ["test_project.py", "test_files.py", "test_curves.py", "test_data_text.py"]
     collect_ignore += ["test_altered.py", "test_devices.py", "test_makefile.py"]
 
 

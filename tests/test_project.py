@@ -21,7 +21,7 @@ FUNCTION_LINES = 60
 ORDER = [
     "_checks",
     "_files",
-    "plots",
+    "curves",
     "backend",
     "cells",
     "layers",

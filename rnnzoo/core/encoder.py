@@ -9,12 +9,7 @@ from rnnzoo.core.network import full_precision, input_layers, starts_of
 from rnnzoo.core.spec import CoreSpec, input_of, output_of, states_of
 from rnnzoo.layers.bidirectional import Bidirectional
 from rnnzoo.layers.recurrent import RecurrentLayer
-from rnnzoo.layers.stack import (
-    after_layers,
-    between_layers,
-    recurrent_stack,
-    state_key,
-)
+from rnnzoo.layers.stack import recurrent_stack, state_key
 
 # Names of the encoder's own states begin with this; the decoder's have no prefix.
 PREFIX = "source_"
@@ -50,20 +45,12 @@ def build_encoder(
     source, sequence, _ = input_layers("source", features, vocabulary, embedding)
     mask = keras.Input((None,), dtype="bool", name="source_mask")
     inputs = {"source": source, "source_mask": mask}
-    if isinstance(layers[0], Bidirectional):
-        hidden, states, own = _both_ways(sequence, layers, mask, residual, layer_norm)
-        state_inputs = {}
-    else:
-        hidden, state_inputs, own = recurrent_stack(
-            sequence,
-            layers,
-            mask=mask,
-            residual=residual,
-            layer_norm=layer_norm,
-            prefix=PREFIX,
-        )
-        inputs |= state_inputs
-        states = {key.removeprefix(PREFIX): value for key, value in own.items()}
+    hidden, state_inputs, ends = recurrent_stack(
+        sequence, layers, mask=mask, residual=residual, layer_norm=layer_norm, prefix=PREFIX
+    )
+    inputs |= state_inputs
+    own = {key: ends[key] for key in state_inputs}  # none where it reads both ways
+    states = {key.removeprefix(PREFIX): value for key, value in ends.items()}
     outputs = _bridge(states, layers[0], decoder_units)
     if memory == "projected":
         size = decoder_units[-1]
@@ -86,30 +73,17 @@ def build_encoder(
     return keras.Model(inputs, {**own, **outputs}, name="encoder"), spec
 
 
-def _both_ways(
-    sequence: Any, layers: list[Bidirectional], mask: Any, residual: bool, layer_norm: bool
-) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Outputs and final states of layers that read in both directions; none to go on from."""
-    states = {}
-    for index, layer in enumerate(layers):
-        below = sequence
-        sequence = between_layers(sequence, index, layer_norm, PREFIX)
-        sequence, state = layer(sequence, mask)
-        if residual and index:
-            sequence = keras.layers.Add(name=f"{PREFIX}residual_{index}")([below, sequence])
-        states |= {state_key(name, index): value for name, value in state.items()}
-    return after_layers(sequence, layer_norm, PREFIX), states, {}
-
-
 def _bridge(states: dict[str, Any], layer: Any, units: list[int]) -> dict[str, Any]:
     """The states that start the decoder: the encoder's last ones, mapped where sizes differ."""
-    names = getattr(layer, "forward", layer).state_names
+    layer = getattr(layer, "forward", layer)
+    names = layer.state_names
     depth = len(states) // len(names)
     sizes = [states[state_key(names[0], index)].shape[-1] for index in range(depth)]
     if sizes == units:
         return states
     first = {}
-    for name in names:
+    # Other states of a cell, as counters and normalisers, start as they always do.
+    for name in (name for name in names if name in (layer.output_state, "h", "c")):
         ends = [states[state_key(name, index)] for index in range(depth)]
         joined = ends[0] if depth == 1 else keras.layers.Concatenate(name=f"ends_{name}")(ends)
         for index, size in enumerate(units):

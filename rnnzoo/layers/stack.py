@@ -9,6 +9,7 @@ import keras
 
 from rnnzoo import _checks
 from rnnzoo.cells import CELLS as BY_STEP
+from rnnzoo.layers.bidirectional import Bidirectional
 from rnnzoo.layers.gru import GRU
 from rnnzoo.layers.lstm import LSTM
 from rnnzoo.layers.recurrent import RecurrentLayer
@@ -167,7 +168,7 @@ def stack_layers(
 
 def recurrent_stack(
     sequence: Any,
-    layers: list[RecurrentLayer],
+    layers: list[RecurrentLayer] | list[Bidirectional],
     reset: Any = None,
     mask: Any = None,
     *,
@@ -180,7 +181,8 @@ def recurrent_stack(
 
     Args:
         sequence: `(batch, time, features)` KerasTensor.
-        layers: the layers, the lowest first; they may be part of another stack too.
+        layers: the layers, the lowest first; they may be part of another stack too. Those that
+            read in both directions have no state inputs, and take no reset.
         reset: `(batch, time)` bool KerasTensor, or None.
         mask: `(batch, time)` bool KerasTensor, or None.
         residual: add each layer's inputs to its outputs, from the second layer on.
@@ -190,24 +192,21 @@ def recurrent_stack(
     """
     inputs, outputs = {}, {}
     for index, layer in enumerate(layers):
-        state = {}
-        for name, spec in layer.state_spec().items():
-            key = state_key(name, index, prefix)
-            state[name] = inputs[key] = keras.Input(spec.shape[1:], name=key, dtype=spec.dtype)
         below = sequence
-        sequence = between_layers(sequence, index, layer_norm, prefix)
-        sequence, state = layer(sequence, state, reset=reset, mask=mask)
+        if layer_norm and index:
+            sequence = keras.layers.LayerNormalization(name=f"{prefix}norm_{index}")(sequence)
+        if isinstance(layer, Bidirectional):
+            sequence, state = layer(sequence, mask)
+        else:
+            state = {}
+            for name, spec in layer.state_spec().items():
+                key = state_key(name, index, prefix)
+                state[name] = inputs[key] = keras.Input(spec.shape[1:], name=key, dtype=spec.dtype)
+            sequence, state = layer(sequence, state, reset=reset, mask=mask)
         if residual and index and (residual_last or index < len(layers) - 1):
             sequence = keras.layers.Add(name=f"{prefix}residual_{index}")([below, sequence])
         outputs |= {state_key(name, index, prefix): value for name, value in state.items()}
     return after_layers(sequence, layer_norm, prefix), inputs, outputs
-
-
-def between_layers(sequence: Any, index: int, layer_norm: bool, prefix: str) -> Any:
-    """What layer `index` reads of the outputs below it: normalised, if so, from the second on."""
-    if not (layer_norm and index):
-        return sequence
-    return keras.layers.LayerNormalization(name=f"{prefix}norm_{index}")(sequence)
 
 
 def after_layers(sequence: Any, layer_norm: bool, prefix: str = "") -> Any:

@@ -12,7 +12,14 @@ from rnnzoo.core.spec import CoreSpec
 from rnnzoo.data.tokens import size_and_vocabulary
 from rnnzoo.feed.source_target import Steps, check_end_tokens
 from rnnzoo.layers.bidirectional import Bidirectional
-from rnnzoo.layers.stack import check_cell, check_residual, check_units, stack_layers
+from rnnzoo.layers.stack import (
+    cell_config,
+    cell_from_config,
+    check_cell,
+    check_residual,
+    check_units,
+    stack_layers,
+)
 
 ATTENTION = (None, "dot", "additive")
 FLAGS = ("input_feeding", "shared", "bidirectional", "tied", "residual", "layer_norm")
@@ -123,11 +130,7 @@ class Blueprint:
         """The settings as plain values."""
         config = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         serialize = keras.saving.serialize_keras_object
-        if isinstance(self.cell, type) or not hasattr(self.cell, "get_config"):
-            if not isinstance(self.cell, str):  # a class, or a function that makes cells
-                config["cell"] = {"registered_name": keras.saving.get_registered_name(self.cell)}
-        elif not isinstance(self.cell, str):
-            config["cell"] = serialize(self.cell)
+        config["cell"] = cell_config(self.cell)
         for name in ("source_vocabulary", "target_vocabulary", "activation"):
             if not isinstance(config[name], (str, int, type(None))):
                 config[name] = serialize(config[name])
@@ -142,11 +145,7 @@ class Blueprint:
         for name in ("source_vocabulary", "target_vocabulary", "activation"):
             if isinstance(config[name], dict):
                 config[name] = keras.saving.deserialize_keras_object(config[name])
-        if isinstance(config["cell"], dict):
-            whole = "class_name" in config["cell"]
-            deserialize = keras.saving.deserialize_keras_object
-            name = config["cell"].get("registered_name")
-            config["cell"] = deserialize(config["cell"]) if whole else _registered(name)
+        config["cell"] = cell_from_config(config["cell"])
         return cls(**config)
 
     def _layers(self, prefix: str, sizes: list[int], options: dict) -> list:
@@ -235,15 +234,3 @@ class Blueprint:
                 f"steps of size {widths[0]}, target steps of size {widths[1]}. For tokens set "
                 "embedding to the size of the other side's features."
             )
-
-
-def _registered(name: Any) -> Any:
-    """The class that is registered under `name`; ValueError where none is."""
-    found = keras.saving.get_registered_object(name)
-    if found is None:
-        raise ValueError(
-            "the class of a cell must be registered before a model with it is loaded, by "
-            "keras.saving.register_keras_serializable() in a module that is imported; received "
-            f"{name!r}, which is not"
-        )
-    return found

@@ -1,11 +1,11 @@
-"""`rnnzoo.plots`: learning curves as a picture."""
+"""`rnnzoo.curves`: learning curves as a picture."""
 
 import sys
 
 import numpy as np
 import pytest
 
-from rnnzoo.plots import attention_map, learning_curve
+from rnnzoo.curves import attention_map, learning_curve
 
 
 def test_the_picture_has_every_curve(tmp_path):
