@@ -14,7 +14,7 @@ from rnnzoo.training.backup import BackupAndResume
 from rnnzoo.training.callbacks import ResetStates, ScheduledSampling, TruncatedBPTT
 from rnnzoo.training.divergence import StopOnDivergence
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BackupAndResume",
