@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -50,11 +50,13 @@ class BackendStep:
         return self.optimizer.variables if kind == "optimizer_variables" else getattr(self, kind)
 
     def make_train_function(self, force: bool = False) -> None:
-        super().make_train_function(force)
+        with self._own_function("train_step"):
+            super().make_train_function(force)
         self.train_function = self._guarded(self.train_function, _KINDS)
 
     def make_test_function(self, force: bool = False) -> None:
-        super().make_test_function(force)
+        with self._own_function("test_step"):
+            super().make_test_function(force)
         kinds = (*_KINDS[:2], "metrics_variables")
         self.test_function = self._guarded(self.test_function, kinds)
 
@@ -62,6 +64,22 @@ class BackendStep:
         super().make_predict_function(force)
         self.predict_function = self._guarded(self.predict_function, _KINDS[:2])
         return self.predict_function
+
+    @contextlib.contextmanager
+    def _own_function(self, name: str) -> Iterator[None]:
+        """Inside, the step `name` is a function of its own.
+
+        JAX knows what it has compiled by the function, and a method is equal to itself: what was
+        traced for one setting would be taken for another, while the first is kept.
+        """
+        step, mine = getattr(self, name), vars(self).get(name)
+        vars(self)[name] = lambda *args: step(*args)
+        try:
+            yield
+        finally:
+            vars(self).pop(name)
+            if mine is not None:
+                vars(self)[name] = mine
 
     def _guarded(self, function: Callable, kinds: tuple) -> Callable:
         """`function`, a step that gives away the buffers of its state, with no thread between."""
