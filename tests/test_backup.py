@@ -363,7 +363,7 @@ def test_versions_are_known_of_packages_under_another_name(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    assert rnnzoo.backup.record.libraries()["keras"] == keras.__version__
+    assert rnnzoo.training.backup.record.libraries()["keras"] == keras.__version__
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,7 @@ class Batches(keras.utils.PyDataset, DataAdapter):
     Attributes:
         start: the batch of the epoch with which the next pass begins.
         observe: called with index and batch of each batch that is read.
+        tells: whether the source is told of the begin and end of epochs by Keras.
     """
 
     batch_size = None
@@ -111,7 +112,7 @@ class Batches(keras.utils.PyDataset, DataAdapter):
     def __init__(self, source: Any, reading: Reading, first: tuple, count: int | None):
         super().__init__()
         self.source, self.reading, self.first, self.count = source, reading, first, count
-        self.start = 0
+        self.start, self.tells = 0, True
         self.observe: Callable[[int, tuple], None] | None = None
 
     @property
@@ -149,10 +150,12 @@ class Batches(keras.utils.PyDataset, DataAdapter):
         return batch
 
     def on_epoch_begin(self) -> None:
-        getattr(self.source, "on_epoch_begin", _nothing)()
+        if self.tells:
+            getattr(self.source, "on_epoch_begin", _nothing)()
 
     def on_epoch_end(self) -> None:
-        getattr(self.source, "on_epoch_end", _nothing)()
+        if self.tells:
+            getattr(self.source, "on_epoch_end", _nothing)()
 
     def get_numpy_iterator(self) -> Iterator[tuple]:
         return iter(self)

@@ -35,7 +35,7 @@ class Source:
             self.names = [f"{part} of process {i}" for i in range(count) for part in parts]
         self.own = slice(index * len(parts), (index + 1) * len(parts))
         self.read: dict[int, list[int]] = {}
-        batches.observe = self._note
+        batches.observe, batches.tells = self._note, False
 
     @property
     def first(self) -> int:
