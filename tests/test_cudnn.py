@@ -12,7 +12,7 @@ from jax.experimental import rnn
 
 import rnnzoo
 from benchmarks.gpu import stand_in
-from rnnzoo.backend import cudnn
+from rnnzoo.backend import jax_cudnn as cudnn
 
 BATCH, STEPS, FEATURES, UNITS = 4, 6, 3, 5
 

@@ -9,8 +9,8 @@ import pytest
 from keras import ops
 
 import rnnzoo
-from rnnzoo import generation
 from rnnzoo.decoding import Beam, Sample
+from rnnzoo.generation import options as generation
 from tests import pairs
 from tests.reference import close, on_jax
 

@@ -28,7 +28,7 @@ from benchmarks.gpu.results import (
     upstream_of,
 )
 from benchmarks.gpu.stand_in import where_no_gpu
-from rnnzoo.backend import cudnn
+from rnnzoo.backend import jax_cudnn as cudnn
 
 PRECISIONS = {"TF32": None, "float32": "highest", "bfloat16": None}
 

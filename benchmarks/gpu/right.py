@@ -22,7 +22,7 @@ import numpy as np
 import rnnzoo
 from benchmarks.gpu.results import difference, fault, heading, row
 from benchmarks.gpu.stand_in import where_no_gpu
-from rnnzoo.backend import cudnn
+from rnnzoo.backend import jax_cudnn as cudnn
 
 LAYER, FIT = 1e-4, 1e-3  # what may differ, as a share of the largest value
 ROWS, STEPS, FEATURES, UNITS, VOCABULARY = 4, 37, 5, 48, 11

@@ -59,7 +59,7 @@ def scan(
         carry: tuple of `(batch, ...)` tensors.
         xs: `(time, batch, ...)` tensors. Zero steps are allowed.
         widths: of each of `ys` the last dimension, where it is `(batch, width)` in the dtype of
-            the first of `carry`, or a tensor of its shape and dtype.
+            the first of `carry` (an int or a scalar), or a tensor of its shape and dtype.
         reverse: run from the last step to the first; `ys` stay in the order of time.
         overwrite: the first of `ys`, as wide as the first of `xs`, takes its memory, step by
             step: a step's values are still in the processor's cache then.
@@ -72,7 +72,7 @@ def scan(
     given = [Buffer(time, _sizes(x)[1:], x.dtype) for x in xs]
     made = [
         Buffer(time, _sizes(width), width.dtype)
-        if tf.is_tensor(width)
+        if tf.is_tensor(width) and width.shape.rank
         else Buffer(time, (batch, width), carry[0].dtype)
         for width in widths
     ]

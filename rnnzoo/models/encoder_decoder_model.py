@@ -16,6 +16,7 @@ from rnnzoo.generation.options import options
 from rnnzoo.generation.translation import write_tokens, write_values
 from rnnzoo.layers.recurrent import State, Tensor
 from rnnzoo.models.blueprint import Blueprint
+from rnnzoo.training.defaults import fingerprint
 from rnnzoo.training.trainer import SequenceTrainer
 from rnnzoo.training.windows import Cut, Task, run_core
 
@@ -63,6 +64,7 @@ class EncoderDecoder(SequenceTrainer):
             shape=(), initializer="zeros", trainable=False, name="sampling_probability"
         )
         self.sampling_seed = keras.random.SeedGenerator()
+        self.begun_with = fingerprint(self)
         self.built = True
 
     @property

@@ -18,6 +18,7 @@ from rnnzoo.generation.options import Generated, options
 from rnnzoo.generation.prompts import continue_prompt
 from rnnzoo.layers.recurrent import State, Tensor
 from rnnzoo.training.carry import Carry
+from rnnzoo.training.defaults import fingerprint
 from rnnzoo.training.trainer import SequenceTrainer
 from rnnzoo.training.windows import Cut, Task, run_core
 
@@ -70,6 +71,7 @@ class RecurrentModel(SequenceTrainer):
         self.carries_state = spec.reset is not None
         self.make_carries(spec, self.carries_state)
         self._compiled_core: Callable | None = None
+        self.begun_with = fingerprint(self)
         self.built = True
 
     @property

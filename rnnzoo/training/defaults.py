@@ -62,11 +62,14 @@ def start_at_frequencies(model: Any, data: Feed) -> None:
 
     Otherwise the hidden units learn the frequencies first, and saturate: a translator with
     attention on a natural corpus stays there for ever. Nothing is done to weights that were
-    trained or loaded: only where the bias is zero and the optimizer has made no step.
+    trained or loaded: only where the bias is zero, the output layer is as it was made, and the
+    optimizer has made no step.
     """
     if model.optimizer is None or not model.trainable:
         return
     if int(backend.values_of(model.optimizer.iterations)[0]):
+        return
+    if fingerprint(model) != model.begun_with:  # its weights were set
         return
     for name, output in model.spec.outputs.items():
         bias = _fresh_bias(model, output) if _of_classes(model, name, data.first) else None
@@ -78,6 +81,14 @@ def start_at_frequencies(model: Any, data: Feed) -> None:
             frequencies = (counts + 0.5) / (counts + 0.5).sum()
             values = backend.values_of(bias)
             backend.set_values(bias, [np.log(frequencies).astype(v.dtype) for v in values])
+
+
+def fingerprint(model: Any) -> tuple[float, ...]:
+    """What tells whether the layers before the outputs are as they were made."""
+    core = model.core_of_outputs
+    layers = [core.get_layer(o.layer) for o in model.spec.outputs.values() if o.layer is not None]
+    kernels = [layer.kernel for layer in layers if hasattr(layer, "kernel")]
+    return tuple(float(np.abs(backend.values_of(kernel)[0]).sum()) for kernel in kernels)
 
 
 def _of_classes(model: Any, name: str, first: tuple) -> bool:
