@@ -8,7 +8,10 @@ import numpy as np
 
 def shown(value: Any) -> str:
     """A short text of `value` for an error message."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} that is nested too deep to show"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -1,0 +1,59 @@
+"""Messages of a service's clients as they come: an object of JSON, with keys that are known."""
+
+import hashlib
+import json
+from typing import Any
+
+from rnnzoo._checks import shown
+
+# What may stand beside each kind of message.
+TAKES = {
+    "inputs": ("step", "top", "as"),
+    "write": ("step", "prompt", "temperature", "seed"),
+    "save": (),
+    "load": (),
+}
+
+
+def parsed(message: str | bytes) -> dict:
+    """The object of JSON that a message is, with one key that says its kind."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"numbers must be finite; received {name}")
+
+    try:
+        given = json.loads(message, parse_constant=refuse)
+    except (RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"a message must be JSON; {type(error).__name__}: {error}") from None
+    if not isinstance(given, dict):
+        raise ValueError(f"a message must be an object of JSON; received {shown(given)}")
+    kinds = [kind for kind in TAKES if kind in given]
+    if len(kinds) != 1:
+        raise ValueError(
+            "a message must have one of the keys inputs, write, save and load; "
+            f"received {shown(sorted(given))}"
+        )
+    others = sorted(set(given) - {kinds[0], *TAKES[kinds[0]]})
+    if others:
+        raise ValueError(f"{kinds[0]} takes no {shown(others)}")
+    return given
+
+
+def digest_of(message: str | bytes) -> bytes:
+    """A hash of a message, to know it when it comes again."""
+    content = message.encode() if isinstance(message, str) else bytes(message)
+    return hashlib.sha256(content).digest()
+
+
+def number(
+    given: dict, name: str, default: Any, low: float, high: float, whole: bool = False
+) -> Any:
+    """The number called `name` in a message; ValueError unless it is from `low` to `high`."""
+    value = given.get(name, default)
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        kind = "an integer" if whole else "a number"
+        raise ValueError(
+            f"{name} must be {kind} from {low} to {high}; received {name}={shown(value)}"
+        )
+    return value
