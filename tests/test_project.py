@@ -54,10 +54,13 @@ ORDER = [
     "serving.reading",
     "serving.loaded",
     "serving.client",
-    "serving.answers serving.messages serving.batching serving.seals",
+    "serving.answers serving.messages serving.limits serving.openapi",
+    "serving.batching serving.seals",
     "serving.conversation",
     "serving.conversations",
     "serving",
+    "serving.gate serving.watching",
+    "serving.talk serving.over_http",
     "serving.saved_model serving.to_onnx serving.to_litert serving.warm_up",
     "serving.to_triton",
     "serving.formats",
@@ -66,6 +69,7 @@ ORDER = [
     "seq2seq",
     "one_to_one many_to_one encoder_decoder",
     "",
+    "serving.service",
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names.split() or [""]}
 

@@ -5,6 +5,7 @@ from rnnzoo.serving.batching import Batcher, Overloaded
 from rnnzoo.serving.client import Served, Stream, load_served
 from rnnzoo.serving.conversation import Conversation
 from rnnzoo.serving.conversations import Conversations, UnknownStream
+from rnnzoo.serving.limits import Limits
 from rnnzoo.serving.seals import Keys, SpentSeals, seal, unseal
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Conversation",
     "Conversations",
     "Keys",
+    "Limits",
     "Overloaded",
     "Served",
     "SpentSeals",

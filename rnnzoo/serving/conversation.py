@@ -1,6 +1,7 @@
 """One client of a stream service: messages in JSON, answered from a stream of its own."""
 
 import contextlib
+import operator
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from rnnzoo.serving.seals import Keys, seal, unseal
 _CHUNK = 8
 # Numbers that an answer may hold which is kept in case its message is sent again.
 _KEPT = 1 << 14
+# Keeps none of the outputs of a prompt.
+_NOTHING = operator.itemgetter(slice(0, 0))
 # Bytes of a message, beyond which it is read beside the event loop.
 _LONG = 1 << 13
 
@@ -204,7 +207,7 @@ class Conversation:
             try:
                 self._writing, self._stopped = True, False
                 if len(prompt) > 1:
-                    await self._batcher.advance(stream, prompt[:-1], _nothing)
+                    await self._batcher.advance(stream, prompt[:-1], _NOTHING)
                 self._last = int(prompt[-1])
                 while written < count and not self._stopped:
                     length = min(_CHUNK, count - written)
@@ -244,7 +247,3 @@ class Conversation:
             )
         pending = [] if self._last is None else [self._last]
         return np.concatenate([np.array(pending, "int32"), ids])
-
-
-def _nothing(outputs: np.ndarray) -> np.ndarray:
-    return outputs[:0].copy()

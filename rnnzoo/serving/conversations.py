@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import secrets
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import Any
 from rnnzoo._checks import positive_integer, shown
 from rnnzoo.serving.batching import Batcher, Overloaded
 from rnnzoo.serving.conversation import Conversation
+from rnnzoo.serving.messages import is_stop
 from rnnzoo.serving.seals import Keys
 
 
@@ -39,6 +41,7 @@ class Conversations:
         **options: as `Conversation`.
 
     Attributes:
+        batcher: runs the steps of all.
         closing: True: none is opened any more.
 
     Raises:
@@ -58,7 +61,7 @@ class Conversations:
         if isinstance(idle, bool) or not isinstance(idle, (int, float)) or not idle > 0:
             raise ValueError(f"idle must be seconds above 0; received idle={shown(idle)}")
         key = key if isinstance(key, Keys) else Keys(key)
-        self._made_of, self._options = (batcher, key), options
+        self.batcher, self._key, self._options = batcher, key, options
         self._limit, self._idle = positive_integer("limit", limit), idle
         most = limit if limit_per_client is None else limit_per_client
         self._limit_per_client = positive_integer("limit_per_client", most)
@@ -96,7 +99,7 @@ class Conversations:
                 f"at most {self._limit_per_client} streams of one client may be open; "
                 "close one, or try again later"
             )
-        entry = _Entry(Conversation(*self._made_of, token=token, **self._options), client)
+        entry = _Entry(Conversation(self.batcher, self._key, token=token, **self._options), client)
         name = secrets.token_urlsafe(16)
         self._entries[name] = entry
         self._of_client[client] += 1
@@ -118,7 +121,16 @@ class Conversations:
                     yield answer
 
     async def replies(self, name: str, message: str | bytes) -> AsyncIterator[str | bytes]:
-        """`answers` as they are sent, see `Conversation.replies`."""
+        """`answers` as they are sent, see `Conversation.replies`.
+
+        `{"stop": true}` does not wait for its turn: it ends the writing of the conversation
+        early, and is answered with `{"stopped": whether there was any}`.
+        """
+        if is_stop(message):
+            if name not in self:
+                raise UnknownStream(name)
+            yield json.dumps({"stopped": self.stop(name)})
+            return
         async with self._conversation(name) as conversation:
             async with contextlib.aclosing(conversation.replies(message)) as found:
                 async for answer in found:

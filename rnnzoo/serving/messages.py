@@ -39,6 +39,33 @@ def parsed(message: str | bytes) -> dict:
     return given
 
 
+def opening(body: bytes) -> str | None:
+    """The token of a body that opens a stream, `{"load": token}`; None where it is empty."""
+    if not body.strip():
+        return None
+    try:
+        given = json.loads(body)
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"a message must be JSON; {type(error).__name__}: {error}") from None
+    if not isinstance(given, dict) or list(given) != ["load"] or not isinstance(given["load"], str):
+        raise ValueError(
+            'the body that opens a stream must be empty or {"load": token}; '
+            f"received {shown(given)}"
+        )
+    return given["load"]
+
+
+def is_stop(message: str | bytes) -> bool:
+    """Whether a message is `{"stop": true}`."""
+    if len(message) > 64:
+        return False
+    try:
+        given = json.loads(message)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(given, dict) and list(given) == ["stop"] and given["stop"] is True
+
+
 def digest_of(message: str | bytes) -> bytes:
     """A hash of a message, to know it when it comes again."""
     content = message.encode() if isinstance(message, str) else bytes(message)
