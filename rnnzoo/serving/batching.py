@@ -90,6 +90,15 @@ class Batcher:
         self._model = ThreadPoolExecutor(1, "rnnzoo-model")
         self._beside = ThreadPoolExecutor(1, "rnnzoo-beside")
 
+    async def warm_up(self) -> None:
+        """Makes the first call of each kind, which takes up to seconds, before anybody waits."""
+        if self.served.manifest["form"] == "encoder_decoder":
+            return  # its streams need a source
+        stream = self.served.new_stream()
+        await self.step(stream, self.served.blank_steps(2))
+        if "generate" in self.served.signatures:
+            await self.write(stream, 0, 1, 0.0, 0)
+
     async def step(self, stream: Stream, inputs: Any) -> np.ndarray:
         """The outputs of the next step or steps of `stream`, as `Stream.step`.
 

@@ -36,9 +36,11 @@ class Gate:
         self._origins = {origin.lower().rstrip("/") for origin in origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers 400 or 403 in the application's place, for WebSockets too."""
+        """Answers 400 or 403 in the application's place; a WebSocket always 403."""
         if scope["type"] in ("http", "websocket"):
             refusal = self._refusal(Headers(scope=scope))
+            if refusal is not None and scope["type"] == "websocket":
+                return await send({"type": "websocket.close"})
             if refusal is not None:
                 status, error = refusal
                 return await JSONResponse({"error": error}, status)(scope, receive, send)

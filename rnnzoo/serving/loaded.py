@@ -78,6 +78,10 @@ class Loaded:
         )
         return {key: value.numpy() for key, value in found.items()}
 
+    def blank_steps(self, count: int) -> np.ndarray:
+        """So many steps of zeros, of the model's shape."""
+        return np.zeros((count, *self._spec["shape"][2:]), self._spec["dtype"])
+
     def numbers_of(self, steps: int) -> int:
         """Numbers that the outputs of so many steps hold."""
         return self.outputs * (1 if self.timeless else steps)

@@ -100,7 +100,7 @@ class Service:
             self.app,
             host=host,
             port=port,
-            log_level="warning",
+            log_level="error",  # at "warning" each request that is none would be told
             http=http,
             ws=websocket,
             ws_max_size=self._limits.bytes,
@@ -149,6 +149,7 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        await self._clients.batcher.warm_up()
         tasks = [
             asyncio.create_task(task)
             for task in (self._clients.drop_idle(), self._connections.watch())
