@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 import runpy
+import subprocess
 import sys
 import time
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from rnnzoo.serving import read_answer
+from rnnzoo.serving.messages import TAKES
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -221,3 +224,36 @@ def test_wrong_options_are_told_at_the_start(tmp_path, monkeypatch, capfd):
             runpy.run_path(path, run_name="__main__")
         assert end.value.code == 2
         assert rule in capfd.readouterr().err
+
+
+def test_the_description_names_all_there_is(service):
+    document = json.loads(service.get("/openapi.json"))
+    found = {
+        (path, method)
+        for path, operations in document["paths"].items()
+        for method in operations
+        if method != "parameters"
+    }
+    assert found == {
+        ("/streams", "post"),
+        ("/streams/{name}", "post"),
+        ("/streams/{name}", "delete"),
+    }
+    schemas = json.dumps(document["components"]["schemas"]["Message"])
+    assert '"stop"' in schemas
+    for key in {key for kind, beside in TAKES.items() for key in (kind, *beside)}:
+        assert f'"{key}"' in schemas
+    for reference in set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document))):
+        assert reference in document["components"]["schemas"]
+
+
+def test_the_description_of_the_http_part_is_true(service, tmp_path):
+    """Requests that schemathesis makes up from it, and the answers as it says."""
+    pytest.importorskip("schemathesis")
+    command = [sys.executable, "-m", "schemathesis.cli", "run"]
+    command += [f"http://127.0.0.1:{service.port}/openapi.json", "--seed=1", "--max-examples=20"]
+    # A schema cannot tell which token ids, prompts and seals there are.
+    command += ["--exclude-checks=positive_data_acceptance", "--no-color"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert "3 covered" in done.stdout

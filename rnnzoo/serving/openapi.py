@@ -13,6 +13,10 @@ def document(title: str, version: str, outputs: int) -> dict[str, Any]:
     """
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
     opened = _answer("A stream of one's own, which is dropped when it is idle", "Opened")
+    by_name = {"parameters": {"name": "$response.body#/stream"}}
+    opened["links"] = {
+        operation: {"operationId": operation, **by_name} for operation in ("tell", "close")
+    }
     told = _answer("The answers to the message, in their order", "Answers")
     told["content"]["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
     refused = {code: _answer(text, "Error") for code, text in _REFUSALS.items()}
@@ -103,6 +107,7 @@ def _schemas(outputs: int) -> dict[str, Any]:
                     ["write"],
                 ),
                 _object({"save": {"const": True}}, ["save"]),
+                _object({"stop": {"const": True}}, ["stop"]),
                 _object({"load": {"type": "string"}}, ["load"]),
             ]
         },

@@ -40,8 +40,7 @@ class OverHttp:
         """`/streams` and `/streams/ID`."""
         return [
             Route("/streams", self._open, methods=["POST"]),
-            Route("/streams/{name}", self._tell, methods=["POST"]),
-            Route("/streams/{name}", self._close, methods=["DELETE"]),
+            Route("/streams/{name}", self._told_or_closed, methods=["POST", "DELETE"]),
         ]
 
     async def _open(self, request: Request) -> Response:
@@ -52,6 +51,9 @@ class OverHttp:
             return JSONResponse({"stream": name}, 201)
 
         return await self._answered(opened())
+
+    async def _told_or_closed(self, request: Request) -> Response:
+        return await (self._close if request.method == "DELETE" else self._tell)(request)
 
     async def _tell(self, request: Request) -> Response:
         name = request.path_params["name"]
