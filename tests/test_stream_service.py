@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import rnnzoo
-from benchmarks.started import Started
+from benchmarks.started import ROOT, Started
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -287,6 +287,81 @@ def test_a_flood_is_answered_in_order(services):
             return [json.loads(await client.recv())["steps"] for _ in range(300)]
 
     assert asyncio.run(flood()) == list(range(1, 301))
+
+
+# The page's own script, with a page that has no more than it uses, on the real service.
+IN_NODE = """
+const fs = require("fs"), [, , file, host] = process.argv, all = {};
+class Node_ {
+  constructor() { this.children = []; this.own = ""; }
+  append(child) { this.children.push(child); if (child.own !== undefined) child.parent = this; }
+  remove() { this.parent.children = this.parent.children.filter((one) => one !== this); }
+  get textContent() {
+    return this.own + this.children.map((one) => one.textContent ?? one).join("");
+  }
+  set textContent(text) { this.own = text; }
+  get valueAsNumber() { return Number(this.value); }
+}
+const getElementById = (id) => all[id] ??= new Node_(), createElement = () => new Node_();
+const document = { getElementById, createElement };
+const location = { protocol: "http:", host };
+const form = all.form = new Node_();
+document.getElementById("write").form = form;
+const script = fs.readFileSync(file, "utf8").match(/<script>([^]*)<\\/script>/)[1];
+new Function("document", "location", "WebSocket", script)(document, location, WebSocket);
+const until = async (is) => {
+  for (let i = 0; i < 400 && !is(); i++) await new Promise((done) => setTimeout(done, 10));
+};
+const text = (id) => document.getElementById(id).textContent;
+const write = async (values, stops) => {
+  for (const [id, value] of Object.entries(values)) document.getElementById(id).value = value;
+  const before = text("written").length;
+  form.onsubmit({ preventDefault() {} });
+  const during = [all.write.disabled, all.stop.disabled];
+  if (stops) { await until(() => text("written").length > before); all.stop.onclick(); }
+  await until(() => text("status") !== "writing");
+  return { during, written: text("written"), status: text("status"), after: all.write.disabled };
+};
+(async () => {
+  await until(() => !all.write.disabled);
+  const usual = { prompt: "the cat", count: 40, temperature: 0, seed: 1 };
+  const found = [await write(usual), await write({ ...usual, prompt: "the Z" })];
+  found.push(await write({ ...usual, count: 50, temperature: "x" }));
+  found.push(await write({ ...usual, prompt: "", count: 10 }));
+  found.push(await write({ ...usual, prompt: "", count: 50 }, true));
+  console.log(JSON.stringify(found));
+  process.exit(0);
+})();
+"""
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node")
+def test_the_script_of_the_page(models, services, tmp_path):
+    """What is refused is taken out of the page again, and the stream goes on as if never asked."""
+    (tmp_path / "page.js").write_text(IN_NODE)
+    host = f"127.0.0.1:{services['text'].port}"
+    command = [
+        "node",
+        "--experimental-websocket",
+        tmp_path / "page.js",
+        ROOT / "recipes" / "serve.html",
+        host,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    first, unknown, wrong, rest, stopped = json.loads(done.stdout)
+    text = models["text"][0].generate("the cat", 100).text[0]
+    assert first["written"] == "the cat" + text[:40]
+    assert (first["during"], first["after"]) == ([True, False], False)
+    assert first["status"] == "40 tokens written"
+    for refused, rule in ((unknown, "received 'Z'"), (wrong, "temperature must be")):
+        assert rule in refused["status"]
+        assert refused["written"] == first["written"]
+    assert rest["written"] == "the cat" + text[:50]
+    # Where the click came in time, fewer were written.
+    count = int(re.match(r"(\d+) tokens written(, then stopped)?$", stopped["status"]).group(1))
+    assert stopped["written"] == "the cat" + text[: 50 + count]
+    assert ("stopped" in stopped["status"]) == (count < 50)
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")
