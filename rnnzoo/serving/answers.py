@@ -14,6 +14,8 @@ _PIECE = 4096
 
 def as_json(answer: dict[str, Any]) -> str:
     """`answer` as JSON, its arrays as lists."""
+    if numbers_in(answer) <= _PIECE:
+        return json.dumps(as_lists(answer))
     return "".join(_json(answer))
 
 

@@ -1,11 +1,10 @@
 """The work of many streams gathered into few calls, fairly, for an asynchronous service."""
 
 import asyncio
-import contextlib
 import heapq
 import itertools
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -31,6 +30,37 @@ class _Slice(NamedTuple):
     number: int
     row: tuple
     answer: asyncio.Future
+
+
+class _Turn:
+    """See `Batcher.turn`. A class, as one in `contextlib` takes several times as long."""
+
+    def __init__(self, batcher: "Batcher", stream: Stream, numbers: int):
+        self._batcher, self._numbers = batcher, numbers
+        self._lock = batcher.lock_of(stream)
+
+    async def __aenter__(self) -> None:
+        batcher = self._batcher
+        if batcher.waiting >= batcher.max_waiting:
+            raise Overloaded(f"at most {batcher.max_waiting} steps may wait; try again later")
+        if batcher.numbers + self._numbers > batcher.max_numbers:
+            raise Overloaded(
+                f"all answers under way may hold {batcher.max_numbers} numbers; try again later"
+            )
+        self._count(1)
+        try:
+            await self._lock.acquire()
+        except BaseException:
+            self._count(-1)
+            raise
+
+    async def __aexit__(self, *error: Any) -> None:
+        self._lock.release()
+        self._count(-1)
+
+    def _count(self, sign: int) -> None:
+        self._batcher.waiting += sign
+        self._batcher.numbers += sign * self._numbers
 
 
 class Batcher:
@@ -112,9 +142,8 @@ class Batcher:
             outputs = await self.advance(stream, steps)
         return outputs[0] if single and not self.served.timeless else outputs
 
-    @contextlib.asynccontextmanager
-    async def turn(self, stream: Stream, numbers: int = 0) -> AsyncIterator[None]:
-        """A block in which `advance` and `write` may be called, and nobody else moves `stream`.
+    def turn(self, stream: Stream, numbers: int = 0) -> "_Turn":
+        """An `async with` block to `advance` and `write` in, while nobody else moves the stream.
 
         Args:
             stream: the stream.
@@ -123,18 +152,7 @@ class Batcher:
         Raises:
             Overloaded: too much waits.
         """
-        if self.waiting >= self.max_waiting:
-            raise Overloaded(f"at most {self.max_waiting} steps may wait; try again later")
-        if self.numbers + numbers > self.max_numbers:
-            raise Overloaded(
-                f"all answers under way may hold {self.max_numbers} numbers; try again later"
-            )
-        self.waiting, self.numbers = self.waiting + 1, self.numbers + numbers
-        try:
-            async with self._turns.setdefault(stream, asyncio.Lock()):
-                yield
-        finally:
-            self.waiting, self.numbers = self.waiting - 1, self.numbers - numbers
+        return _Turn(self, stream, numbers)
 
     async def advance(
         self, stream: Stream, steps: np.ndarray, keep: Callable[[np.ndarray], np.ndarray] = np.array
@@ -159,6 +177,13 @@ class Batcher:
         tokens, stream.state = await self._call("write", stream, row, count)
         stream.steps += count
         return tokens
+
+    def lock_of(self, stream: Stream) -> asyncio.Lock:
+        """The lock by which one piece of work after the other moves a stream."""
+        lock = self._turns.get(stream)
+        if lock is None:
+            lock = self._turns[stream] = asyncio.Lock()
+        return lock
 
     async def beside(self, function: Callable, *arguments: Any) -> Any:
         """What a function gives, run in a thread that is neither the loop's nor the model's."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import operator
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from rnnzoo._checks import one_of, positive_integer, shown
 from rnnzoo.data.text import Vocabulary
 from rnnzoo.serving import answers
 from rnnzoo.serving.batching import Batcher
-from rnnzoo.serving.messages import TAKES, digest_of, number, parsed
+from rnnzoo.serving.messages import digest_of, number, parsed
 from rnnzoo.serving.seals import Keys, seal, unseal
 
 # Tokens that are written in one call, before the client sees them.
@@ -93,7 +93,7 @@ class Conversation:
         self._told: _Told | None = None
         self._writing = self._stopped = False
 
-    async def answers(self, message: str | bytes) -> AsyncIterator[dict]:
+    def answers(self, message: str | bytes) -> AsyncIterator[dict]:
         """The answers to one message, as they come; numbers as lists, or arrays where binary.
 
         Take them all: the stream has moved when the last was taken.
@@ -102,21 +102,11 @@ class Conversation:
             ValueError: a message that breaks a rule; the text may be shown to the client.
             Overloaded: too much waits.
         """
-        given = await self._read(message)
-        async with contextlib.aclosing(self._answered(given, message)) as found:
-            async for answer in found:
-                yield answer if given.get("as") == "binary" else answers.as_lists(answer)
+        return self._answered(message, answers.as_lists, dict)
 
-    async def replies(self, message: str | bytes) -> AsyncIterator[str | bytes]:
+    def replies(self, message: str | bytes) -> AsyncIterator[str | bytes]:
         """`answers` as they are sent: JSON, or bytes for messages with `"as": "binary"`."""
-        given = await self._read(message)
-        encode = answers.as_bytes if given.get("as") == "binary" else answers.as_json
-        async with contextlib.aclosing(self._answered(given, message)) as found:
-            async for answer in found:
-                if answers.numbers_in(answer) <= answers.SMALL:
-                    yield encode(answer)
-                else:
-                    yield await self._batcher.beside(encode, answer)
+        return self._answered(message, answers.as_json, answers.as_bytes)
 
     def stop(self) -> bool:
         """Ends the writing that is under way after its next piece; False where none is."""
@@ -127,44 +117,46 @@ class Conversation:
         """The state as it stands as a signed text, without what was written and not read yet."""
         return seal(self.stream, self._keys)
 
-    async def _read(self, message: str | bytes) -> dict:
-        if len(message) > _LONG:
-            return await self._batcher.beside(parsed, message)
-        return parsed(message)
-
-    async def _answered(self, given: dict, message: str | bytes) -> AsyncIterator[dict]:
-        kind = next(kind for kind in TAKES if kind in given)
-        digest = digest_of(message) if "step" in given else b""
-        step = number(given, "step", self.stream.steps, 0, 2**62, whole=True)
-        told = self._told
-        if told and "step" in given and told.step == step and told.message == digest:
+    async def _answered(
+        self, message: str | bytes, as_text: Callable, as_binary: Callable
+    ) -> AsyncIterator[Any]:
+        long = len(message) > _LONG
+        kind, given = await self._batcher.beside(parsed, message) if long else parsed(message)
+        encode = as_binary if given.get("as") == "binary" else as_text
+        told = self._told_before(given, message)
+        if told is not None:
             for answer in told.answers:
-                yield answer
+                yield encode(answer)
             return
+        step, found = self.stream.steps, []
+        before = self.stream, self.stream.state, self._last
+        try:
+            async with contextlib.aclosing(getattr(self, f"_{kind}")(given)) as parts:
+                async for answer in parts:
+                    if "step" in given:
+                        found.append(answer)
+                    small = answers.numbers_in(answer) <= answers.SMALL
+                    yield encode(answer) if small else await self._batcher.beside(encode, answer)
+        except BaseException:  # of a caller that breaks off too: then nothing has changed
+            self.stream, state, self._last = before
+            self.stream.state, self.stream.steps = state, step
+            raise
+        self._told = _Told(step, digest_of(message), found) if "step" in given else None
+
+    def _told_before(self, given: dict, message: str | bytes) -> _Told | None:
+        """The answers to a message that was answered before; ValueError for a wrong step."""
+        if "step" not in given:
+            return None
+        step = number(given, "step", None, 0, 2**62, whole=True)
+        told = self._told
+        if told and told.step == step and told.message == digest_of(message):
+            return told
         if step != self.stream.steps:
             raise ValueError(
                 f"step must be {self.stream.steps}, the steps that the stream has made, or that "
                 f"of the last message, sent again as it was; received step={step}"
             )
-        found = []
-        with self._all_or_nothing():
-            async with contextlib.aclosing(getattr(self, f"_{kind}")(given)) as parts:
-                async for answer in parts:
-                    if "step" in given:
-                        found.append(answer)
-                    yield answer
-            self._told = _Told(step, digest, found) if "step" in given else None
-
-    @contextlib.contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        stream, last = self.stream, self._last
-        state, steps = stream.state, stream.steps
-        try:
-            yield
-        except BaseException:  # the caller that breaks off too
-            self.stream, self._last = stream, last
-            stream.state, stream.steps = state, steps
-            raise
+        return None
 
     async def _inputs(self, given: dict) -> AsyncIterator[dict]:
         top = given.get("top")

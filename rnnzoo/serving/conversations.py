@@ -21,9 +21,22 @@ class UnknownStream(KeyError):
 
 
 class _Entry:
-    def __init__(self, conversation: Conversation, client: str | None):
-        self.conversation, self.client = conversation, client
-        self.lock, self.used = asyncio.Lock(), time.monotonic()
+    """A conversation, of which a block (`async with`) has the use for itself."""
+
+    def __init__(self, name: str, conversation: Conversation, client: str | None):
+        self.name, self.conversation, self.client = name, conversation, client
+        self.lock, self.used, self.closed = asyncio.Lock(), time.monotonic(), False
+
+    async def __aenter__(self) -> Conversation:
+        await self.lock.acquire()
+        if self.closed:  # while this message waited
+            self.lock.release()
+            raise UnknownStream(self.name)
+        return self.conversation
+
+    async def __aexit__(self, *error: Any) -> None:
+        self.used = time.monotonic()
+        self.lock.release()
 
 
 class Conversations:
@@ -99,9 +112,9 @@ class Conversations:
                 f"at most {self._limit_per_client} streams of one client may be open; "
                 "close one, or try again later"
             )
-        entry = _Entry(Conversation(self.batcher, self._key, token=token, **self._options), client)
         name = secrets.token_urlsafe(16)
-        self._entries[name] = entry
+        conversation = Conversation(self.batcher, self._key, token=token, **self._options)
+        self._entries[name] = _Entry(name, conversation, client)
         self._of_client[client] += 1
         return name
 
@@ -109,13 +122,14 @@ class Conversations:
         """Ends a conversation; one that is not there is no error."""
         entry = self._entries.pop(name, None)
         if entry is not None:
+            entry.closed = True
             self._of_client[entry.client] -= 1
             if not self._of_client[entry.client]:
                 del self._of_client[entry.client]
 
     async def answers(self, name: str, message: str | bytes) -> AsyncIterator[dict]:
         """The answers to a message, as `Conversation.answers`; `UnknownStream` for another id."""
-        async with self._conversation(name) as conversation:
+        async with self._entry(name) as conversation:
             async with contextlib.aclosing(conversation.answers(message)) as found:
                 async for answer in found:
                     yield answer
@@ -127,11 +141,9 @@ class Conversations:
         early, and is answered with `{"stopped": whether there was any}`.
         """
         if is_stop(message):
-            if name not in self:
-                raise UnknownStream(name)
-            yield json.dumps({"stopped": self.stop(name)})
+            yield json.dumps({"stopped": self._entry(name).conversation.stop()})
             return
-        async with self._conversation(name) as conversation:
+        async with self._entry(name) as conversation:
             async with contextlib.aclosing(conversation.replies(message)) as found:
                 async for answer in found:
                     yield answer
@@ -147,7 +159,7 @@ class Conversations:
             UnknownStream: another id.
             Overloaded: too much waits; the conversation stays open.
         """
-        async with self._conversation(name) as conversation:
+        async with self._entry(name) as conversation:
             async with contextlib.aclosing(conversation.answers('{"save": true}')) as found:
                 (token,) = [answer["token"] async for answer in found]
             self.close(name)
@@ -162,17 +174,7 @@ class Conversations:
                 if entry.used < limit and not entry.lock.locked():
                     self.close(name)
 
-    @contextlib.asynccontextmanager
-    async def _conversation(self, name: str) -> AsyncIterator[Conversation]:
-        """The conversation of that id, for oneself."""
-        entry = self._entries.get(name)
-        if entry is None:
+    def _entry(self, name: str) -> _Entry:
+        if name not in self._entries:
             raise UnknownStream(name)
-        async with entry.lock:
-            # It may have ended while this message waited.
-            if self._entries.get(name) is not entry:
-                raise UnknownStream(name)
-            try:
-                yield entry.conversation
-            finally:
-                entry.used = time.monotonic()
+        return self._entries[name]

@@ -15,14 +15,10 @@ TAKES = {
 }
 
 
-def parsed(message: str | bytes) -> dict:
-    """The object of JSON that a message is, with one key that says its kind."""
-
-    def refuse(name: str) -> None:
-        raise ValueError(f"numbers must be finite; received {name}")
-
+def parsed(message: str | bytes) -> tuple[str, dict]:
+    """The kind of a message, and the object of JSON that it is."""
     try:
-        given = json.loads(message, parse_constant=refuse)
+        given = _DECODER.decode(message if isinstance(message, str) else message.decode())
     except (RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"a message must be JSON; {type(error).__name__}: {error}") from None
     if not isinstance(given, dict):
@@ -33,10 +29,17 @@ def parsed(message: str | bytes) -> dict:
             "a message must have one of the keys inputs, write, save and load; "
             f"received {shown(sorted(given))}"
         )
-    others = sorted(set(given) - {kinds[0], *TAKES[kinds[0]]})
-    if others:
-        raise ValueError(f"{kinds[0]} takes no {shown(others)}")
-    return given
+    (kind,) = kinds
+    if len(given) > 1 and not given.keys() <= {kind, *TAKES[kind]}:
+        raise ValueError(f"{kind} takes no {shown(sorted(set(given) - {kind, *TAKES[kind]}))}")
+    return kind, given
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"numbers must be finite; received {name}")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
 def opening(body: bytes) -> str | None:
@@ -57,7 +60,8 @@ def opening(body: bytes) -> str | None:
 
 def is_stop(message: str | bytes) -> bool:
     """Whether a message is `{"stop": true}`."""
-    if len(message) > 64:
+    word = '"stop"' if isinstance(message, str) else b'"stop"'
+    if len(message) > 64 or word not in message:
         return False
     try:
         given = json.loads(message)

@@ -15,6 +15,8 @@ from rnnzoo.serving.traced import described_signatures
 
 _FORMS = ("one_to_one", "many_to_one", "encoder_decoder")
 _SIDES = ("prompt", "source", "target")
+# For the names of dtypes, the kinds of arrays that fit them.
+_KINDS = {"float": "fiu", "bfloat": "fiu", "int": "iu", "uint": "iu", "bool": "b", "string": "UOS"}
 _TEXTS = ("written_as", "name", "weights_sha256")
 
 
@@ -194,8 +196,7 @@ def fitting(name: str, value: Any, spec: dict) -> np.ndarray:
     array = as_array(value, name)
     wanted, dtype = spec["shape"], spec["dtype"]
     fits = array.ndim == len(wanted) and all(w in (None, n) for w, n in zip(wanted, array.shape))
-    kinds = {"float": "fiu", "int": "iu", "bool": "b", "string": "UOS"}
-    kind = next(kinds[start] for start in kinds if dtype.startswith(start))
+    kind = _KINDS[dtype.rstrip("0123456789")]
     if not fits or (array.dtype.kind not in kind and array.size):
         shape = ", ".join("any" if size is None else str(size) for size in wanted)
         raise ValueError(

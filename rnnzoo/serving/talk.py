@@ -1,6 +1,7 @@
 """One WebSocket client of a service: messages in, answers out, until one of the two ends."""
 
 import asyncio
+import collections
 import contextlib
 import json
 import logging
@@ -15,8 +16,10 @@ from rnnzoo.serving.messages import is_stop
 from rnnzoo.serving.watching import Watching
 
 _LOG = logging.getLogger("rnnzoo.serving")
-# Messages that are read ahead of their answers.
+# Messages that are read while an answer is under way.
 _AHEAD = 16
+# Characters of a message, beyond which its answer may take long.
+_SHORT = 1000
 
 
 class Talk:
@@ -40,14 +43,13 @@ class Talk:
     ):
         self._socket, self._clients, self._name = socket, clients, name
         self._limits, self._watching = limits, watching
-        self._inbox: asyncio.Queue[str | bytes | None] = asyncio.Queue(_AHEAD)
+        self._ahead: collections.deque[str | bytes] = collections.deque()
         self._main: asyncio.Task | None = None
-        self._ending = self._gone = self._answering = self._cut = False
+        self._ending = self._gone = self._answering = False
 
     async def run(self) -> None:
         """Answers until the client is gone, is idle for too long, or `end` was called."""
         self._main = asyncio.current_task()
-        reader = asyncio.create_task(self._read())
         try:
             await self._to_its_end()
         except WebSocketDisconnect:
@@ -56,7 +58,6 @@ class Talk:
             if not self._gone:
                 raise
         finally:
-            reader.cancel()
             self._clients.close(self._name)
 
     async def _to_its_end(self) -> None:
@@ -75,36 +76,50 @@ class Talk:
     def end(self) -> None:
         """Ends the talk after the answer that is under way."""
         self._ending = True
-        if self._inbox.empty():
-            self._inbox.put_nowait(None)
+        if self._main is not None and not self._answering:
+            self._main.cancel()
 
     def cut(self) -> None:
-        """Breaks off the answer that is under way, which then changes nothing."""
-        if self._answering and not self._cut:
-            self._cut = True
+        """Breaks off the answer that is under way after `end`: it then changes nothing."""
+        if self._answering:
             self._main.cancel()
 
     async def _converse(self) -> None:
         while not self._ending:
-            async with asyncio.timeout(self._limits.idle):
-                message = await self._inbox.get()
-            if isinstance(message, bytes):
-                return await self._socket.close(1003, "messages must be text")
-            if message is None:
-                continue
             try:
-                self._answering = True
-                await self._answer(message)
+                message = await self._next()
+                if message is None:
+                    return
+                if isinstance(message, bytes):
+                    return await self._socket.close(1003, "messages must be text")
+                await self._watched(message)
             except asyncio.CancelledError:
-                if self._gone or not self._cut:
+                if self._gone or not self._ending:
                     raise
                 self._main.uncancel()
-            finally:
-                self._answering = False
         async with asyncio.timeout(self._limits.send):
             token = await self._clients.take(self._name)
             await self._socket.send_text(json.dumps({"closing": True, "token": token}))
             await self._socket.close(1012, "the service ends")
+
+    async def _next(self) -> str | bytes | None:
+        """The next message; None where the client is gone."""
+        if self._ahead:
+            return self._ahead.popleft()
+        async with asyncio.timeout(self._limits.idle):
+            return _message_of(await self._socket.receive())
+
+    async def _watched(self, message: str) -> None:
+        """Answers a message, and meanwhile sees whether the client stops it or goes."""
+        self._answering = True
+        long = len(message) > _SHORT or '"write"' in message
+        reader = asyncio.create_task(self._read_ahead()) if long else None
+        try:
+            await self._answer(message)
+        finally:
+            self._answering = False
+            if reader is not None:
+                reader.cancel()
 
     async def _answer(self, message: str) -> None:
         try:
@@ -123,15 +138,19 @@ class Talk:
         else:
             await self._socket.send_text(reply)
 
-    async def _read(self) -> None:
-        while True:
-            event: Any = await self._socket.receive()
-            if event["type"] == "websocket.disconnect":
+    async def _read_ahead(self) -> None:
+        while len(self._ahead) < _AHEAD:
+            message = _message_of(await self._socket.receive())
+            if message is None:
                 # What it waits for is no use to it any more, and must not move its stream.
                 self._gone = True
                 self._main.cancel()
                 return
-            message = event.get("text")
-            if message is not None and is_stop(message) and self._clients.stop(self._name):
-                continue
-            await self._inbox.put(event["bytes"] if message is None else message)
+            if not (is_stop(message) and self._clients.stop(self._name)):
+                self._ahead.append(message)
+
+
+def _message_of(event: Any) -> str | bytes | None:
+    if event["type"] == "websocket.disconnect":
+        return None
+    return event["bytes"] if event.get("text") is None else event["text"]
