@@ -127,6 +127,27 @@ def test_streams_get_equal_shares(served, monkeypatch):
     assert ended == ["short", "b", "c", "long"]
 
 
+def test_shares_are_counted_in_steps(served, monkeypatch):
+    """Twenty single steps are done before a long job has made many more than twenty."""
+    calls = []
+    slow(monkeypatch, served, 0.001, calls)
+    batcher = Batcher(served, slice_steps=8)
+
+    async def beside():
+        long = asyncio.create_task(batcher.step(served.new_stream(), noise(400, 2)))
+        await asyncio.sleep(0.01)
+        before, single = len(calls), served.new_stream()
+        for step in noise(20, 2):
+            await batcher.step(single, step)
+        meanwhile = [steps for _, steps in calls[before:]]
+        await long
+        return meanwhile
+
+    meanwhile = asyncio.run(beside())
+    assert meanwhile.count(1) == 20
+    assert 1 <= meanwhile.count(8) <= 5
+
+
 def test_a_bad_stream_is_refused_alone(all_served):
     served, other = all_served["sensor"], all_served["text"]
     batcher, x = Batcher(served), noise(2)
@@ -174,9 +195,9 @@ def test_a_row_that_fails_fails_alone(served, monkeypatch, kind):
 
 
 def test_a_cancelled_step_has_not_moved_its_stream(served, monkeypatch):
-    """Each step is tried until it is in time, by clients that give up at random moments."""
+    """Steps of several slices are tried until in time, by clients that give up at random."""
     slow(monkeypatch, served, 0.002)
-    batcher, data = Batcher(served), noise(12, 8, 2)
+    batcher, data = Batcher(served, slice_steps=1), noise(12, 5, 3, 2)
     random = np.random.default_rng(0)
 
     async def client(x, stream, gave_up):
@@ -184,12 +205,12 @@ def test_a_cancelled_step_has_not_moved_its_stream(served, monkeypatch):
         for step in x:
             while True:
                 try:
-                    limit = random.uniform(0.001, 0.02)
+                    limit = random.uniform(0.001, 0.05)
                     outputs.append(await asyncio.wait_for(batcher.step(stream, step), limit))
                     break
                 except TimeoutError:
                     gave_up.append(stream)
-        return np.stack(outputs)
+        return np.concatenate(outputs)
 
     async def all_clients():
         gave_up = []
@@ -199,7 +220,8 @@ def test_a_cancelled_step_has_not_moved_its_stream(served, monkeypatch):
     found, gave_up = asyncio.run(all_clients())
     assert len(gave_up) > 10
     for x, outputs in zip(data, found):
-        np.testing.assert_allclose(outputs, served.new_stream().step(x), rtol=1e-5, atol=1e-6)
+        expected = served.new_stream().step(x.reshape(-1, 2))
+        np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_when_all_who_wait_give_up_the_next_one_is_served(served):
@@ -338,7 +360,9 @@ def test_a_message_that_ends_in_its_middle_changes_nothing(text, monkeypatch, br
 
     async def broken():
         found = []
-        async with contextlib.aclosing(talk.answers('{"write": 50, "prompt": "at"}')) as answers:
+        async with contextlib.aclosing(
+            talk.answers('{"write": 50, "prompt": "at", "seed": 9}')
+        ) as answers:
             async for answer in answers:
                 found.append(answer)
                 if len(found) == 2 and breaks == "is left":

@@ -237,13 +237,12 @@ class Batcher:
                 del self._groups[key]
         if not self._groups:
             return "", []
-        key = min(self._groups, key=lambda key: self._groups[key][0])
-        (kind, steps, _), group = key, self._groups[key]
+        (kind, steps, _), group = min(self._groups.items(), key=lambda item: item[1][0])
         self._clock = group[0].start
-        size = min(self.max_batch, _CALL_STEPS // steps)
-        size = min(size, _CALL_NUMBERS // self.served.numbers_of(steps))
+        widest = _CALL_NUMBERS // self.served.numbers_of(steps)
+        size = max(1, min(self.max_batch, _CALL_STEPS // steps, widest))
         batch: list[_Slice] = []
-        while group and len(batch) < max(size, 1):
+        while group and len(batch) < size:
             one = heapq.heappop(group)
             if not one.answer.done():
                 batch.append(one)
