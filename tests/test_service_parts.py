@@ -382,6 +382,7 @@ def test_a_message_that_ends_in_its_middle_changes_nothing(text, monkeypatch, br
     monkeypatch.undo()
     rest = {"write": 20, "seed": 4}
     assert told(talk, rest) == told(twin, rest)
+    assert state_of(talk.stream) == state_of(twin.stream)
 
 
 def test_writing_can_be_stopped_and_gone_on_with(text):
