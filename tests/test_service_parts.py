@@ -343,7 +343,7 @@ def test_a_message_with_a_step_may_come_again(text):
 def test_a_message_that_ends_in_its_middle_changes_nothing(text, monkeypatch, breaks):
     batcher = Batcher(text)
     talk, twin = conversation(batcher), conversation(Batcher(text))
-    begin = {"write": 9, "prompt": "the c", "seed": 3}
+    begin = {"write": 9, "prompt": "the c", "temperature": 50}
     told(talk, begin), told(twin, begin)
     before, write, calls = state_of(talk.stream), text.write, []
 
@@ -361,7 +361,7 @@ def test_a_message_that_ends_in_its_middle_changes_nothing(text, monkeypatch, br
     async def broken():
         found = []
         async with contextlib.aclosing(
-            talk.answers('{"write": 50, "prompt": "at", "seed": 9}')
+            talk.answers('{"write": 50, "prompt": "at", "temperature": 50}')
         ) as answers:
             async for answer in answers:
                 found.append(answer)
