@@ -1,21 +1,23 @@
-"""The stream service under load: many connections against one, every answer checked.
+"""The stream service under load, beside long work, and beside strangers; every answer checked.
 
-Starts `recipes/serve.py` on an export of a fresh model and talks to it over WebSockets: first one
-connection, then many at once, each stepping its own sequence as fast as it is answered. At the end
-every answer is compared with what the model in memory gives for that sequence. A few more clients
-make trouble meanwhile: they send rubbish, read no answer, and break off in the middle.
+Starts `recipes/serve.py` and talks to it over the loopback. "load": many WebSockets, each stepping
+its own sequence of a fresh model as fast as it is answered, while a few make trouble; at the end
+every answer is compared with what the model in memory gives for that sequence. "fairness": the time
+of one client's single steps beside clients of 1,000 steps a message, and beside writers.
+"strangers": the same beside all of `benchmarks/strangers.py`, again and again. "churn": the memory
+of the service over connections that come and go.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -24,15 +26,18 @@ import numpy as np
 import websockets
 
 import rnnzoo
+from benchmarks.started import ROOT, Started
+from benchmarks.strangers import CASES, OPTIONS
 
-ROOT = Path(__file__).resolve().parents[1]
 FEATURES = 8
+WRITER = ROOT / "saved_models" / "shakespeare" / "1"
+PARTS = ("load", "fairness", "strangers", "churn")
 
 
-async def client(url: str, inputs: np.ndarray, until: float) -> tuple[list, list]:
+async def client(service: Started, inputs: np.ndarray, until: float) -> tuple[list, list]:
     """Outputs and seconds of every step that one connection made before `until`."""
     outputs, seconds = [], []
-    async with websockets.connect(url, open_timeout=60) as connection:
+    async with service.connect() as connection:
         for x in inputs:
             begin = time.monotonic()
             if begin > until:
@@ -43,11 +48,11 @@ async def client(url: str, inputs: np.ndarray, until: float) -> tuple[list, list
     return outputs, seconds
 
 
-async def trouble(url: str, until: float) -> None:
+async def trouble(service: Started, until: float) -> None:
     """Rubbish, answers that nobody reads, a broken connection; again and again."""
     while time.monotonic() < until:
         try:
-            async with websockets.connect(url, open_timeout=60) as connection:
+            async with service.connect() as connection:
                 await connection.send("rubbish")
                 for _ in range(3):
                     await connection.send(json.dumps({"inputs": [0.0] * FEATURES}))
@@ -57,20 +62,23 @@ async def trouble(url: str, until: float) -> None:
             continue
 
 
-async def load(url: str, data: np.ndarray, seconds: float, troublesome: int = 0) -> list:
+async def load(service: Started, data: np.ndarray, seconds: float, troublesome: int = 0) -> list:
     until = time.monotonic() + seconds
-    others = asyncio.gather(*(trouble(url, until) for _ in range(troublesome)))
-    found = await asyncio.gather(*(client(url, inputs, until) for inputs in data))
+    others = asyncio.gather(*(trouble(service, until) for _ in range(troublesome)))
+    found = await asyncio.gather(*(client(service, inputs, until) for inputs in data))
     await others
     return found
 
 
-def report(name: str, found: list, seconds: float) -> float:
+def report(name: str, times: list[float], seconds: float) -> float:
     """Prints and returns the steps a second."""
-    times = np.concatenate([times for _, times in found]) * 1e3
     rate = len(times) / seconds
-    median, tail = np.percentile(times, [50, 99])
-    print(f"{name:24} {rate:8.0f} steps/s   median {median:6.1f} ms   99 % {tail:6.1f} ms")
+    median, tail = np.percentile(times, [50, 99]) * 1e3
+    print(
+        f"{name:38} {rate:7.0f} steps/s   median {median:6.1f} ms   99 % {tail:6.1f} ms   "
+        f"longest {max(times) * 1e3:6.1f} ms",
+        flush=True,
+    )
     return rate
 
 
@@ -86,43 +94,157 @@ def check(model, data: np.ndarray, found: list) -> None:
         raise SystemExit("states were mixed up")
 
 
+def under_load(args: argparse.Namespace) -> None:
+    model = rnnzoo.one_to_one(features=FEATURES, units=args.units, outputs=4)
+    random = np.random.default_rng(0)
+    data = random.normal(size=(args.streams, 20_000, FEATURES)).astype("float32")
+    options = {"delay": args.delay, "max_streams": 2 * args.streams + 50}
+    options["max_per_client"] = options["max_streams"]
+    with tempfile.TemporaryDirectory() as folder:
+        with running(model.export(Path(folder) / "sensor" / "1"), **options) as service:
+            asyncio.run(load(service, data[:4], 2))
+            first = args.seconds / 4
+            (found,) = asyncio.run(load(service, data[:1], first))
+            one = report("one connection", found[1], first)
+            found = asyncio.run(load(service, data, args.seconds, args.troublesome))
+            times = [seconds for _, client in found for seconds in client]
+            many = report(f"{args.streams} connections", times, args.seconds)
+    print(f"throughput, many against one: {many / one:.1f} times")
+    check(model, data, found)
+
+
+@contextlib.contextmanager
+def running(path: Path, **options):
+    service = Started(path, **options)
+    try:
+        yield service.wait()
+    finally:
+        service.stop()
+
+
+async def stepper(service: Started, until: float) -> list[float]:
+    """Seconds of each single step of one client, whose steps are counted."""
+    seconds = []
+    async with service.connect() as connection:
+        while (begin := time.monotonic()) < until:
+            await connection.send('{"inputs": 1}')
+            answer = json.loads(await connection.recv())
+            seconds.append(time.monotonic() - begin)
+            assert answer["steps"] == len(seconds), answer
+            await asyncio.sleep(0.002)
+    return seconds
+
+
+async def asks(service: Started, message: dict, until: float) -> int:
+    """Sends one message again and again and takes all answers; how many there were."""
+    count = 0
+    async with service.connect(max_size=None) as connection:
+        while time.monotonic() < until:
+            await connection.send(json.dumps(message))
+            # Not read as JSON: that would hold up the client whose steps are measured.
+            while (answer := await connection.recv()).startswith('{"text"'):
+                pass
+            assert not answer.startswith('{"error"'), answer
+            count += 1
+    return count
+
+
+async def beside(service: Started, seconds: float, *others: Callable[[float], Coroutine]) -> list:
+    """Seconds of the single steps of one client beside others, which end at a time."""
+    until = time.monotonic() + seconds
+    tasks = [asyncio.create_task(other(until)) for other in others]
+    await asyncio.sleep(min(0.7, seconds / 4))
+    found = await stepper(service, until)
+    await asyncio.gather(*tasks)
+    return found
+
+
+WRITES = {"write": 400, "prompt": "ROMEO:\n"}
+
+
+def neighbours(service: Started, long: int, writers: int, steps: int = 1000) -> list[Callable]:
+    """Clients of so many steps a message, and clients that let it write."""
+    messages = [{"inputs": [1] * steps}] * long + [WRITES] * writers
+    return [lambda until, message=one: asks(service, message, until) for one in messages]
+
+
+def fairness(args: argparse.Namespace) -> None:
+    with running(WRITER) as service:
+        for long, writers in ((0, 0), (1, 0), (4, 0), (0, 30), (1, 30)):
+            found = beside(service, args.seconds / 5, *neighbours(service, long, writers))
+            name = f"beside {long} of 1,000 steps, {writers} writers"
+            report(name, asyncio.run(found), args.seconds / 5)
+
+
+async def come(service: Started, seconds: float) -> dict:
+    """What all strangers got, in a process of their own."""
+    command = [sys.executable, "-m", "benchmarks.strangers", str(service.port), str(seconds)]
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=subprocess.PIPE)
+    out, _ = await process.communicate()
+    return json.loads(out)
+
+
+def beside_strangers(args: argparse.Namespace) -> None:
+    seconds = args.seconds / 2
+    told = []
+
+    async def strangers_come(until: float) -> None:
+        told.append(await come(service, until - time.monotonic()))
+
+    with running(WRITER, **OPTIONS) as service:
+        asyncio.run(come(service, 0))
+        report("alone", asyncio.run(beside(service, seconds)), seconds)
+        before = service.memory()
+        found = asyncio.run(beside(service, seconds, strangers_come))
+        (one,) = told
+        report(f"beside {len(CASES)} strangers", found, seconds)
+        after = service.memory()
+    print(f"memory {before:.0f} MiB, after {one['rounds']} rounds {after:.0f} MiB")
+    print("\n".join(one["wrong"]) or "each got a clear answer", flush=True)
+
+
+async def come_and_go(service: Started, count: int) -> None:
+    """Connections that make some steps, ask for long answers, write, and go or break off."""
+    room = asyncio.Semaphore(20)
+
+    async def one(number: int) -> None:
+        async with room, service.connect(max_size=None) as connection:
+            for message in ({"inputs": 1, "step": 0}, {"inputs": [1] * 100}, {"save": True}):
+                await connection.send(json.dumps(message))
+                await connection.recv()
+            await connection.send('{"write": 40, "prompt": "T"}')
+            if number % 2:
+                await connection.recv()
+                connection.transport.abort()
+            else:
+                while "text" in json.loads(await connection.recv()):
+                    pass
+
+    await asyncio.gather(*(one(number) for number in range(count)))
+
+
+def churn(args: argparse.Namespace) -> None:
+    with running(WRITER) as service:
+        for part in range(5):
+            asyncio.run(come_and_go(service, args.connections // 5))
+            done = (part + 1) * (args.connections // 5)
+            print(f"memory after {done:6} connections {service.memory():6.0f} MiB", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--streams", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--streams", type=int, default=500)
+    parser.add_argument("--seconds", type=float, default=60, help="of each part")
     parser.add_argument("--troublesome", type=int, default=5, help="clients that misbehave")
     parser.add_argument("--units", type=int, default=256)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds to gather steps for")
+    parser.add_argument("--connections", type=int, default=5000, help="that come and go")
     args = parser.parse_args()
-    model = rnnzoo.one_to_one(features=FEATURES, units=args.units, outputs=4)
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
-        path = model.export(Path(folder) / "sensor" / "1")
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        command = [sys.executable, ROOT / "recipes" / "serve.py", path, f"--port={port}"]
-        command += ["--delay", str(args.delay)]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        try:
-            for _ in range(600):
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            url = f"ws://127.0.0.1:{port}/stream"
-            random = np.random.default_rng(0)
-            data = random.normal(size=(args.streams, 20_000, FEATURES)).astype("float32")
-            asyncio.run(load(url, data[:4], 2))
-            first = args.seconds / 4
-            one = report("one connection", asyncio.run(load(url, data[:1], first)), first)
-            found = asyncio.run(load(url, data, args.seconds, args.troublesome))
-            many = report(f"{args.streams} connections", found, args.seconds)
-        finally:
-            process.terminate()
-            process.wait(20)
-    print(f"throughput, many against one: {many / one:.1f} times")
-    check(model, data, found)
+    parts = dict(zip(PARTS, (under_load, fairness, beside_strangers, churn)))
+    for name in args.parts:
+        print(f"-- {name}", flush=True)
+        parts[name](args)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Recurrent Keras models that are right: explicit state, truncated BPTT, honest export."""
 
-from rnnzoo import cells, data, decoding, layers, metrics, serving
+from rnnzoo import cells, data, decoding, heads, layers, metrics, serving
+from rnnzoo._version import __version__ as __version__
 from rnnzoo.core import CoreSpec
 from rnnzoo.export.export import export
 from rnnzoo.generation.options import Generated
@@ -13,8 +14,6 @@ from rnnzoo.serving import load_served
 from rnnzoo.training.backup import BackupAndResume
 from rnnzoo.training.callbacks import ResetStates, ScheduledSampling, TruncatedBPTT
 from rnnzoo.training.divergence import StopOnDivergence
-
-__version__ = "0.2.0"
 
 __all__ = [
     "BackupAndResume",
@@ -31,6 +30,7 @@ __all__ = [
     "decoding",
     "encoder_decoder",
     "export",
+    "heads",
     "layers",
     "load_served",
     "many_to_one",

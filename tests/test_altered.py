@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import rnnzoo
 from benchmarks import alterations
-from rnnzoo.serving.reading import check_signatures, read_manifest
+from rnnzoo.serving.exported import check_signatures, read_manifest
 from rnnzoo.training.backup import folders
 
 FORMS = [alterations.of_bytes, alterations.of_json]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import rnnzoo
+from rnnzoo.export.triton import config_of
 from tests.clean_process import found_in, make_calls, save_calls
 
 if keras.backend.backend() == "jax":
@@ -256,3 +257,51 @@ def test_load_served_wants_a_saved_model(tmp_path):
     assert json.loads((path / "assets.extra" / "rnnzoo.json").read_text())["written_as"] == "litert"
     with pytest.raises(ValueError, match="received one of format 'litert'"):
         rnnzoo.load_served(path)
+
+
+STEP = {
+    "inputs": {
+        "inputs": {"dtype": "float32", "shape": [None, 1, 3]},
+        'h"0': {"dtype": "float32", "shape": [None, 4]},
+    },
+    "outputs": {
+        "outputs": {"dtype": "float32", "shape": [None, 1, 2]},
+        'h"0_out': {"dtype": "float32", "shape": [None, 4]},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["sensor", 'a "b"', "a\\b", 'x"\nbackend: "python', "wörter", "{x}"]
+)
+def test_names_in_the_triton_configuration_are_texts_and_nothing_else(name):
+    text_format = importlib.import_module("google.protobuf.text_format")
+    text_encoding = importlib.import_module("google.protobuf.text_encoding")
+    text = config_of(name, STEP)
+    found = {}
+    tokens = text_format.Tokenizer(text.splitlines(), skip_comments=True)
+    while not tokens.AtEnd():
+        token = tokens.token
+        tokens.NextToken()
+        if token in ("name", "backend", "input_name") and tokens.token == ":":
+            tokens.NextToken()
+            content = text_encoding.CUnescape(tokens.token[1:-1]).decode()
+            found.setdefault(token, []).append(content)
+    assert found["name"][0] == name
+    assert found["backend"] == ["onnxruntime"]
+    assert found["input_name"] == ['h"0']
+
+
+def test_a_triton_configuration_of_other_versions_is_kept(tmp_path):
+    pytest.importorskip("tf2onnx")
+    config = tmp_path / "sensor" / "config.pbtxt"
+    rnnzoo.one_to_one(features=3, units=4, outputs=2).export(config.parent / "1", "triton")
+    before = config.read_bytes()
+    other = rnnzoo.one_to_one(features=3, units=5, outputs=2)
+    with pytest.raises(FileExistsError, match="must have the same config.pbtxt; received a model"):
+        other.export(config.parent / "2", "triton")
+    assert config.read_bytes() == before
+    assert {path.name for path in config.parent.iterdir()} == {"1", "config.pbtxt"}
+    assert [path.name for path in tmp_path.iterdir()] == ["sensor"]
+    other.export(config.parent / "2", "triton", overwrite=True)
+    assert config.read_bytes() != before

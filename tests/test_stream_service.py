@@ -2,15 +2,10 @@
 
 import asyncio
 import json
-import os
-import pathlib
 import re
 import shutil
-import socket
 import subprocess
-import sys
 import time
-import urllib.error
 import urllib.request
 
 import keras
@@ -18,6 +13,7 @@ import numpy as np
 import pytest
 
 import rnnzoo
+from benchmarks.started import ROOT, Started
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -25,63 +21,8 @@ websockets = pytest.importorskip("websockets")
 if keras.backend.backend() == "jax":
     pytest.skip("the service runs a SavedModel, on TensorFlow", allow_module_level=True)
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 TEXT = "the cat sat on the mat.\n"
-LIMITS = {"max-streams": 70, "max-steps": 50, "max-bytes": 20_000, "idle": 3}
-
-
-class Service:
-    """The recipe in a process of its own, on a free port of 127.0.0.1."""
-
-    def __init__(self, path, **limits):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        options = [f"--{name}={value}" for name, value in limits.items()]
-        command = [sys.executable, ROOT / "recipes/serve.py", path, f"--port={self.port}", *options]
-        environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-        self.errors = (path.parent / "stderr.txt").open("w+")
-        self.process = subprocess.Popen(command, stderr=self.errors, env=environment)
-
-    def wait(self):
-        for _ in range(600):
-            try:
-                return self.get("/healthz")
-            except OSError:
-                assert self.process.poll() is None, self.stderr()
-                time.sleep(0.1)
-        raise TimeoutError(self.stderr())
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(20)
-        self.errors.close()
-
-    def stderr(self):
-        self.errors.flush()
-        return pathlib.Path(self.errors.name).read_text()
-
-    def get(self, path):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
-            return answer.read().decode()
-
-    def send(self, path, body=b"", method="POST"):
-        """Status and JSON of the answer."""
-        body = body if isinstance(body, bytes) else json.dumps(body).encode()
-        url = f"http://127.0.0.1:{self.port}{path}"
-        request = urllib.request.Request(url, body, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                status, content = answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            status, content = error.code, error.read()
-        return status, json.loads(content) if content else None
-
-    def connect(self, query=""):
-        return websockets.connect(f"ws://127.0.0.1:{self.port}/stream{query}", open_timeout=20)
-
-    def metric(self, name):
-        return float(re.search(rf"^{name} (\S+)$", self.get("/metrics"), re.M).group(1))
+LIMITS = {"max-streams": 70, "max-steps": 50, "max-bytes": 20_000, "idle": 3, "status": None}
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +43,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def services(models):
-    running = {name: Service(path, **LIMITS) for name, (_, path) in models.items()}
+    running = {name: Started(path, **LIMITS) for name, (_, path) in models.items()}
     try:
         for service in running.values():
             service.wait()
@@ -188,7 +129,7 @@ def test_http_streams(models, services):
     got = [*answers[0]["outputs"], *rest[0]["outputs"]]
     np.testing.assert_allclose(got, offline(model, x), rtol=1e-5, atol=1e-5)
     # The state was taken away, and is brought back into a new stream, and into this one.
-    _, other = service.send(f"/streams?token={token}")
+    _, other = service.send("/streams", {"load": token})
     for place, message in ((other["stream"], None), (made["stream"], {"load": token})):
         if message:
             assert service.send(f"/streams/{place}", message) == (200, [{"steps": 4}])
@@ -301,7 +242,7 @@ def test_bad_requests(services):
         404,
         {"error": "there is no stream 'unknown'"},
     )
-    assert service.send("/streams?token=altered")[0] == 400
+    assert service.send("/streams", {"load": "altered"})[0] == 400
     _, stream = service.send("/streams")
     path = f"/streams/{stream['stream']}"
     assert service.send(path, b"x" * 30_000)[0] == 413
@@ -309,8 +250,10 @@ def test_bad_requests(services):
     token = saved[0]["token"]
     altered = token[:60] + ("A" if token[60] != "A" else "B") + token[61:]
     for wrong in (altered, token[:-4], token + "AAAA"):
-        assert service.send(f"/streams?token={wrong}")[0] == 400
-    assert service.send("/streams?token=" + token)[0] == 201
+        assert service.send("/streams", {"load": wrong})[0] == 400
+    assert service.send("/streams", {"load": token})[0] == 201
+    status, error = service.send("/streams?token=" + token)
+    assert (status, "URLs are logged" in error["error"]) == (400, True)
 
     assert asyncio.run(closed_with(service, b"bytes")) == 1003
     assert asyncio.run(closed_with(service, "x" * 30_000)) == 1009
@@ -344,6 +287,81 @@ def test_a_flood_is_answered_in_order(services):
             return [json.loads(await client.recv())["steps"] for _ in range(300)]
 
     assert asyncio.run(flood()) == list(range(1, 301))
+
+
+# The page's own script, with a page that has no more than it uses, on the real service.
+IN_NODE = """
+const fs = require("fs"), [, , file, host] = process.argv, all = {};
+class Node_ {
+  constructor() { this.children = []; this.own = ""; }
+  append(child) { this.children.push(child); if (child.own !== undefined) child.parent = this; }
+  remove() { this.parent.children = this.parent.children.filter((one) => one !== this); }
+  get textContent() {
+    return this.own + this.children.map((one) => one.textContent ?? one).join("");
+  }
+  set textContent(text) { this.own = text; }
+  get valueAsNumber() { return Number(this.value); }
+}
+const getElementById = (id) => all[id] ??= new Node_(), createElement = () => new Node_();
+const document = { getElementById, createElement };
+const location = { protocol: "http:", host };
+const form = all.form = new Node_();
+document.getElementById("write").form = form;
+const script = fs.readFileSync(file, "utf8").match(/<script>([^]*)<\\/script>/)[1];
+new Function("document", "location", "WebSocket", script)(document, location, WebSocket);
+const until = async (is) => {
+  for (let i = 0; i < 400 && !is(); i++) await new Promise((done) => setTimeout(done, 10));
+};
+const text = (id) => document.getElementById(id).textContent;
+const write = async (values, stops) => {
+  for (const [id, value] of Object.entries(values)) document.getElementById(id).value = value;
+  const before = text("written").length;
+  form.onsubmit({ preventDefault() {} });
+  const during = [all.write.disabled, all.stop.disabled];
+  if (stops) { await until(() => text("written").length > before); all.stop.onclick(); }
+  await until(() => text("status") !== "writing");
+  return { during, written: text("written"), status: text("status"), after: all.write.disabled };
+};
+(async () => {
+  await until(() => !all.write.disabled);
+  const usual = { prompt: "the cat", count: 40, temperature: 0, seed: 1 };
+  const found = [await write(usual), await write({ ...usual, prompt: "the Z" })];
+  found.push(await write({ ...usual, count: 50, temperature: "x" }));
+  found.push(await write({ ...usual, prompt: "", count: 10 }));
+  found.push(await write({ ...usual, prompt: "", count: 50 }, true));
+  console.log(JSON.stringify(found));
+  process.exit(0);
+})();
+"""
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node")
+def test_the_script_of_the_page(models, services, tmp_path):
+    """What is refused is taken out of the page again, and the stream goes on as if never asked."""
+    (tmp_path / "page.js").write_text(IN_NODE)
+    host = f"127.0.0.1:{services['text'].port}"
+    command = [
+        "node",
+        "--experimental-websocket",
+        tmp_path / "page.js",
+        ROOT / "recipes" / "serve.html",
+        host,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    first, unknown, wrong, rest, stopped = json.loads(done.stdout)
+    text = models["text"][0].generate("the cat", 100).text[0]
+    assert first["written"] == "the cat" + text[:40]
+    assert (first["during"], first["after"]) == ([True, False], False)
+    assert first["status"] == "40 tokens written"
+    for refused, rule in ((unknown, "received 'Z'"), (wrong, "temperature must be")):
+        assert rule in refused["status"]
+        assert refused["written"] == first["written"]
+    assert rest["written"] == "the cat" + text[:50]
+    # Where the click came in time, fewer were written.
+    count = int(re.match(r"(\d+) tokens written(, then stopped)?$", stopped["status"]).group(1))
+    assert stopped["written"] == "the cat" + text[: 50 + count]
+    assert ("stopped" in stopped["status"]) == (count < 50)
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")

@@ -13,6 +13,7 @@ from rnnzoo import _checks
 from rnnzoo._files import written_aside
 from rnnzoo.decoding import Beam
 from rnnzoo.export.formats import FORMATS, write
+from rnnzoo.export.triton import check_config
 from rnnzoo.training.trainer import SequenceTrainer
 
 
@@ -89,7 +90,8 @@ def export(
         ValueError: a path without a version; a model that is not of rnnzoo; another format, or
             one that this form has not; metrics that JSON cannot hold.
         ImportError: what the format needs is not installed.
-        FileExistsError: the version exists and `overwrite` is False.
+        FileExistsError: the version exists, or other versions have another `config.pbtxt`, and
+            `overwrite` is False.
         OSError: the folder cannot be written.
     """
     if not isinstance(model, SequenceTrainer):
@@ -111,6 +113,8 @@ def export(
             write(model, written, **options)
         else:
             _write_elsewhere(model, written, options)
+        if format == "triton":
+            check_config(written, path, overwrite)
     if format == "triton":
         os.replace(path / "config.pbtxt", path.parent / "config.pbtxt")
     return path

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from rnnzoo._version import __version__
+
 MANIFEST = pathlib.PurePath("assets.extra", "rnnzoo.json")
 FORMAT = "rnnzoo served model 1"
 
@@ -46,6 +48,7 @@ def write_manifest(
         "name": model.name,
         "state": _states(model),
         "signatures": tables,
+        **({"files": file_hashes(path)} if format == "tf_saved_model" else {}),
         "vocabularies": kept,
         "weights_sha256": _weights_hash(model),
         "parameters": sum(int(np.prod(w.shape)) for w in weights_of(model)),
@@ -84,6 +87,18 @@ def weights_of(model: Any) -> list:
     return list({id(w): w for w in weights}.values())
 
 
+def file_hashes(path: pathlib.Path) -> dict[str, str]:
+    """SHA-256 of each file of the SavedModel at `path`, by its name in the folder.
+
+    What the manifest keeps as `files`, and who loads the export compares.
+    """
+    found = [path / "saved_model.pb", *(path / "variables").glob("*"), *(path / "assets").glob("*")]
+    return {
+        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(found)
+    }
+
+
 def _weights_hash(model: Any) -> str:
     digest = hashlib.sha256()
     for weight in weights_of(model):
@@ -95,10 +110,8 @@ def _weights_hash(model: Any) -> str:
 def _versions() -> dict[str, str]:
     import tensorflow as tf
 
-    import rnnzoo
-
     return {
-        "rnnzoo": rnnzoo.__version__,
+        "rnnzoo": __version__,
         "keras": keras.__version__,
         "tensorflow": tf.__version__,
         "numpy": np.__version__,

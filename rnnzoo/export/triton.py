@@ -9,9 +9,9 @@ from rnnzoo.export.traced import step_of
 _TYPES = {"float32": "TYPE_FP32", "float64": "TYPE_FP64", "int32": "TYPE_INT32"}
 
 _CONFIG = """\
-# {name}: one step of each sequence a request. The server keeps the state of every sequence by
+# One step of each sequence a request. The server keeps the state of every sequence by
 # its id, gives zeros to a new one, and sets `reset` where the client says that one begins.
-name: "{name}"
+name: {name}
 backend: "onnxruntime"
 default_model_filename: "step.onnx"
 max_batch_size: 64
@@ -41,7 +41,7 @@ sequence_batching {{
 _TENSOR = """\
 {kind} [
   {{
-    name: "{name}"
+    name: {name}
     data_type: {type}
     dims: [ {dims} ]
   }}
@@ -50,15 +50,15 @@ _TENSOR = """\
 _STATE = """\
   state [
     {{
-      input_name: "{name}"
-      output_name: "{name}_out"
+      input_name: {name}
+      output_name: {name_out}
       data_type: {type}
       dims: [ {dims} ]
       initial_state: {{
         data_type: {type}
         dims: [ {dims} ]
         zero_data: true
-        name: "zeros of {name}"
+        name: {zeros}
       }}
     }}
   ]"""
@@ -79,18 +79,52 @@ def write_triton(
         ValueError: a model without the signature `step`.
     """
     tables = write_onnx({"step": step_of(signatures, "triton")}, path)
-    step = tables["step"]
-    states = [key for key in step["inputs"] if f"{key}_out" in step["outputs"]]
-    text = _CONFIG.format(
-        name=name,
-        inputs=_TENSOR.format(kind="input", **_fields("inputs", step["inputs"]["inputs"])),
-        outputs=_TENSOR.format(kind="output", **_fields("outputs", step["outputs"]["outputs"])),
-        states="\n".join(_STATE.format(**_fields(key, step["inputs"][key])) for key in states),
-    )
+    text = config_of(name, tables["step"])
     (path / "config.pbtxt").write_text(text, encoding="utf-8")
     return tables
 
 
+def config_of(name: str, step: dict[str, dict]) -> str:
+    """The text of `config.pbtxt` for a model called `name`, whose `step` takes and gives this."""
+    states = [key for key in step["inputs"] if f"{key}_out" in step["outputs"]]
+    return _CONFIG.format(
+        name=_text(name),
+        inputs=_TENSOR.format(kind="input", **_fields("inputs", step["inputs"]["inputs"])),
+        outputs=_TENSOR.format(kind="output", **_fields("outputs", step["outputs"]["outputs"])),
+        states="\n".join(_STATE.format(**_fields(key, step["inputs"][key])) for key in states),
+    )
+
+
+def check_config(written: pathlib.Path, path: pathlib.Path, overwrite: bool) -> None:
+    """FileExistsError where the versions beside `path` have another `config.pbtxt` to keep.
+
+    All versions of a model have one configuration. That of another model, or of one with other
+    states, would make the versions that are there unusable.
+
+    Args:
+        written: the folder that was written aside.
+        path: the folder that it is to become.
+        overwrite: whether another configuration may be replaced.
+    """
+    kept = path.parent / "config.pbtxt"
+    if overwrite or not kept.exists():
+        return
+    if kept.read_bytes() != (written / "config.pbtxt").read_bytes():
+        raise FileExistsError(
+            "the versions of a model for Triton must have the same config.pbtxt; received a model "
+            f"with another one than {str(kept)!r}, overwrite=False. Choose another name or pass "
+            "overwrite=True."
+        )
+
+
+def _text(value: str) -> str:
+    """`value` as a string of protobuf's text format."""
+    special = {ord(c): f"\\{c}" for c in '"\\'} | {c: f"\\{c:03o}" for c in (*range(32), 127)}
+    return f'"{value.translate(special)}"'
+
+
 def _fields(name: str, spec: dict) -> dict[str, str]:
     dims = ", ".join(str(-1 if size is None else size) for size in spec["shape"][1:])
-    return {"name": name, "type": _TYPES[spec["dtype"]], "dims": dims}
+    names = {"name": name, "name_out": f"{name}_out", "zeros": f"zeros of {name}"}
+    texts = {key: _text(value) for key, value in names.items()}
+    return {**texts, "type": _TYPES[spec["dtype"]], "dims": dims}

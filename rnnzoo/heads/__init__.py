@@ -1,9 +1,9 @@
 """What a model says about its targets: losses, means, quantiles and samples."""
 
-from rnnzoo.heads.classes import Bernoulli, Logits
 from rnnzoo.heads.counts import NegativeBinomial
 from rnnzoo.heads.crf import CRF, CRFPotentials
 from rnnzoo.heads.ctc import CTC, CTCLogits
+from rnnzoo.heads.discrete import Bernoulli, Logits
 from rnnzoo.heads.head import Head
 from rnnzoo.heads.linear import Linear
 from rnnzoo.heads.loss import HeadLoss

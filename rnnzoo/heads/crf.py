@@ -8,7 +8,7 @@ from keras import ops
 
 from rnnzoo.heads.absent import marked
 from rnnzoo.heads.chain import Chain
-from rnnzoo.heads.classes import ClassHead
+from rnnzoo.heads.discrete import ClassHead
 from rnnzoo.heads.head import Tensor
 from rnnzoo.heads.loss import full_precision
 from rnnzoo.heads.numeric import seeds, uniform_like

@@ -9,7 +9,7 @@ from keras import ops
 
 from rnnzoo import _checks
 from rnnzoo.heads.absent import marked, present_steps
-from rnnzoo.heads.classes import ClassHead
+from rnnzoo.heads.discrete import ClassHead
 from rnnzoo.heads.head import Tensor, hidden_where_absent
 from rnnzoo.heads.loss import full_precision
 from rnnzoo.heads.numeric import chosen, seeds

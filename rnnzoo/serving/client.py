@@ -1,15 +1,13 @@
 """A SavedModel of rnnzoo in use: streams with a state of their own over one loaded copy."""
 
 import os
-import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from rnnzoo._checks import shown
-from rnnzoo.data.reading import as_array
-from rnnzoo.serving import reading
+from rnnzoo.serving import exported
+from rnnzoo.serving.loaded import Loaded
 
 
 class Stream:
@@ -44,73 +42,24 @@ class Stream:
         return self.served.step([self], [inputs])[0]
 
 
-class Served:
+class Served(Loaded):
     """A SavedModel that `rnnzoo.export` wrote, loaded once and used by any number of streams.
 
     It needs TensorFlow, and nothing of the model's own code. All methods may be called from
     several threads; one stream must be stepped by one thread at a time.
 
+    Load only exports that you trust, as you would run only programs that you trust: the graph
+    of a SavedModel can read and write files.
+
     Attributes:
         path: the folder.
         manifest: what `assets.extra/rnnzoo.json` says.
+        weights: SHA-256 of the weights that were loaded, as a hexadecimal text.
+        outputs: numbers that one step gives.
+        timeless: whether many steps have one answer, as in many-to-one models.
         signatures: names of the signatures, for `call`.
         vocabularies: those of its sides, "prompt", or "source" and "target", where it has them.
     """
-
-    def __init__(self, path: str | os.PathLike):
-        self.path = pathlib.Path(path)
-        self.manifest = reading.read_manifest(self.path)
-        if self.manifest["written_as"] != "tf_saved_model":
-            raise ValueError(
-                "path must be an export of format 'tf_saved_model'; received one of format "
-                f"{self.manifest['written_as']!r}"
-            )
-        try:
-            import tensorflow as tf
-        except ImportError as error:
-            raise ImportError(
-                "load_served must have TensorFlow; received no such package "
-                "(pip install tensorflow-cpu)"
-            ) from error
-        self._tf = tf
-        self.vocabularies = reading.read_vocabularies(self.path, self.manifest)
-        self._loaded = tf.saved_model.load(str(self.path))
-        reading.check_signatures(self.path, self.manifest, self._loaded.signatures)
-        self.signatures = tuple(sorted(self._loaded.signatures))
-        self._step = "decode_step" if "decode_step" in self.signatures else "step"
-        specs = self.manifest["signatures"][self._step]
-        self._spec = specs["inputs"]["inputs"]
-        self._timeless = len(specs["outputs"]["outputs"]["shape"]) == 2
-
-    def call(self, signature: str = "serving_default", /, **inputs: Any) -> dict[str, np.ndarray]:
-        """What a signature gives for `inputs`, as arrays by name.
-
-        Args:
-            signature: one of `signatures`.
-            inputs: arrays by name, the batch first, as the manifest has them.
-
-        Raises:
-            ValueError: another signature; inputs that do not fit it.
-        """
-        if signature not in self.signatures:
-            raise ValueError(
-                f"signature must be one of {', '.join(self.signatures)}; "
-                f"received {shown(signature)}"
-            )
-        specs = self.manifest["signatures"][signature]["inputs"]
-        if set(specs) != set(inputs):
-            raise ValueError(
-                f"{signature} takes the inputs {', '.join(specs)}; received {', '.join(inputs)}"
-            )
-        given = {key: reading.fitting(key, value, specs[key]) for key, value in inputs.items()}
-        rows = {len(value) for value in given.values()}
-        if len(rows) > 1:
-            lengths = {key: len(value) for key, value in given.items()}
-            raise ValueError(f"all inputs must have the same batch; received rows {lengths}")
-        found = self._loaded.signatures[signature](
-            **{key: self._tf.constant(value) for key, value in given.items()}
-        )
-        return {key: value.numpy() for key, value in found.items()}
 
     def new_stream(self, source: Any = None, state: dict[str, Any] | None = None) -> Stream:
         """A stream at the start of a sequence.
@@ -157,47 +106,32 @@ class Served:
         """
         streams, inputs = list(streams), list(inputs)
         self._check_streams(streams, inputs)
-        singles, batches = zip(*map(self._steps_of, inputs)) if inputs else ((), ())
+        singles, batches = zip(*map(self.as_steps, inputs)) if inputs else ((), ())
         groups: dict[tuple, list[int]] = {}
         for i, stream in enumerate(streams):
             shapes = tuple(value.shape for value in stream.state.values())
             groups.setdefault((batches[i].shape, shapes), []).append(i)
         results: list = [None] * len(streams)
         for rows in groups.values():
-            found = self._run([streams[i] for i in rows], [batches[i] for i in rows])
-            for place, i in enumerate(rows):
-                results[i] = _row(found, place)
-        for i, stream in enumerate(streams):
-            moved = {k.removesuffix("_out"): v for k, v in results[i].items() if k[-4:] == "_out"}
-            stream.state = {**stream.state, **moved}
-            stream.steps += len(batches[i])
-        single = [one and not self._timeless for one in singles]
-        return [r["outputs"][0] if one else r["outputs"] for r, one in zip(results, single)]
+            found = self.advance([streams[i].state for i in rows], [batches[i] for i in rows])
+            for i, result in zip(rows, found):
+                results[i] = result
+        for stream, batch, (_, state) in zip(streams, batches, results):
+            stream.state, stream.steps = state, stream.steps + len(batch)
+        single = [one and not self.timeless for one in singles]
+        return [outputs[0] if one else outputs for (outputs, _), one in zip(results, single)]
 
     def check(self, inputs: Any) -> None:
         """ValueError unless `inputs` are what `Stream.step` takes."""
-        self._steps_of(inputs)
+        self.as_steps(inputs)
 
-    def _run(self, streams: list, batches: list) -> dict:
-        values = {"inputs": np.stack(batches)}
-        values |= {key: np.stack([s.state[key] for s in streams]) for key in streams[0].state}
-        if self._step == "step":
-            values["reset"] = np.zeros(values["inputs"].shape[:2], bool)
-        return self.call(self._step, **values)
-
-    def _steps_of(self, value: Any) -> tuple[bool, np.ndarray]:
-        """Whether `value` is a single step, and it as an array of steps."""
-        rank = len(self._spec["shape"]) - 1
-        array = as_array(value, "inputs")
-        single = array.ndim == rank - 1
-        array = array[None] if single else array
-        reading.fitting("inputs", array[None], self._spec)
-        if array.ndim != rank or not len(array):
-            raise ValueError(
-                f"inputs must be one step of rank {rank - 1} or at least one of rank {rank}; "
-                f"received shape {np.shape(value)}"
-            )
-        return single, array
+    def check_stream(self, stream: Stream) -> None:
+        """ValueError unless `stream` is one of this model, with a state that fits it."""
+        if not isinstance(stream, Stream) or stream.served is not self:
+            raise ValueError("streams must be of this model; received another's")
+        self.check_names(stream.state)
+        for name, spec in self.states.items():
+            exported.fitting(name, np.asarray(stream.state[name])[None], spec)
 
     def _check_streams(self, streams: list, inputs: list) -> None:
         if len(inputs) != len(streams):
@@ -207,8 +141,8 @@ class Served:
             )
         if len({id(stream) for stream in streams}) < len(streams):
             raise ValueError("every stream must come once in a call; received one twice")
-        if any(stream.served is not self for stream in streams):
-            raise ValueError("streams must be of this model; received another's")
+        for stream in streams:
+            self.check_stream(stream)
 
     def _encoded(self, source: Any) -> dict[str, np.ndarray]:
         source = np.asarray(source)[None]
@@ -220,12 +154,10 @@ class Served:
         return _row(self.call("encode", source=source, source_lengths=lengths), 0)
 
     def _checked(self, state: dict[str, Any]) -> dict[str, np.ndarray]:
-        specs = self.manifest["signatures"][self._step]["inputs"]
-        names = [key for key in specs if key not in ("inputs", "reset")]
-        if set(state) != set(names):
-            raise ValueError(f"state must have the names {names}; received {sorted(state)}")
+        self.check_names(state)
         return {
-            k: reading.fitting(k, np.asarray(state[k])[None], specs[k])[0].copy() for k in names
+            k: exported.fitting(k, np.asarray(state[k])[None], spec)[0].copy()
+            for k, spec in self.states.items()
         }
 
 
@@ -233,10 +165,12 @@ def load_served(path: str | os.PathLike) -> Served:
     """The SavedModel at `path`, ready for streams and calls.
 
     Args:
-        path: a folder that `rnnzoo.export` wrote, `<name>/<version>`.
+        path: a folder that `rnnzoo.export` wrote, `<name>/<version>`, and that you trust: a
+            graph of TensorFlow can read and write files.
 
     Raises:
-        ValueError: a folder that is no export of rnnzoo, or of another format.
+        ValueError: a folder that is no export of rnnzoo, or of another format; one that is
+            damaged, or whose files are not those that its manifest tells of.
         ImportError: TensorFlow is not installed.
     """
     return Served(path)

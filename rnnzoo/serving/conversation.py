@@ -1,19 +1,35 @@
 """One client of a stream service: messages in JSON, answered from a stream of its own."""
 
-import asyncio
-import json
-from collections.abc import AsyncIterator
-from typing import Any
+import contextlib
+import operator
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnzoo._checks import positive_integer, shown
+from rnnzoo._checks import one_of, positive_integer, shown
 from rnnzoo.data.text import Vocabulary
+from rnnzoo.serving import answers
 from rnnzoo.serving.batching import Batcher
-from rnnzoo.serving.seals import seal, unseal
+from rnnzoo.serving.messages import digest_of, number, parsed
+from rnnzoo.serving.seals import Keys, seal, unseal
 
 # Tokens that are written in one call, before the client sees them.
 _CHUNK = 8
+# Numbers that an answer may hold which is kept in case its message is sent again.
+_KEPT = 1 << 14
+# Keeps none of the outputs of a prompt.
+_NOTHING = operator.itemgetter(slice(0, 0))
+# Bytes of a message, beyond which it is read beside the event loop.
+_LONG = 1 << 13
+
+
+class _Told(NamedTuple):
+    """A message with a step number, as its hash, and its answers: it may come again."""
+
+    step: int
+    message: bytes
+    answers: list[dict]
 
 
 class Conversation:
@@ -21,21 +37,29 @@ class Conversation:
 
     Messages, each an object with one of these keys:
 
-    * `{"inputs": step or steps}` -> `{"outputs": ..., "steps": steps so far}`
+    * `{"inputs": step or steps}` -> `{"outputs": ..., "steps": steps so far}`. With
+      `"top": k` the `k` highest outputs of each step only, the highest first, and their
+      `"indices"`. With `"as": "binary"` the numbers stay numbers (see `answers.as_bytes`).
     * `{"write": tokens, "prompt": text, "temperature": 1.0, "seed": 0}` of models on tokens with
       a vocabulary -> a `{"text": ...}` for every few tokens, then `{"written": tokens}`. Without
-      a prompt it goes on from what it wrote.
+      a prompt it goes on from what it wrote. `stop` ends it early.
     * `{"save": true}` -> `{"token": ...}`, the state as a signed text (see `seal`)
     * `{"load": token}` -> `{"steps": ...}`; the stream goes on from there
 
-    A message that is refused changes nothing.
+    A message changes the stream when its last answer was taken. One that is refused or breaks
+    off in its middle changes nothing.
+
+    `inputs` and `write` take `"step"`: the steps that the stream has made. A client that got no
+    answer sends the same message with the same step again. If the stream has not moved, it is
+    done now; if it has, the answers of the first time come again, and nothing moves twice.
 
     Args:
         batcher: runs the steps, together with those of others.
-        key: the secret of saved states, at least 16 bytes.
+        key: the secret of saved states, at least 16 bytes, or `Keys`.
         vocabulary: that of the model's tokens, for `write`.
         max_steps: steps, and tokens to write, in one message at most.
         token: a saved state to go on from.
+        max_numbers: numbers in one answer at most: steps times outputs, or times 2 `top`.
 
     Raises:
         ValueError: a key that is too short, a token that was altered.
@@ -44,84 +68,161 @@ class Conversation:
     def __init__(
         self,
         batcher: Batcher,
-        key: bytes,
+        key: bytes | Keys,
         *,
         vocabulary: Vocabulary | None = None,
         max_steps: int = 1000,
         token: str | None = None,
+        max_numbers: int = 1 << 18,
     ):
-        served = batcher.served
-        self.stream = served.new_stream() if token is None else unseal(served, token, key)
-        self._batcher, self._key = batcher, key
-        self._vocabulary = vocabulary if "generate" in served.signatures else None
+        if not isinstance(batcher, Batcher):
+            raise ValueError(f"batcher must be a rnnzoo.serving.Batcher; received {shown(batcher)}")
+        if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
+            raise ValueError(
+                f"vocabulary must be a rnnzoo.data.Vocabulary or None; received {shown(vocabulary)}"
+            )
+        self._batcher, self._served = batcher, batcher.served
+        self._keys = key if isinstance(key, Keys) else Keys(key)
+        self._vocabulary = vocabulary if "generate" in self._served.signatures else None
         self._max_steps = positive_integer("max_steps", max_steps)
+        self._max_numbers = positive_integer("max_numbers", max_numbers)
+        self.stream = (
+            self._served.new_stream() if token is None else unseal(self._served, token, self._keys)
+        )
         self._last: int | None = None  # written, and not read by the stream yet
+        self._told: _Told | None = None
+        self._writing = self._stopped = False
 
-    async def answers(self, message: str | bytes) -> AsyncIterator[dict]:
-        """The answers to one message, as they come.
+    def answers(self, message: str | bytes) -> AsyncIterator[dict]:
+        """The answers to one message, as they come; numbers as lists, or arrays where binary.
+
+        Take them all: the stream has moved when the last was taken.
 
         Raises:
             ValueError: a message that breaks a rule; the text may be shown to the client.
-            Overloaded: too many steps wait.
+            Overloaded: too much waits.
         """
-        given = _parsed(message)
-        kinds = [kind for kind in ("inputs", "write", "save", "load") if kind in given]
-        if len(kinds) != 1:
+        return self._answered(message, answers.as_lists, dict)
+
+    def replies(self, message: str | bytes) -> AsyncIterator[str | bytes]:
+        """`answers` as they are sent: JSON, or bytes for messages with `"as": "binary"`."""
+        return self._answered(message, answers.as_json, answers.as_bytes)
+
+    def stop(self) -> bool:
+        """Ends the writing that is under way after its next piece; False where none is."""
+        self._stopped = self._writing
+        return self._writing
+
+    def token(self) -> str:
+        """The state as it stands as a signed text, without what was written and not read yet."""
+        return seal(self.stream, self._keys)
+
+    async def _answered(
+        self, message: str | bytes, as_text: Callable, as_binary: Callable
+    ) -> AsyncIterator[Any]:
+        long = len(message) > _LONG
+        kind, given = await self._batcher.beside(parsed, message) if long else parsed(message)
+        encode = as_binary if given.get("as") == "binary" else as_text
+        told = self._told_before(given, message)
+        if told is not None:
+            for answer in told.answers:
+                yield encode(answer)
+            return
+        step, found = self.stream.steps, []
+        before = self.stream, self.stream.state, self._last
+        try:
+            async with contextlib.aclosing(getattr(self, f"_{kind}")(given)) as parts:
+                async for answer in parts:
+                    if "step" in given:
+                        found.append(answer)
+                    small = answers.numbers_in(answer) <= answers.SMALL
+                    yield encode(answer) if small else await self._batcher.beside(encode, answer)
+        except BaseException:  # of a caller that breaks off too: then nothing has changed
+            self.stream, state, self._last = before
+            self.stream.state, self.stream.steps = state, step
+            raise
+        self._told = _Told(step, digest_of(message), found) if "step" in given else None
+
+    def _told_before(self, given: dict, message: str | bytes) -> _Told | None:
+        """The answers to a message that was answered before; ValueError for a wrong step."""
+        if "step" not in given:
+            return None
+        step = number(given, "step", None, 0, 2**62, whole=True)
+        told = self._told
+        if told and told.step == step and told.message == digest_of(message):
+            return told
+        if step != self.stream.steps:
             raise ValueError(
-                "a message must have one of the keys inputs, write, save and load; "
-                f"received {shown(sorted(given))}"
+                f"step must be {self.stream.steps}, the steps that the stream has made, or that "
+                f"of the last message, sent again as it was; received step={step}"
             )
-        kind = kinds[0]
-        allowed = {kind} | ({"prompt", "temperature", "seed"} if kind == "write" else set())
-        if set(given) - allowed:
-            raise ValueError(f"{kind} takes no {shown(sorted(set(given) - allowed))}")
-        async for answer in getattr(self, f"_{kind}")(given):
-            yield answer
+        return None
 
     async def _inputs(self, given: dict) -> AsyncIterator[dict]:
+        top = given.get("top")
+        width = self._served.outputs
+        if "top" in given:
+            top = number(given, "top", None, 1, width, whole=True)
+        one_of("as", given.get("as", "json"), ("json", "binary"))
         inputs = given["inputs"]
         if isinstance(inputs, list) and len(inputs) > self._max_steps:
             raise ValueError(
                 f"a message must have at most {self._max_steps} steps; received {len(inputs)}"
             )
-        outputs = await self._batcher.step(self.stream, inputs)
-        self._last = None
-        yield {"outputs": outputs.tolist(), "steps": self.stream.steps}
+        single, steps = self._served.as_steps(inputs)
+        numbers = self._served.numbers_of(len(steps)) // width * (2 * top if top else width)
+        limit = min(self._max_numbers, _KEPT) if "step" in given else self._max_numbers
+        if numbers > limit:
+            raise ValueError(
+                f"an answer {'to a message with step ' if 'step' in given else ''}must have at "
+                f"most {limit} numbers, steps times outputs; received {len(steps)} steps, which "
+                f"make {numbers}: send fewer, or ask for the best with top"
+            )
+        async with self._batcher.turn(self.stream, numbers):
+            keep = answers.best(top) if top else np.array
+            outputs = await self._batcher.advance(self.stream, steps, keep)
+            self._last = None
+            outputs = outputs[0] if single and not self._served.timeless else outputs
+            found = {"outputs": outputs["value"] if top else outputs}
+            found |= {"indices": outputs["index"]} if top else {}
+            yield {**found, "steps": self.stream.steps}
 
     async def _write(self, given: dict) -> AsyncIterator[dict]:
         if self._vocabulary is None:
             raise ValueError("write is for models on tokens that have a vocabulary")
-        count = _number(given, "write", None, 1, self._max_steps, whole=True)
-        temperature = _number(given, "temperature", 1.0, 0, 100)
-        seed = _number(given, "seed", 0, 0, 2**30, whole=True)
+        count = number(given, "write", None, 1, self._max_steps, whole=True)
+        temperature = number(given, "temperature", 1.0, 0, 100)
+        seed = number(given, "seed", 0, 0, 2**30, whole=True)
         prompt = self._prompt(given.get("prompt", ""))
-        for first in range(0, count, _CHUNK):
-            length = min(_CHUNK, count - first)
-            found = await asyncio.to_thread(
-                self._batcher.served.call,
-                "generate",
-                prompt=prompt[None],
-                prompt_lengths=[len(prompt)],
-                max_length=[length],
-                temperature=[temperature],
-                seed=[(seed + first) % 2**31],
-                **{key: value[None] for key, value in self.stream.state.items()},
-            )
-            self.stream.state = {key: found[f"{key}_out"][0] for key in self.stream.state}
-            self.stream.steps += len(prompt) - 1 + length
-            prompt = found["last"]
-            self._last = int(prompt[0])
-            yield {"text": self._vocabulary.decode(found["tokens"][0])}
-        yield {"written": count}
+        stream, written = self.stream, 0
+        async with self._batcher.turn(stream):
+            try:
+                self._writing, self._stopped = True, False
+                if len(prompt) > 1:
+                    await self._batcher.advance(stream, prompt[:-1], _NOTHING)
+                self._last = int(prompt[-1])
+                while written < count and not self._stopped:
+                    length = min(_CHUNK, count - written)
+                    settings = (length, temperature, (seed + written) % 2**31)
+                    tokens = await self._batcher.write(stream, self._last, *settings)
+                    self._last, written = int(tokens[-1]), written + length
+                    yield {"text": self._vocabulary.decode(tokens)}
+            finally:
+                self._writing = False
+        end = {"stopped": True} if written < count else {}
+        end |= {"steps": stream.steps} if "step" in given else {}
+        yield {"written": written, **end}
 
     async def _save(self, given: dict) -> AsyncIterator[dict]:
+        if given["save"] is not True:
+            raise ValueError(f"save must be true; received save={shown(given['save'])}")
         if self._last is not None:
             await self._batcher.step(self.stream, self._last)
             self._last = None
-        yield {"token": seal(self.stream, self._key)}
+        yield {"token": self.token()}
 
     async def _load(self, given: dict) -> AsyncIterator[dict]:
-        self.stream = unseal(self._batcher.served, given["load"], self._key)
+        self.stream = unseal(self._served, given["load"], self._keys)
         self._last = None
         yield {"steps": self.stream.steps}
 
@@ -138,31 +239,3 @@ class Conversation:
             )
         pending = [] if self._last is None else [self._last]
         return np.concatenate([np.array(pending, "int32"), ids])
-
-
-def _parsed(message: str | bytes) -> dict:
-    """The object of JSON that a message is."""
-
-    def refuse(name: str) -> None:
-        raise ValueError(f"numbers must be finite; received {name}")
-
-    try:
-        given = json.loads(message, parse_constant=refuse)
-    except (RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"a message must be JSON; {type(error).__name__}: {error}") from None
-    if not isinstance(given, dict):
-        raise ValueError(f"a message must be an object of JSON; received {shown(given)}")
-    return given
-
-
-def _number(
-    given: dict, name: str, default: Any, low: float, high: float, whole: bool = False
-) -> Any:
-    value = given.get(name, default)
-    kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        kind = "an integer" if whole else "a number"
-        raise ValueError(
-            f"{name} must be {kind} from {low} to {high}; received {name}={shown(value)}"
-        )
-    return value

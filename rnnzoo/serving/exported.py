@@ -10,11 +10,13 @@ import numpy as np
 from rnnzoo._checks import shown
 from rnnzoo.data.reading import as_array
 from rnnzoo.data.text import Vocabulary
-from rnnzoo.export.manifest import FORMAT, MANIFEST
+from rnnzoo.export.manifest import FORMAT, MANIFEST, file_hashes
 from rnnzoo.export.traced import described_signatures
 
 _FORMS = ("one_to_one", "many_to_one", "encoder_decoder")
 _SIDES = ("prompt", "source", "target")
+# For the names of dtypes, the kinds of arrays that fit them.
+_KINDS = {"float": "fiu", "bfloat": "fiu", "int": "iu", "uint": "iu", "bool": "b", "string": "UOS"}
 _TEXTS = ("written_as", "name", "weights_sha256")
 
 
@@ -40,13 +42,54 @@ def read_vocabularies(path: pathlib.Path, manifest: dict) -> dict[str, Vocabular
     found = {}
     for side, entry in manifest["vocabularies"].items():
         file = (path / MANIFEST).with_name(entry["file"])
-        found[side] = Vocabulary.load(file)
+        try:
+            found[side] = Vocabulary.load(file)
+        except (OSError, RecursionError) as error:
+            raise ValueError(
+                "an export must have its vocabularies beside its manifest; received "
+                f"{str(file)!r} ({type(error).__name__}: {error})"
+            ) from error
         if hashlib.sha256(file.read_bytes()).hexdigest() != entry["sha256"]:
             raise ValueError(
                 f"the vocabulary of an export must be the one that was written with it; received "
                 f"{str(file)!r}, whose SHA-256 is not that of {MANIFEST}"
             )
+        if len(found[side]) != entry["tokens"]:
+            raise ValueError(
+                f"{MANIFEST} must say how many tokens a vocabulary has; received "
+                f"{entry['tokens']} for {str(file)!r}, which has {len(found[side])}"
+            )
     return found
+
+
+def load(path: pathlib.Path, manifest: dict) -> Any:
+    """The SavedModel at `path` as TensorFlow has it, if it is the one that `manifest` tells of.
+
+    Raises:
+        ValueError: files with other contents than the manifest says (one of an older rnnzoo
+            says nothing of them), a damaged SavedModel, other signatures.
+    """
+    import tensorflow as tf
+
+    try:
+        files = manifest.get("files")
+        held = {} if files is None else file_hashes(path)
+        wrong = [name for name in {**held, **(files or {})} if held.get(name) != files.get(name)]
+        _need(not wrong, f"the contents of {', '.join(wrong)} are not those that were written")
+        loaded = tf.saved_model.load(str(path))
+    except Exception as error:  # a damaged file raises almost anything
+        raise ValueError(
+            f"path must be an export as rnnzoo.export wrote it; received {str(path)!r}, which is "
+            f"damaged or was altered ({type(error).__name__}: {str(error)[:200]})"
+        ) from error
+    check_signatures(path, manifest, loaded.signatures)
+    try:
+        _check_meaning(manifest)
+    except ValueError as error:
+        raise ValueError(
+            f"{MANIFEST} must describe the SavedModel beside it; received {str(path)!r}: {error}"
+        ) from error
+    return loaded
 
 
 def check_signatures(path: pathlib.Path, manifest: dict, signatures: Any) -> None:
@@ -70,6 +113,32 @@ def check_signatures(path: pathlib.Path, manifest: dict, signatures: Any) -> Non
         )
 
 
+def _check_meaning(manifest: dict) -> None:
+    """ValueError unless form, states and sizes are those that the signatures show."""
+    pair = manifest["form"] == "encoder_decoder"
+    step = manifest["signatures"].get("decode_step" if pair else "step", {})
+    given, gives = step.get("inputs", {}), step.get("outputs", {})
+    _need("inputs" in given and "outputs" in gives, f"{manifest['form']} has a signature to step")
+    if not pair:
+        timeless = len(gives["outputs"]["shape"]) == 2
+        _need(timeless == (manifest["form"] == "many_to_one"), f"form {manifest['form']} is false")
+    states = manifest["state"]
+    for name, spec in states.items():
+        held = given.get(name, {})
+        wanted = [held.get("shape", [None])[1:], held.get("dtype")]
+        _need([spec.get("shape"), spec.get("dtype")] == wanted, f"state {shown(name)} is false")
+    moved = {key for key in given if f"{key}_out" in gives}
+    _need(moved == set(states), f"state must be {', '.join(sorted(moved))}")
+    for side, entry in manifest["vocabularies"].items():
+        size = entry["tokens"]
+        sizes = [
+            table["inputs"][side]["vocabulary"]
+            for table in manifest["signatures"].values()
+            if "vocabulary" in table["inputs"].get(side, {})
+        ]
+        _need(all(size == known for known in sizes), f"the vocabulary of {side} has another size")
+
+
 def _check(manifest: Any) -> None:
     """ValueError unless everything that a reader looks up is there, and of its kind."""
     _need(isinstance(manifest, dict), "it must be an object")
@@ -77,13 +146,20 @@ def _check(manifest: Any) -> None:
     _need(manifest.get("form") in _FORMS, f"form must be one of {', '.join(_FORMS)}")
     for name in _TEXTS:
         _need(isinstance(manifest.get(name), str), f"{name} must be a text")
-    for name in ("signatures", "vocabularies"):
+    for name in ("signatures", "vocabularies", "state"):
         _need(isinstance(manifest.get(name), dict), f"{name} must be an object")
+    fine = all(isinstance(spec, dict) for spec in manifest["state"].values())
+    _need(fine, "state must give shape and dtype of each")
+    files = manifest.get("files")
+    fine = (
+        files is None or isinstance(files, dict) and all(isinstance(v, str) for v in files.values())
+    )
+    _need(fine, "files must be an object of texts")
     for side, entry in manifest["vocabularies"].items():
         fine = side in _SIDES and isinstance(entry, dict) and isinstance(entry.get("sha256"), str)
         # A name that was altered could lead out of the folder.
-        fine = fine and entry.get("file") == f"{side}_vocabulary.json"
-        _need(fine, f"vocabularies must give file and sha256 of {', '.join(_SIDES)}")
+        fine = fine and entry.get("file") == f"{side}_vocabulary.json" and "tokens" in entry
+        _need(fine, f"vocabularies must give file, tokens and sha256 of {', '.join(_SIDES)}")
     for name, table in manifest["signatures"].items():
         for way in ("inputs", "outputs"):
             tensors = table.get(way) if isinstance(table, dict) else None
@@ -108,8 +184,7 @@ def fitting(name: str, value: Any, spec: dict) -> np.ndarray:
     array = as_array(value, name)
     wanted, dtype = spec["shape"], spec["dtype"]
     fits = array.ndim == len(wanted) and all(w in (None, n) for w, n in zip(wanted, array.shape))
-    kinds = {"float": "fiu", "int": "iu", "bool": "b", "string": "UOS"}
-    kind = next(kinds[start] for start in kinds if dtype.startswith(start))
+    kind = _KINDS[dtype.rstrip("0123456789")]
     if not fits or (array.dtype.kind not in kind and array.size):
         shape = ", ".join("any" if size is None else str(size) for size in wanted)
         raise ValueError(

@@ -1,0 +1,183 @@
+"""What a service lets in: hosts, origins, and connections that keep moving."""
+
+import asyncio
+import ipaddress
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from rnnzoo.serving.limits import Limits
+
+
+class Gate:
+    """An ASGI application behind a check of `Host` and `Origin`.
+
+    A browser lets any page send requests to any address, the user's own machine included, and
+    says in `Origin` which page it was. A name that points to this machine can make such a page
+    look like one of ours, but not its `Host`.
+
+    Args:
+        app: the application.
+        hosts: names, without port, that this service may be called by.
+        origins: pages, such as "https://example.org", that may use it beside its own.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str], origins: Iterable[str]):
+        self.app = app
+        self._hosts = {host.lower().strip("[]") for host in hosts}
+        self._origins = {origin.lower().rstrip("/") for origin in origins}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers 400 or 403 in the application's place; a WebSocket always 403."""
+        if scope["type"] in ("http", "websocket"):
+            refusal = self._refusal(Headers(scope=scope))
+            if refusal is not None and scope["type"] == "websocket":
+                return await send({"type": "websocket.close"})
+            if refusal is not None:
+                status, error = refusal
+                return await JSONResponse({"error": error}, status)(scope, receive, send)
+        await self.app(scope, receive, send)
+
+    def _refusal(self, headers: Headers) -> tuple[int, str] | None:
+        host = headers.get("host", "").lower()
+        if _name(f"//{host}") not in self._hosts or len(headers.getlist("host")) > 1:
+            return 400, "Host must be a name that this service may answer to"
+        for origin in map(str.lower, headers.getlist("origin")):
+            own = origin in (f"http://{host}", f"https://{host}")
+            if not own and origin not in self._origins:
+                return (
+                    403,
+                    "Origin must be this service's own page or one that it was told to allow",
+                )
+        return None
+
+
+def _name(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def client_of(address: str) -> str:
+    """Whom an address belongs to: of IPv6, where one client has many, the first 64 bits."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if found.version == 4:
+        return address
+    return str(ipaddress.ip_network((int(found) >> 64 << 64, 64)))
+
+
+class _Connection:
+    def __init__(self, protocol: Any, client: str):
+        self.protocol, self.client = protocol, client
+        self.waits = time.monotonic()  # for a request, since
+        self.paused: float | None = None  # by a peer that does not read, since
+        self.closing: float | None = None
+
+
+class Connections:
+    """The connections of a service, of which those are broken off that hold it up.
+
+    Args:
+        limits: how many there may be, and how slow.
+        proxies: addresses that may have any number.
+    """
+
+    def __init__(self, limits: Limits, proxies: Iterable[str] = ()):
+        self._limits, self._proxies = limits, frozenset(proxies)
+        self._all: dict[asyncio.Transport, _Connection] = {}
+        self._of_client: Counter = Counter()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def protocols(self) -> tuple[type, type]:
+        """The protocols of HTTP and WebSocket for `uvicorn.Config`, watched by this object."""
+        connections = self
+
+        class Watched:
+            def connection_lost(self, exc: Exception | None) -> None:
+                connections._remove(self.transport)
+                super().connection_lost(exc)
+
+            def pause_writing(self) -> None:
+                super().pause_writing()
+                connections._all[self.transport].paused = time.monotonic()
+
+            def resume_writing(self) -> None:
+                super().resume_writing()
+                if self.transport in connections._all:
+                    connections._all[self.transport].paused = None
+
+        class Http(Watched, H11Protocol):
+            def connection_made(self, transport: asyncio.Transport) -> None:
+                super().connection_made(transport)
+                connections._add(self, transport)
+
+            def on_response_complete(self) -> None:
+                if self.transport in connections._all:
+                    connections._all[self.transport].waits = time.monotonic()
+                super().on_response_complete()
+
+        class WebSocket(Watched, WebSocketsSansIOProtocol):
+            pass
+
+        return Http, WebSocket
+
+    async def watch(self) -> None:
+        """Breaks off what holds the service up, again and again; run it as a task."""
+        pause = min(1.0, self._limits.request / 4, self._limits.send / 4)
+        while True:
+            await asyncio.sleep(pause)
+            now = time.monotonic()
+            for transport, one in list(self._all.items()):
+                self._check(transport, one, now)
+
+    def _check(self, transport: asyncio.Transport, one: _Connection, now: float) -> None:
+        if transport.is_closing():
+            one.closing = one.closing or now
+        if any(since and now - since > self._limits.send for since in (one.paused, one.closing)):
+            transport.abort()
+        elif transport.is_closing() or transport.get_protocol() is not one.protocol:
+            return
+        elif one.protocol.cycle is None or one.protocol.cycle.response_complete:
+            if now - one.waits > self._limits.request:
+                _refuse(transport, "408 Request Timeout", "the head of a request came too slowly")
+
+    def _add(self, protocol: Any, transport: asyncio.Transport) -> None:
+        address = (transport.get_extra_info("peername") or [""])[0]
+        client = client_of(str(address))
+        self._all[transport] = _Connection(protocol, client)
+        self._of_client[client] += 1
+        if len(self._all) > self._limits.connections:
+            _refuse(transport, "503 Service Unavailable", "too many connections are open")
+        elif (
+            self._of_client[client] > self._limits.connections_per_client
+            and address not in self._proxies
+        ):
+            _refuse(transport, "429 Too Many Requests", "one client has too many connections open")
+
+    def _remove(self, transport: asyncio.Transport) -> None:
+        one = self._all.pop(transport, None)
+        if one is not None:
+            self._of_client[one.client] -= 1
+            if not self._of_client[one.client]:
+                del self._of_client[one.client]
+
+
+def _refuse(transport: asyncio.Transport, status: str, error: str) -> None:
+    body = f'{{"error": "{error}"}}'
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("ascii"))
+    transport.close()
