@@ -554,11 +554,11 @@ def test_portable_is_of_the_thread_that_says_so(monkeypatch):
     monkeypatch.setattr(rnnzoo.backend, "gpu_available", lambda: True)
     seen = []
     with portable():
-        other = threading.Thread(target=lambda: seen.append(rnnzoo.backend.jax_cudnn_runs("LSTM")))
+        other = threading.Thread(target=lambda: seen.append(rnnzoo.backend.cudnn_runs("LSTM")))
         other.start()
         other.join(10)
-        assert not rnnzoo.backend.jax_cudnn_runs("LSTM")
-    assert seen == [True] and rnnzoo.backend.jax_cudnn_runs("LSTM")
+        assert not rnnzoo.backend.cudnn_runs("LSTM")
+    assert seen == [True] and rnnzoo.backend.cudnn_runs("LSTM")
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
