@@ -145,7 +145,8 @@ class Copies:
 
     def _made(self, layer: Any, name: str) -> Any:
         try:
-            return self.make(layer, name) or _by_config(layer, name)
+            made = self.make(layer, name)
+            return _by_config(layer, name) if made is None else made
         except (NotImplementedError, TypeError) as error:
             raise ValueError(
                 f"the layer {layer.name!r} ({type(layer).__name__}) cannot be copied, for which "
@@ -159,13 +160,13 @@ def _by_config(layer: Any, name: str) -> Any:
         return keras.models.clone_model(layer)
     config = {**layer.get_config(), "name": name}
     if type(layer) is keras.layers.Lambda:  # its function has no need of being written down
+        if isinstance(config.get("output_shape"), dict):
+            raise ValueError(
+                f"the layer {layer.name!r} has a function for its output_shape, which cannot be "
+                "copied; give the shape itself"
+            )
         config |= {"function": layer.function, "arguments": layer.arguments}
-        if callable(shape := config.get("output_shape")) or not isinstance(shape, dict):
-            return keras.layers.Lambda(**config)
-        raise ValueError(
-            f"the layer {layer.name!r} has a function for its output_shape, which cannot be "
-            "copied; give the shape itself"
-        )
+        return keras.layers.Lambda(**config)
     return built_like(layer, type(layer).from_config(config))
 
 

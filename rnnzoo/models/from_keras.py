@@ -5,8 +5,9 @@ from typing import Any
 import keras
 
 from rnnzoo.backend.keras_internals import every_layer
-from rnnzoo.core.converted import STOCK, converted, input_names
+from rnnzoo.core.converted import converted
 from rnnzoo.core.graph import is_graph, is_recurrent, layers_of
+from rnnzoo.core.walked import STOCK, input_names
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.models.recurrent_model import RecurrentModel
 

@@ -13,7 +13,7 @@ from rnnzoo import _checks, backend
 from rnnzoo.backend.keras_internals import get_keras_mask
 from rnnzoo.core.network import spec_of_old
 from rnnzoo.core.spec import CoreSpec
-from rnnzoo.core.stock import stock_model
+from rnnzoo.core.to_stock import stock_model
 from rnnzoo.export.export import export
 from rnnzoo.feed.inputs import CoreInputs, lanes_of
 from rnnzoo.generation.options import Generated, options

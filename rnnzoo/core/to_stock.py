@@ -5,9 +5,9 @@ from typing import Any
 import keras
 
 from rnnzoo.backend.keras_internals import set_keras_mask
-from rnnzoo.core.converted import STOCK
 from rnnzoo.core.graph import Copies, built_like, copied_cell, walk
 from rnnzoo.core.spec import CoreSpec
+from rnnzoo.core.walked import STOCK
 from rnnzoo.layers.masked import Masked
 from rnnzoo.layers.per_step import PerStepDense, PerStepTiedEmbedding
 from rnnzoo.layers.recurrent import RecurrentLayer
