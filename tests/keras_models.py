@@ -100,7 +100,7 @@ def masked_grus():
 def masked_tagger():
     x = tokens(9, 4, 8) % 8 + 1
     x[:, 5:] = 0
-    given = keras.Input((None,))
+    given = keras.Input((8,))
     h = layers.Embedding(9, 4, mask_zero=True)(given)
     h = layers.LSTM(5, return_sequences=True)(h)
     tags = layers.TimeDistributed(layers.Dense(3, activation="softmax"))(h)

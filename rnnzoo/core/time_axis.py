@@ -45,6 +45,11 @@ class TimedInputs(Walk):
             for names in self.beside:
                 self.timed |= names if names & self.timed else set()
 
+    def sequence(self, sequence: Any, mask: Any) -> Any:
+        masked = super().sequence(sequence, mask)
+        self.sources[id(masked)] = self.sources.get(id(sequence), set())
+        return masked
+
     def read(self, layer: Any, sequence: Any, given: bool, outputs: Any, ends: list[Any]) -> None:
         names = self.sources.get(id(sequence), set())
         self.timed |= {name for name in names if len(self.inputs[name].shape) > 1}

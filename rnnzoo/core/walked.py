@@ -133,7 +133,9 @@ class Walk:
         if last.dtype != copy.compute_dtype:
             last = ops.cast(last, copy.compute_dtype)
         y = outputs if own or layer.return_sequences else last
-        self.read(layer, sequence, bool(given), outputs, [last, *after.values()])
+        ends = [last, *after.values()]
+        self.held += [outputs, *ends]
+        self.read(layer, sequence, bool(given), outputs, ends)
         if own or not layer.return_state:
             return y
         names = [name for name in copy.state_names if name != "output"]
@@ -155,7 +157,11 @@ class Walk:
 
     def sequence(self, sequence: Any, mask: Any) -> Any:
         """What a layer that knows masks reads, with the mask that counts for it."""
-        return sequence if mask is None else Masked(name=self.free("masked"))([sequence, mask])
+        if mask is None:
+            return sequence
+        masked = Masked(name=self.free("masked"))([sequence, mask])
+        self.held.append(masked)
+        return masked
 
     def arguments(self, copy: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """What the copy of any other layer is called with."""

@@ -138,8 +138,8 @@ class RecurrentModel(SequenceTrainer):
             carry: the carry that it goes on from, where it is another.
         """
         spec = self.spec
-        if spec.mask is None:  # then it is for the losses alone
-            x = {name: value for name, value in x.items() if name in self.core.input}
+        # A mask may be for the losses alone; a step that is not compiled gets arrays of the host.
+        x = {name: ops.convert_to_tensor(v) for name, v in x.items() if name in self.core.input}
         if carry is None and spec.reset in x:
             carry = self.training_carry if training else self.evaluation_carry
         rows = ops.shape(x[spec.leading])[0]
