@@ -7,6 +7,7 @@ from rnnzoo.export.export import export
 from rnnzoo.generation.options import Generated
 from rnnzoo.models.encoder_decoder import encoder_decoder
 from rnnzoo.models.encoder_decoder_model import EncoderDecoder
+from rnnzoo.models.from_keras import from_keras
 from rnnzoo.models.many_to_one import many_to_one
 from rnnzoo.models.one_to_one import one_to_one
 from rnnzoo.models.recurrent_model import RecurrentModel
@@ -31,6 +32,7 @@ __all__ = [
     "encoder_decoder",
     "export",
     "heads",
+    "from_keras",
     "layers",
     "load_served",
     "many_to_one",

@@ -39,6 +39,7 @@ __all__ = [
     "every_layer",
     "get_keras_mask",
     "grouped",
+    "run_graph",
     "set_keras_mask",
 ]
 
@@ -46,6 +47,19 @@ __all__ = [
 def every_layer(model: keras.Model) -> Iterator[Any]:
     """The layers in `model` at any depth. Publicly `model.layers`, which are the outermost."""
     return model._flatten_layers()
+
+
+def run_graph(model: keras.Model, inputs: list, call: Callable) -> Any:
+    """The outputs of a Functional `model` for `inputs`, each of its layers called by `call`.
+
+    Args:
+        model: the model.
+        inputs: what takes the places of `model.inputs`, in their order.
+        call: `(layer, *args, **kwargs) -> outputs`, one for each place in the graph.
+
+    Publicly `keras.models.clone_model(call_function=)`, whose result may have no inputs more.
+    """
+    return model._run_through_graph(inputs, call_fn=call)
 
 
 def compiled_losses(compile_loss: Any, y: Any, y_pred: Any) -> list:

@@ -81,6 +81,8 @@ class CoreSpec:
         reset: name of the input `(batch, time)` bool that is True where a sequence begins; None
             where the core has none, and then it cannot carry state from batch to batch.
         mask: name of the input `(batch, time)` bool that is False on padding; None for none.
+        whole_only: layers of the core that read whole sequences, by name, and why each does.
+            Where there is one, nothing can go on from a state: no reset, step or window.
 
     Raises:
         ValueError: names that meet, no input per step, or no output.
@@ -99,6 +101,7 @@ class CoreSpec:
     states: dict[str, State]
     reset: str | None = "reset"
     mask: str | None = None
+    whole_only: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         flags = [name for name in (self.reset, self.mask) if name is not None]
@@ -112,6 +115,11 @@ class CoreSpec:
             raise ValueError(
                 "a CoreSpec must have at least one input per step and one output; received "
                 f"inputs {self.inputs}, outputs {list(self.outputs)}"
+            )
+        if self.whole_only and self.reset is not None:
+            raise ValueError(
+                "a core with layers that read whole sequences takes no reset; received "
+                f"reset={self.reset!r}, whole_only={sorted(self.whole_only)}"
             )
 
     @property
@@ -133,6 +141,16 @@ class CoreSpec:
     def of_last_step(self) -> bool:
         """Whether no output has a time axis, so that all belong to the last valid step."""
         return not any(output.per_step for output in self.outputs.values())
+
+    def refuse_streams(self, what: str) -> None:
+        """ValueError, in which `what` needs a state to go on from, where a layer allows none."""
+        if self.whole_only:
+            layers = "; ".join(f"{name!r} {why}" for name, why in self.whole_only.items())
+            raise ValueError(
+                f"{what} needs a model that can stop at any step and go on from its state; this "
+                f"one reads whole sequences only: {layers}. Give it whole sequences, without "
+                "resets or windows, or leave those layers out."
+            )
 
     def check(self, core: keras.Model) -> None:
         """ValueError unless `core` takes and gives what is declared here."""

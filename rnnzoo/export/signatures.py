@@ -63,6 +63,8 @@ def recurrent_signatures(model: Any, table: TokenTable | None) -> dict[str, Sign
         return _out(dict(core({**batch, **mask}, training=False)), list(spec.states))
 
     lengths = {"lengths": _COUNT} if spec.mask else {}
+    if spec.whole_only:
+        return {"serving_default": Signature(whole, inputs | lengths)}
     reset = {spec.reset: ((None,), "bool")} if spec.reset else {}
     signatures = {
         "serving_default": Signature(whole, inputs | lengths),

@@ -31,7 +31,7 @@ def step_of(signatures: dict[str, Signature], format: str) -> Signature:
     if "step" not in signatures:
         raise ValueError(
             f"format={format!r} writes the signature step of one-to-one and many-to-one models; "
-            f"received an encoder-decoder, which has {', '.join(signatures)}"
+            f"received a model that has {', '.join(signatures)}"
         )
     return signatures["step"]
 

@@ -61,10 +61,19 @@ class CoreInputs:
                     f"received {type(x).__name__}"
                 )
             return {self.spec.leading: x}
+        if "reset" in x and "reset" not in inputs:
+            self.spec.refuse_streams("a batch with a reset")
         if set(inputs) - set(x) or set(x) - {*inputs, *self.flags}:
             raise ValueError(
                 f"inputs must be {'an array or ' if len(inputs) == 1 else ''}a dict with "
                 f"{_names(inputs)} and any of {self.flags}; received keys {sorted(x)}"
+            )
+        padding = {self.mask, "lengths"} & (set(x) - set(inputs))
+        if padding and not self.spec.mask and (self.spec.whole_only or not self.spec.per_step):
+            raise ValueError(
+                f"padding would change the outputs of this model, which takes no mask: {padding} "
+                "must not come with its batches. Give sequences of one length in a batch, as "
+                "rnnzoo.data.bucket cuts them."
             )
         if self.mask in x and "lengths" in x:
             raise ValueError("mask and lengths say the same thing: give one; received both")
@@ -203,6 +212,7 @@ class CoreInputs:
     def of_step(self, x: Any, state: State, reset: Any) -> dict[str, Any]:
         """What the core takes for one call of `step`, checked."""
         spec, x = self.spec, plain(x)
+        spec.refuse_streams("step")
         if not isinstance(x, dict):
             x = x if hasattr(x, "shape") else np.asarray(x)
         values = self.as_dict(x)

@@ -63,6 +63,7 @@ def token_step(model: Any) -> Callable:
     core, spec = model.core, model.spec
     given = spec.inputs[spec.leading]
     name, output = next(iter(spec.outputs.items()))
+    spec.refuse_streams("generate")
     if not continues(model):
         raise ValueError(
             "generate must be called on a one_to_one model made with vocabulary, whose outputs "

@@ -10,8 +10,10 @@ import numpy as np
 from keras import ops
 
 from rnnzoo import _checks, backend
+from rnnzoo.backend.keras_internals import get_keras_mask
 from rnnzoo.core.network import spec_of_old
 from rnnzoo.core.spec import CoreSpec
+from rnnzoo.core.to_stock import stock_model
 from rnnzoo.export.export import export
 from rnnzoo.feed.inputs import CoreInputs, lanes_of
 from rnnzoo.generation.options import Generated, options
@@ -138,8 +140,8 @@ class RecurrentModel(SequenceTrainer):
             carry: the carry that it goes on from, where it is another.
         """
         spec = self.spec
-        if spec.mask is None:  # then it is for the losses alone
-            x = {name: value for name, value in x.items() if name in self.core.input}
+        # A mask may be for the losses alone; a step that is not compiled gets arrays of the host.
+        x = {name: ops.convert_to_tensor(v) for name, v in x.items() if name in self.core.input}
         if carry is None and spec.reset in x:
             carry = self.training_carry if training else self.evaluation_carry
         rows = ops.shape(x[spec.leading])[0]
@@ -192,12 +194,14 @@ class RecurrentModel(SequenceTrainer):
         """For each output the steps of it that count, None for all."""
         named = x is not None and self.reader.mask not in self.spec.inputs
         mask = x.get(self.reader.mask) if named else None
-        masks = {
-            name: _newest(mask, y_pred[name] if len(self.spec.outputs) > 1 else y_pred)
-            if mask is not None and one.per_step
-            else None
-            for name, one in self.spec.outputs.items()
-        }
+        masks = {}
+        for name, one in self.spec.outputs.items():
+            outputs = y_pred[name] if len(self.spec.outputs) > 1 else y_pred
+            own = get_keras_mask(outputs)  # of a `Masking` or `Embedding(mask_zero=True)`
+            given = _newest(mask, outputs) if mask is not None and one.per_step else None
+            masks[name] = own if given is None else given
+            if own is not None and given is not None:
+                masks[name] = ops.logical_and(own, given)
         return self.spec.bare(masks)
 
     def _started(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -318,6 +322,25 @@ class RecurrentModel(SequenceTrainer):
     ) -> pathlib.Path:
         """The path of the folder written; see `rnnzoo.export`."""
         return export(self, filepath, format, overwrite, **options)
+
+    def to_keras(self) -> keras.Model:
+        """A stock Functional model with copies of the weights, from whole sequences to outputs.
+
+        What state, reset and windows were is left out, and so is a mask that comes with the
+        data. `rnnzoo.from_keras` is the way here. One input and one output are bare, several
+        are dicts by name.
+
+        Raises:
+            ValueError: a layer that no stock one can hold, as one of a learned initial state.
+
+        Example:
+
+        >>> import rnnzoo
+        >>> model = rnnzoo.one_to_one(features=3, units=4, outputs=2, cell="gru")
+        >>> [type(layer).__name__ for layer in model.to_keras().layers]
+        ['InputLayer', 'GRU', 'Dense', 'Activation']
+        """
+        return stock_model(self.core, self.spec, self.name)
 
     def get_config(self) -> dict:
         serialize = keras.saving.serialize_keras_object

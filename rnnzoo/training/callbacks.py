@@ -76,6 +76,7 @@ class TruncatedBPTT(SequenceCallback):
 
     def configure(self, model: SequenceTrainer, settings: Settings) -> Settings:
         spec = model.spec
+        spec.refuse_streams("TruncatedBPTT")
         if not (spec.per_step or spec.of_last_step):
             timed = [name for name, output in spec.outputs.items() if output.per_step]
             raise ValueError(
@@ -121,6 +122,7 @@ class ResetStates(SequenceCallback):
         self.every = every
 
     def configure(self, model: SequenceTrainer, settings: Settings) -> Settings:
+        model.spec.refuse_streams("ResetStates")
         if not model.carries_state:
             raise ValueError(
                 "ResetStates must be used with a model that carries state from batch to batch; "

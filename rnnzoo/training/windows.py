@@ -15,6 +15,7 @@ import keras
 from keras import ops
 
 from rnnzoo import _checks, backend
+from rnnzoo.backend.keras_internals import get_keras_mask, set_keras_mask
 from rnnzoo.core.spec import CoreSpec
 from rnnzoo.layers.recurrent import State, Tensor
 
@@ -52,15 +53,27 @@ def run_core(
         first, handed_on = run_core(core, spec, parts[0], state, None, training)
         rest, _ = run_core(core, spec, parts[1], handed_on, None, training)
         outputs = {
-            key: ops.concatenate([first[key], rest[key]], axis=1) if one.per_step else rest[key]
+            key: _with_mask(lambda *parts: ops.concatenate(parts, axis=1), first[key], rest[key])
+            if one.per_step
+            else rest[key]
             for key, one in spec.outputs.items()
         }
     if cut is not None:
         outputs = {
-            key: y[:, ops.shape(y)[1] - cut.newest :] if spec.outputs[key].per_step else y
+            key: _with_mask(lambda y: y[:, ops.shape(y)[1] - cut.newest :], y)
+            if spec.outputs[key].per_step
+            else y
             for key, y in outputs.items()
         }
     return outputs, handed_on
+
+
+def _with_mask(change: Callable, *outputs: Tensor) -> Tensor:
+    """Outputs after a change along time, with their Keras mask changed likewise."""
+    changed, masks = change(*outputs), [get_keras_mask(y) for y in outputs]
+    if all(mask is not None for mask in masks):
+        set_keras_mask(changed, change(*masks))
+    return changed
 
 
 def align_right(batch: dict, mask: str) -> dict:
