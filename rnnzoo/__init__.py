@@ -1,6 +1,6 @@
 """Recurrent Keras models that are right: explicit state, truncated BPTT, honest export."""
 
-from rnnzoo import cells, data, decoding, layers, metrics, serving
+from rnnzoo import cells, data, decoding, layers, metrics, serving, zoo
 from rnnzoo.core import CoreSpec
 from rnnzoo.export.export import export
 from rnnzoo.generation.options import Generated
@@ -13,6 +13,7 @@ from rnnzoo.serving import load_served
 from rnnzoo.training.backup import BackupAndResume
 from rnnzoo.training.callbacks import ResetStates, ScheduledSampling, TruncatedBPTT
 from rnnzoo.training.divergence import StopOnDivergence
+from rnnzoo.zoo.loading import from_preset
 
 __version__ = "0.1.0"
 
@@ -31,10 +32,12 @@ __all__ = [
     "decoding",
     "encoder_decoder",
     "export",
+    "from_preset",
     "layers",
     "load_served",
     "many_to_one",
     "metrics",
     "one_to_one",
     "serving",
+    "zoo",
 ]

@@ -17,6 +17,8 @@ from rnnzoo.feed.inputs import CoreInputs, lanes_of
 from rnnzoo.generation.options import Generated, options
 from rnnzoo.generation.prompts import continue_prompt
 from rnnzoo.layers.recurrent import State, Tensor
+from rnnzoo.presets.folder import write_preset
+from rnnzoo.presets.golden import golden_batch
 from rnnzoo.training.carry import Carry
 from rnnzoo.training.trainer import SequenceTrainer
 from rnnzoo.training.windows import Cut, Task, run_core
@@ -316,6 +318,23 @@ class RecurrentModel(SequenceTrainer):
     ) -> pathlib.Path:
         """The path of the folder written; see `rnnzoo.export`."""
         return export(self, filepath, format, overwrite, **options)
+
+    def save_to_preset(self, folder: str | os.PathLike, **told: Any) -> pathlib.Path:
+        """The folder of a preset, written, which `rnnzoo.from_preset` reads.
+
+        It holds the trained weights, the card, and a golden output; not the optimizer, nor the
+        carried state.
+
+        Args:
+            folder: where to; its name is that of the preset.
+            told: `storage='float16'` for half the bytes, `overwrite=True`, and what the card is
+                to say, by the names of `rnnzoo.zoo.Card`: `licence`, `data`, `labels`, ...
+
+        Raises:
+            ValueError: words that are not of a card, weights that the storage cannot hold.
+            FileExistsError: there is a preset, and no `overwrite=True`.
+        """
+        return write_preset(self, folder, golden_batch(self.spec.inputs), **told)
 
     def get_config(self) -> dict:
         serialize = keras.saving.serialize_keras_object
