@@ -78,7 +78,7 @@ def _answers(args: argparse.Namespace) -> Iterator[str]:
         yield from answers.classified(model, card, given)
     else:
         text = sys.stdin.read() if args.given == "-" else args.given
-        yield answers.written(model, text, args.length, args.temperature, args.seed)
+        yield answers.written(model, card, text, args.length, args.temperature, args.seed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

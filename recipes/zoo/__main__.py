@@ -66,7 +66,7 @@ animal.finish(model, data)
 plain = animal.baseline(data)
 told = {field: getattr(card, field) for field in ("task", "paper", "year", "source", "licence")}
 told |= {field: getattr(card, field) for field in ("data", "metric", "published", "notes")}
-told |= {"labels": data.labels, "training": training, "baseline": plain}
+told |= {"labels": data.labels, "end": card.end, "training": training, "baseline": plain}
 with tempfile.TemporaryDirectory() as folder:
     # What is measured is what is stored: weights in half precision.
     model.save_to_preset(Path(folder, args.name), storage="float16")

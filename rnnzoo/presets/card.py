@@ -34,6 +34,7 @@ class Card:
         command, minutes, machine, date: what trained it, and how long that took where and when.
         files: sha256 of each file of the preset, by name.
         labels: names of the classes.
+        end: the token that ends what it writes; None writes on and on.
         training: how it is trained, see `compile`.
         notes: what else there is to know.
         format: version of the layout of presets.
@@ -59,6 +60,7 @@ class Card:
     date: str | None = None
     files: dict[str, str] = dataclasses.field(default_factory=dict)
     labels: list[str] | None = None
+    end: str | None = None
     training: Training | None = None
     notes: str | None = None
     format: int = FORMAT

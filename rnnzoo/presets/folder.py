@@ -4,13 +4,14 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import tempfile
+import shutil
 from typing import Any
 
 import keras
 import numpy as np
 
 from rnnzoo import _checks
+from rnnzoo._files import folder_beside
 from rnnzoo.presets.card import LICENCES, Card
 from rnnzoo.presets.storage import read_model, write_model
 from rnnzoo.presets.training import Training
@@ -58,16 +59,18 @@ def write_preset(
         )
     told = {"name": folder.absolute().name, "task": "other", **told}
     known = {"form": model.form, "cell": cell_of(model), "parameters": model.count_params()}
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".preset-", dir=folder) as made:
-        made = pathlib.Path(made)
-        write_model(model, made / MODEL, storage)
-        _write_golden(read_model(made / MODEL), golden, made / GOLDEN)
-        card = Card(**told, **known, files={name: sha256(made / name) for name in SEALED})
-        (made / README).write_text(card.readme(), encoding="utf-8")
-        (made / CARD).write_text(card.to_json(), encoding="utf-8")
+    aside = folder_beside(folder)
+    try:
+        write_model(model, aside / MODEL, storage)
+        _write_golden(read_model(aside / MODEL), golden, aside / GOLDEN)
+        card = Card(**told, **known, files={name: sha256(aside / name) for name in SEALED})
+        (aside / README).write_text(card.readme(), encoding="utf-8")
+        (aside / CARD).write_text(card.to_json(), encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
         for name in FILES:
-            os.replace(made / name, folder / name)
+            os.replace(aside / name, folder / name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 

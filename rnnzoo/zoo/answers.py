@@ -10,11 +10,14 @@ from rnnzoo.decoding import Sample
 from rnnzoo.presets.card import Card
 
 
-def written(model: Any, text: str | None, length: int, temperature: float, seed: int) -> str:
+def written(
+    model: Any, card: Card, text: str | None, length: int, temperature: float, seed: int
+) -> str:
     """What a model that writes text goes on with after `text`, or answers to it.
 
     Args:
         model: a model on tokens, with a vocabulary.
+        card: tells the token that ends a text, if there is one.
         text: where it begins; None begins with a newline, or with the first token.
         length: tokens to write at most.
         temperature: 0 takes the most probable token each time.
@@ -24,7 +27,9 @@ def written(model: Any, text: str | None, length: int, temperature: float, seed:
     if text is None:
         text = "\n" if "\n" in known.tokens else known.tokens[0]
     sampler = Sample(temperature, seed=seed) if temperature else "greedy"
-    return model.generate(text, max_length=length, sampler=sampler).text[0]
+    # An encoder-decoder has an end token of its own.
+    end = {} if card.end is None else {"end": known.tokens.index(card.end)}
+    return model.generate(text, max_length=length, sampler=sampler, **end).text[0]
 
 
 def classified(model: Any, card: Card, lines: Iterable[str]) -> Iterator[str]:
