@@ -23,6 +23,7 @@ load_tensorflow()
 import keras
 
 import rnnzoo
+from rnnzoo.zoo.animals import BY_NAME
 
 ANIMALS = {
     "char_rnn.shakespeare": "shakespeare",
@@ -48,7 +49,7 @@ parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--folder", type=Path, default=HERE.parent.parent / "saved_models")
 args = parser.parse_args()
 animal = importlib.import_module(ANIMALS[args.name])
-card = rnnzoo.zoo.card(args.name)
+card = BY_NAME[args.name].card
 keras.utils.set_random_seed(args.seed)
 
 data = animal.read(args.validate)

@@ -120,7 +120,9 @@ class Card:
         if not isinstance(values, dict):
             raise _unfit(place, f"it holds {_checks.shown(values)}")
         version = values.get("format")
-        if isinstance(version, int) and version > FORMAT:
+        if not isinstance(version, int) or version < 1:
+            raise _unfit(place, f"its format is {_checks.shown(version)}")
+        if version > FORMAT:
             raise ValueError(
                 f"{place} must be of format {FORMAT} or older; received format {version}, of a "
                 "newer rnnzoo: update it with pip install --upgrade rnnzoo"

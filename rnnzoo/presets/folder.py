@@ -1,6 +1,5 @@
 """A preset on disk: `model.keras`, `card.json`, `README.md` and `golden.npz` in one folder."""
 
-import dataclasses
 import hashlib
 import os
 import pathlib
@@ -12,16 +11,14 @@ import numpy as np
 
 from rnnzoo import _checks
 from rnnzoo._files import folder_beside
-from rnnzoo.presets.card import LICENCES, Card
+from rnnzoo.presets.card import Card
 from rnnzoo.presets.storage import read_model, write_model
-from rnnzoo.presets.training import Training
+from rnnzoo.presets.told import check_told
 
 MODEL, CARD, README, GOLDEN = "model.keras", "card.json", "README.md", "golden.npz"
 # Those that are read again, and so checked.
 SEALED = (MODEL, GOLDEN)
 FILES = (*SEALED, README, CARD)
-_DERIVED = ("form", "cell", "parameters", "files", "format")
-GIVEN = tuple(one.name for one in dataclasses.fields(Card) if one.name not in _DERIVED)
 
 
 def write_preset(
@@ -51,8 +48,8 @@ def write_preset(
         FileExistsError: there is a preset and `overwrite` is False.
     """
     folder = _checks.path("folder", folder)
-    _check_told(told)
-    if (folder / CARD).exists() and not _checks.flag("overwrite", overwrite):
+    check_told(told, model)
+    if not _checks.flag("overwrite", overwrite) and (folder / CARD).exists():
         raise FileExistsError(
             f"folder must be new; received folder={str(folder)!r}, which holds a preset. Choose "
             "another, or pass overwrite=True."
@@ -162,17 +159,3 @@ def _write_golden(model: Any, golden: dict[str, np.ndarray], path: pathlib.Path)
     given = given if isinstance(given, dict) else {"": given}
     arrays = {f"x:{name}": value for name, value in golden.items()}
     np.savez_compressed(path, **arrays, **{f"y:{name}": value for name, value in given.items()})
-
-
-def _check_told(told: dict[str, Any]) -> None:
-    strange = sorted(set(told) - set(GIVEN))
-    if strange:
-        raise ValueError(
-            f"what a card is told must be among {', '.join(GIVEN)}; received {', '.join(strange)}"
-        )
-    licence = told.get("licence", {})
-    if not isinstance(licence, dict) or set(licence) - set(LICENCES):
-        raise _checks.refuse("licence", "a dict of 'data' and 'weights'", licence)
-    training = told.get("training")
-    if training is not None and not isinstance(training, Training):
-        raise _checks.refuse("training", "None or the Training of a card", training)

@@ -185,7 +185,7 @@ ANIMALS = [
             notes="Which of nine men speaks. The scaling of the features is part of the weights: "
             "give it the coefficients as they are.",
         ),
-        {"features": 12, "units": 100, "dropout": 0.4, "outputs": 9},
+        {"features": 12, "units": 100, "dropout": 0.4, "recurrent_dropout": 0.3, "outputs": 9},
     ),
     _language_model(
         "small", 200, 0.0, 0.1, window=20, clip=5.0,
