@@ -13,7 +13,7 @@ import pytest
 import rnnzoo
 from rnnzoo.__main__ import main
 from rnnzoo.presets.card import FORMAT
-from rnnzoo.presets.folder import FILES, check, outputs_of, read_card, read_golden
+from rnnzoo.presets.folder import FILES, check, outputs_of, read_card, read_golden, sha256
 from rnnzoo.zoo import animals
 from rnnzoo.zoo.places import HOME
 
@@ -358,6 +358,13 @@ def test_what_is_no_card_is_refused(copy, content):
         rnnzoo.from_preset(copy)
     (copy / "card.json").unlink()
     with pytest.raises(ValueError, match=r"received '.*letters', which lacks card\.json"):
+        rnnzoo.from_preset(copy)
+
+
+def test_a_model_of_others_is_refused(copy):
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(copy / "model.keras")
+    edited(copy, files={name: sha256(copy / name) for name in ("model.keras", "golden.npz")})
+    with pytest.raises(ValueError, match="must hold a model of rnnzoo; received Sequential"):
         rnnzoo.from_preset(copy)
 
 

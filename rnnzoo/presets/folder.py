@@ -14,6 +14,7 @@ from rnnzoo._files import folder_beside
 from rnnzoo.presets.card import Card
 from rnnzoo.presets.storage import read_model, write_model
 from rnnzoo.presets.told import check_told
+from rnnzoo.training.trainer import SequenceTrainer
 
 MODEL, CARD, README, GOLDEN = "model.keras", "card.json", "README.md", "golden.npz"
 # Those that are read again, and so checked.
@@ -90,10 +91,16 @@ def read_preset(folder: pathlib.Path) -> tuple[Any, Card]:
     """The model of a preset, not compiled, and its card; nothing is read before it is checked.
 
     Raises:
-        ValueError: a file that is missing or does not have the checksum of the card.
+        ValueError: a file that is missing or does not have the checksum of the card; a model
+            that is not of rnnzoo.
     """
     card = check(folder)
-    return read_model(folder / MODEL), card
+    model = read_model(folder / MODEL)
+    if not isinstance(model, SequenceTrainer):
+        raise ValueError(
+            f"{folder / MODEL} must hold a model of rnnzoo; received {type(model).__name__}"
+        )
+    return model, card
 
 
 def read_golden(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
