@@ -15,7 +15,7 @@ CONSTRAINTS := $(if $(filter $(VERSION),$(LOCKED)),-c requirements-lock.txt)
 # no GPU could be started where there is none.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test test-next test-tpu next-keras lint unit-tensorflow unit-jax wheel bench clean
+.PHONY: help demo test test-next test-tpu next-keras lint unit-tensorflow unit-jax wheel bench zoo clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -71,6 +71,10 @@ wheel: $(STAMP)  ## build the wheel, install it into a clean environment, use it
 
 bench: $(STAMP)  ## measure all, half an hour or more; `pip install '.[bench]'` adds PyTorch
 	$(BIN)/python -m benchmarks
+
+zoo: $(STAMP)  ## train a model of the zoo again and fill its card: make zoo zoo=lstm.surnames
+	@test -n "$(zoo)" || { echo "zoo must be a name of the zoo, as in make zoo zoo=lstm.surnames"; exit 1; }
+	$(BIN)/python recipes/zoo $(zoo)
 
 clean:  ## remove what the other targets made, environments too
 	rm -rf .venv .venv-next build dist .pytest_cache .ruff_cache .hypothesis *.egg-info

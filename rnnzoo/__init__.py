@@ -1,6 +1,6 @@
 """Recurrent Keras models that are right: explicit state, truncated BPTT, honest export."""
 
-from rnnzoo import cells, data, decoding, heads, layers, metrics, serving
+from rnnzoo import cells, data, decoding, heads, layers, metrics, serving, zoo
 from rnnzoo._version import __version__ as __version__
 from rnnzoo.core import CoreSpec
 from rnnzoo.export.export import export
@@ -15,6 +15,7 @@ from rnnzoo.serving import load_served
 from rnnzoo.training.backup import BackupAndResume
 from rnnzoo.training.callbacks import ResetStates, ScheduledSampling, TruncatedBPTT
 from rnnzoo.training.divergence import StopOnDivergence
+from rnnzoo.zoo.loading import from_preset
 
 __all__ = [
     "BackupAndResume",
@@ -33,10 +34,12 @@ __all__ = [
     "export",
     "heads",
     "from_keras",
+    "from_preset",
     "layers",
     "load_served",
     "many_to_one",
     "metrics",
     "one_to_one",
     "serving",
+    "zoo",
 ]

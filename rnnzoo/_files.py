@@ -30,7 +30,7 @@ def written_aside(path: str | os.PathLike, overwrite: bool) -> Iterator[pathlib.
             f"version {path.name} exists already; received path={str(path)!r}, overwrite=False. "
             "Choose another version or pass overwrite=True."
         )
-    aside = _folder_beside(path)
+    aside = folder_beside(path)
     try:
         written = aside / "model"
         yield written
@@ -39,7 +39,7 @@ def written_aside(path: str | os.PathLike, overwrite: bool) -> Iterator[pathlib.
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _folder_beside(path: pathlib.Path) -> pathlib.Path:
+def folder_beside(path: pathlib.Path) -> pathlib.Path:
     """A new folder on the disk of `path`, in the nearest folder above it that exists."""
     above = next(parent for parent in path.absolute().parents if parent.exists())
     try:

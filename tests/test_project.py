@@ -35,10 +35,12 @@ ORDER = [
     "training",
     "generation",
     "export",
+    "presets",
     "models",
     "serving",
     "zoo",
     "",  # the package itself
+    "__main__",
 ]
 
 
@@ -231,6 +233,7 @@ PUBLIC = {
         rnnzoo.layers,
         rnnzoo.metrics,
         rnnzoo.serving,
+        rnnzoo.zoo,
     )
     for name, thing in public(module).items()
 }

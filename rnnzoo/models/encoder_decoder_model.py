@@ -16,6 +16,8 @@ from rnnzoo.generation.options import options
 from rnnzoo.generation.translation import write_tokens, write_values
 from rnnzoo.layers.recurrent import State, Tensor
 from rnnzoo.models.blueprint import Blueprint
+from rnnzoo.presets.folder import write_preset
+from rnnzoo.presets.golden import golden_batch
 from rnnzoo.training.defaults import fingerprint
 from rnnzoo.training.trainer import SequenceTrainer
 from rnnzoo.training.windows import Cut, Task, run_core
@@ -283,6 +285,24 @@ class EncoderDecoder(SequenceTrainer):
     ) -> pathlib.Path:
         """The path of the folder written; see `rnnzoo.export`."""
         return export(self, filepath, format, overwrite, **options)
+
+    def save_to_preset(self, folder: str | os.PathLike, **told: Any) -> pathlib.Path:
+        """The folder of a preset, written, which `rnnzoo.from_preset` reads.
+
+        It holds the trained weights, the card, and a golden output; not the optimizer, nor the
+        carried state.
+
+        Args:
+            folder: where to; its name is that of the preset.
+            told: `storage='float16'` for half the bytes, `overwrite=True`, and what the card is
+                to say, by the names of `rnnzoo.zoo.Card`: `licence`, `data`, `labels`, ...
+
+        Raises:
+            ValueError: words that are not of a card, weights that the storage cannot hold.
+            FileExistsError: there is a preset, and no `overwrite=True`.
+        """
+        sides = {side: one.input for side, one in self.blueprint.steps.items()}
+        return write_preset(self, folder, golden_batch(sides), **told)
 
     def get_config(self) -> dict:
         dtype = keras.dtype_policies.serialize(self.dtype_policy)

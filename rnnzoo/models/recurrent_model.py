@@ -19,6 +19,8 @@ from rnnzoo.feed.inputs import CoreInputs, lanes_of
 from rnnzoo.generation.options import Generated, options
 from rnnzoo.generation.prompts import continue_prompt
 from rnnzoo.layers.recurrent import State, Tensor
+from rnnzoo.presets.folder import write_preset
+from rnnzoo.presets.golden import golden_batch
 from rnnzoo.training.carry import Carry
 from rnnzoo.training.defaults import fingerprint
 from rnnzoo.training.trainer import SequenceTrainer
@@ -341,6 +343,23 @@ class RecurrentModel(SequenceTrainer):
         ['InputLayer', 'GRU', 'Dense', 'Activation']
         """
         return stock_model(self.core, self.spec, self.name)
+
+    def save_to_preset(self, folder: str | os.PathLike, **told: Any) -> pathlib.Path:
+        """The folder of a preset, written, which `rnnzoo.from_preset` reads.
+
+        It holds the trained weights, the card, and a golden output; not the optimizer, nor the
+        carried state.
+
+        Args:
+            folder: where to; its name is that of the preset.
+            told: `storage='float16'` for half the bytes, `overwrite=True`, and what the card is
+                to say, by the names of `rnnzoo.zoo.Card`: `licence`, `data`, `labels`, ...
+
+        Raises:
+            ValueError: words that are not of a card, weights that the storage cannot hold.
+            FileExistsError: there is a preset, and no `overwrite=True`.
+        """
+        return write_preset(self, folder, golden_batch(self.spec.inputs), **told)
 
     def get_config(self) -> dict:
         serialize = keras.saving.serialize_keras_object

@@ -1,0 +1,98 @@
+"""`python -m rnnzoo`: the zoo for people who do not write Python."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rnnzoo import zoo
+from rnnzoo.export.export import export
+from rnnzoo.export.formats import FORMATS
+from rnnzoo.presets.folder import read_card
+from rnnzoo.zoo import answers
+from rnnzoo.zoo.loading import folder_of, from_preset
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    made = argparse.ArgumentParser("python -m rnnzoo", description="Recurrent models, trained.")
+    commands = made.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("list", help="the models that there are")
+    for name in ("task", "cell", "form"):
+        listing.add_argument(f"--{name}")
+    listing.add_argument("--trained", action="store_true", help="with weights on this machine")
+    what = "a name of the list, a folder, or hf://user/name"
+    commands.add_parser("card", help="what is known of a model").add_argument("preset", help=what)
+    run = commands.add_parser("run", help="text or a CSV file in, the answer out")
+    run.add_argument("preset", help=what)
+    help = "a text; a CSV file (sequence,step,features...); - for the lines of standard input"
+    run.add_argument("given", nargs="?", help=help)
+    run.add_argument("--length", type=int, default=200, help="tokens to write at most")
+    run.add_argument("--temperature", type=float, default=0.7, help="0: always the most probable")
+    run.add_argument("--seed", type=int, default=0)
+    out = commands.add_parser("export", help="write a model for a server or a device")
+    out.add_argument("preset", help=what)
+    out.add_argument("format", choices=FORMATS)
+    out.add_argument("--to", type=Path, help="the folder of a version (default: ./NAME/1)")
+    out.add_argument("--overwrite", action="store_true")
+    return made
+
+
+def lines(args: argparse.Namespace) -> Iterator[str]:
+    """What the command prints, line by line.
+
+    Raises:
+        ValueError, OSError, ImportError: as the functions of the zoo.
+    """
+    if args.command == "list":
+        chosen = {name: getattr(args, name) for name in ("task", "cell", "form")}
+        for name in zoo.list(**chosen, trained=True if args.trained else None):
+            card = zoo.card(name)
+            figure = "" if card.measured is None else f"{card.measured:g} {card.metric}"
+            yield f"{name:<24}{card.task:<22}{figure or 'architecture'}"
+    elif args.command == "card":
+        folder = folder_of(args.preset)
+        yield str(zoo.card(args.preset) if folder is None else read_card(folder))
+    elif args.command == "export":
+        model = from_preset(args.preset)
+        to = args.to or Path(Path(args.preset).name) / "1"
+        yield str(export(model, to, args.format, args.overwrite))
+    else:
+        yield from _answers(args)
+
+
+def _answers(args: argparse.Namespace) -> Iterator[str]:
+    model = from_preset(args.preset)
+    card = read_card(folder_of(args.preset))
+    if not any(model.vocabularies.values()):
+        if args.given is None or not Path(args.given).is_file():
+            raise ValueError(
+                f"{card.name} reads numbers, so it must be given a CSV file with the columns "
+                f"sequence, step, features...; received {args.given!r}"
+            )
+        yield from answers.computed(model, card, args.given)
+    elif model.spec.of_last_step:
+        if args.given is None:
+            raise ValueError(f"{card.name} must be given a text, or - for standard input; got none")
+        given = sys.stdin.read().splitlines() if args.given == "-" else [args.given]
+        yield from answers.classified(model, card, given)
+    else:
+        text = sys.stdin.read() if args.given == "-" else args.given
+        yield answers.written(model, card, text, args.length, args.temperature, args.seed)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status of the command: 0, or 2 with the reason on standard error."""
+    made = parser()
+    args = made.parse_args(arguments)
+    try:
+        for line in lines(args):
+            print(line)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"{made.prog}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

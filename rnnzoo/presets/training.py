@@ -1,0 +1,96 @@
+"""`Training`: how a model of the zoo is trained, as plain values, and made from these."""
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from rnnzoo import _checks
+from rnnzoo.metrics import Perplexity
+from rnnzoo.training.trainer import SequenceTrainer
+
+OPTIMIZERS = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}
+SCHEDULES = ("one_cycle", "halving", "constant")
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How a model on tokens or classes was trained; of each the best, or the paper's.
+
+    Attributes:
+        rate: the highest learning rate.
+        epochs, updates: passes over the data, and updates of the weights in each.
+        batch: sequences, or lanes, in a batch.
+        window: steps that gradients go back through; None for whole sequences.
+        clip: global norm of the gradients at most; None for no bound.
+        optimizer: 'adam' or 'sgd'.
+        schedule: 'one_cycle' rises to `rate` in the first `warm` of all updates and falls to
+            zero on a cosine; 'halving' divides by `divisor` each epoch from epoch `warm` on
+            (Zaremba et al., 2014); or 'constant'.
+        warm: a share of all updates, or a number of epochs.
+        divisor: of 'halving'.
+        metric: 'perplexity' or 'accuracy'.
+    """
+
+    rate: float
+    epochs: int
+    updates: int
+    batch: int
+    window: int | None = None
+    clip: float | None = 1.0
+    optimizer: str = "adam"
+    schedule: str = "one_cycle"
+    warm: float = 0.2
+    divisor: float = 2.0
+    metric: str = "accuracy"
+
+    def __post_init__(self) -> None:
+        _checks.one_of("optimizer", self.optimizer, OPTIMIZERS)
+        _checks.one_of("schedule", self.schedule, SCHEDULES)
+        _checks.one_of("metric", self.metric, ("perplexity", "accuracy"))
+        for name in ("epochs", "updates", "batch"):
+            _checks.positive_integer(name, getattr(self, name))
+
+    def learning_rate(self, epochs: int, updates: int) -> Any:
+        """The schedule of `epochs` of `updates` each: a number or a `LearningRateSchedule`."""
+        total = epochs * updates
+        schedules = keras.optimizers.schedules
+        if self.schedule == "constant":
+            return self.rate
+        if self.schedule == "one_cycle":
+            rise = max(1, int(self.warm * total))
+            return schedules.CosineDecay(
+                self.rate / 25, max(1, total - rise), warmup_target=self.rate, warmup_steps=rise
+            )
+        later = range(int(self.warm), epochs)
+        boundaries = [epoch * updates for epoch in later]
+        rates = [self.rate / self.divisor**i for i in range(len(boundaries) + 1)]
+        return schedules.PiecewiseConstantDecay(boundaries, rates) if boundaries else self.rate
+
+    def compile(
+        self, model: SequenceTrainer, epochs: int | None = None, updates: int | None = None
+    ) -> SequenceTrainer:
+        """`model`, compiled with these settings.
+
+        Args:
+            model: a model of rnnzoo whose outputs are logits.
+            epochs: passes over the data that `fit` will make; those of the paper by default.
+            updates: updates of the weights in each; those of the paper by default.
+
+        Raises:
+            ValueError: what is no model of rnnzoo, or numbers below 1.
+        """
+        if not isinstance(model, SequenceTrainer):
+            raise ValueError(f"model must be a model of rnnzoo; received {type(model).__name__}")
+        epochs = self.epochs if epochs is None else _checks.positive_integer("epochs", epochs)
+        updates = self.updates if updates is None else _checks.positive_integer("updates", updates)
+        optimizer = OPTIMIZERS[self.optimizer](
+            self.learning_rate(epochs, updates), global_clipnorm=self.clip
+        )
+        # Padding has no weight, and no part in the mean.
+        nats = keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction="mean_with_sample_weight"
+        )
+        metric = Perplexity() if self.metric == "perplexity" else "accuracy"
+        model.compile(optimizer, nats, weighted_metrics=[metric])
+        return model

@@ -1,0 +1,204 @@
+"""The animals: named architectures, each with the sizes and the training of its paper."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from rnnzoo.models.many_to_one import many_to_one
+from rnnzoo.models.one_to_one import one_to_one
+from rnnzoo.presets.card import Card
+from rnnzoo.presets.training import Training
+
+FACTORIES = {"one_to_one": one_to_one, "many_to_one": many_to_one}
+
+
+@dataclasses.dataclass(frozen=True)
+class Animal:
+    """A named architecture.
+
+    Attributes:
+        card: what is known of it before it is trained.
+        sizes: the arguments of the factory of its form.
+        initial: bound of the uniform distribution that all weights start from; None leaves
+            each layer's own.
+    """
+
+    card: Card
+    sizes: dict[str, Any]
+    initial: float | None = None
+
+    def build(self, changes: dict[str, Any]) -> Any:
+        """A new model, some of its sizes changed; ValueError for what the form does not have."""
+        factory: Callable = FACTORIES[self.card.form]
+        allowed = inspect.signature(factory).parameters
+        strange = [name for name in changes if name not in allowed]
+        if strange:
+            raise ValueError(
+                f"changes of {self.card.name} must be arguments of rnnzoo.{self.card.form}: "
+                f"{', '.join(allowed)}; received {', '.join(strange)}"
+            )
+        name = self.card.name.replace(".", "_")
+        model = factory(**{"cell": self.card.cell, "name": name, **self.sizes, **changes})
+        if self.initial is not None:
+            uniform = keras.initializers.RandomUniform(-self.initial, self.initial)
+            for weight in model.trainable_weights:
+                weight.assign(uniform(weight.shape, weight.dtype))
+        return model
+
+
+def _card(name: str, task: str, form: str, cell: str, **told: Any) -> Card:
+    return Card(name=name, task=task, form=form, cell=cell, **told)
+
+
+def _language_model(size: str, units: int, dropout: float, initial: float, **told: Any) -> Animal:
+    """A word model of Zaremba et al.; their loss is a sum over the window, ours is a mean."""
+    window, rate, clip = told.pop("window"), 1.0, told.pop("clip")
+    training = Training(
+        rate=rate * window,
+        clip=clip / window,
+        window=window,
+        batch=20,
+        updates=929_589 // 20 // window,
+        optimizer="sgd",
+        schedule="halving",
+        metric="perplexity",
+        **told.pop("schedule"),
+    )
+    card = _card(
+        f"zaremba.{size}",
+        "text-generation",
+        "one_to_one",
+        "lstm",
+        paper="Recurrent Neural Network Regularization (Zaremba, Sutskever & Vinyals)",
+        year=2014,
+        source="arXiv 1409.2329; figures of tensorflow/models, ptb_word_lm.py",
+        data="Penn Treebank, 10,000 words (of the LDC: bring your own)",
+        metric="perplexity per word, test",
+        training=training,
+        notes="The rate and the clip are those of the paper for a loss that is the mean over a "
+        "window, where the paper's is the sum. One dropout mask a row and window, where the "
+        "paper draws one for each step.",
+        **told,
+    )
+    sizes = {"vocabulary": 10_000, "units": [units] * 2, "embedding": units, "dropout": dropout}
+    return Animal(card, sizes, initial)
+
+
+_LECTURES = "Long short-term memory (Hochreiter & Schmidhuber)"
+
+ANIMALS = [
+    Animal(
+        _card(
+            "char_rnn.shakespeare",
+            "text-generation",
+            "one_to_one",
+            "lstm",
+            paper="The Unreasonable Effectiveness of Recurrent Neural Networks (Karpathy)",
+            year=2015,
+            source="karpathy.github.io/2015/05/21/rnn-effectiveness; figure of nanoGPT's README",
+            licence={"data": "public domain", "weights": "Apache-2.0"},
+            data="Tiny Shakespeare (karpathy/char-rnn): first 90 % of the characters to train, "
+            "last 10 % to validate, no test set; read as one stream, the state carried through.",
+            metric="nats per character, validation",
+            published="1.4697, a Transformer of 10.7 million parameters (nanoGPT)",
+            training=Training(
+                rate=8e-3,
+                epochs=6,
+                updates=246,
+                batch=64,
+                window=64,
+                warm=1 / 3,
+                metric="perplexity",
+            ),
+            notes="Demonstrations and tests: what it writes looks like a play and means nothing. "
+            "It knows the 65 characters of its text. The validation text was looked at while "
+            "the settings were chosen.",
+        ),
+        {"vocabulary": 65, "units": 256, "embedding": 64},
+    ),
+    Animal(
+        _card(
+            "char_rnn.first_names",
+            "text-generation",
+            "one_to_one",
+            "lstm",
+            paper="The Unreasonable Effectiveness of Recurrent Neural Networks (Karpathy)",
+            year=2015,
+            source="the data and the split are those of karpathy/makemore",
+            licence={"data": "MIT", "weights": "Apache-2.0"},
+            data="32,033 first names (karpathy/makemore), shuffled with seed 42: 80 % to train, "
+            "10 % to validate, 10 % to test; packed into lanes, with a reset before each name.",
+            metric="nats per character, test, the end of the name included",
+            training=Training(
+                rate=4e-3, epochs=30, updates=90, batch=64, window=32, metric="perplexity"
+            ),
+            end="\n",
+            notes="A newline begins and ends each name: generate('\\n', max_length=20, "
+            "sampler='sample', end=0). It knows a to z.",
+        ),
+        {"vocabulary": 27, "units": 256, "embedding": 32, "dropout": 0.3},
+    ),
+    Animal(
+        _card(
+            "lstm.surnames",
+            "text-classification",
+            "many_to_one",
+            "lstm",
+            paper=_LECTURES,
+            year=1997,
+            source="the data are those of spro/practical-pytorch, which gives no figure",
+            licence={"data": "MIT", "weights": "Apache-2.0"},
+            data="20,050 surnames of 18 languages (spro/practical-pytorch): those with "
+            "zlib.crc32(name) % 10 == 0 to test, the others to train.",
+            metric="% of names right, test",
+            training=Training(rate=4e-3, epochs=20, updates=281, batch=64),
+            notes="Which language a surname is of. The classes are very uneven: 45 % are Russian. "
+            "A toy: it says nothing of a person.",
+        ),
+        {
+            "vocabulary": 84,
+            "units": 256,
+            "embedding": 64,
+            "dropout": 0.5,
+            "recurrent_dropout": 0.5,
+            "outputs": 18,
+        },
+    ),
+    Animal(
+        _card(
+            "speaker.vowels",
+            "other",
+            "many_to_one",
+            "lstm",
+            paper=_LECTURES,
+            year=1997,
+            source="ensemble: github postnubilaphoebus/Jap_Speak_Recog",
+            licence={"data": "CC BY 4.0", "weights": "CC BY 4.0"},
+            data="Japanese Vowels (UCI; Kudo, Toyama & Shimbo 1999): 270 utterances of nine men "
+            "to train, 370 to test; 12 LPC cepstrum coefficients a step.",
+            metric="% of utterances right, test",
+            published="98.86, an ensemble of 11 LSTMs",
+            training=Training(rate=4e-3, epochs=60, updates=17, batch=16),
+            notes="Which of nine men speaks. The scaling of the features is part of the weights: "
+            "give it the coefficients as they are.",
+        ),
+        {"features": 12, "units": 100, "dropout": 0.4, "recurrent_dropout": 0.3, "outputs": 9},
+    ),
+    _language_model(
+        "small", 200, 0.0, 0.1, window=20, clip=5.0,
+        schedule={"epochs": 13, "warm": 4, "divisor": 2.0}, published="115.91",
+    ),
+    _language_model(
+        "medium", 650, 0.5, 0.05, window=35, clip=5.0,
+        schedule={"epochs": 39, "warm": 6, "divisor": 1.25}, published="82.07",
+    ),
+    _language_model(
+        "large", 1500, 0.65, 0.04, window=35, clip=10.0,
+        schedule={"epochs": 55, "warm": 14, "divisor": 1.15}, published="78.29",
+    ),
+]  # fmt: skip
+
+BY_NAME = {animal.card.name: animal for animal in ANIMALS}

@@ -1,0 +1,70 @@
+"""What a trained model answers to a text or to the sequences of a CSV file, as lines of text."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from rnnzoo.data.files import read_csv
+from rnnzoo.decoding import Sample
+from rnnzoo.presets.card import Card
+
+
+def written(
+    model: Any, card: Card, text: str | None, length: int, temperature: float, seed: int
+) -> str:
+    """What a model that writes text goes on with after `text`, or answers to it.
+
+    Args:
+        model: a model on tokens, with a vocabulary.
+        card: tells the token that ends a text, if there is one.
+        text: where it begins; None begins with a newline, or with the first token.
+        length: tokens to write at most.
+        temperature: 0 takes the most probable token each time.
+        seed: of the draws.
+    """
+    known = next(filter(None, model.vocabularies.values()))
+    if text is None:
+        text = "\n" if "\n" in known.tokens else known.tokens[0]
+    sampler = Sample(temperature, seed=seed) if temperature else "greedy"
+    # An encoder-decoder has an end token of its own.
+    end = {} if card.end is None else {"end": known.tokens.index(card.end)}
+    return model.generate(text, max_length=length, sampler=sampler, **end).text[0]
+
+
+def classified(model: Any, card: Card, lines: Iterable[str]) -> Iterator[str]:
+    """For each of `lines`, of a many-to-one model on tokens: line, class, probability."""
+    for line in lines:
+        ids = model.vocabularies["prompt"].encode(line)
+        outputs = np.asarray(model.predict({"inputs": ids[None]}, verbose=0))[0]
+        yield f"{line}\t{told(outputs, card)}"
+
+
+def computed(model: Any, card: Card, path: str) -> Iterator[str]:
+    """For each sequence of a CSV file `sequence, step, features...`: its name and the outputs.
+
+    Raises:
+        ValueError: another number of features than the model takes.
+    """
+    table, spec = read_csv(path), model.spec
+    (needed,) = spec.inputs[spec.leading].shape
+    if len(table.features) != needed:
+        raise ValueError(
+            f"{path} must have the columns sequence, step and {needed} features; received "
+            f"{len(table.features)} features: {', '.join(table.features)}"
+        )
+    for name, sequence in zip(table.names, table.sequences):
+        outputs = np.asarray(model.predict({spec.leading: sequence[None]}, verbose=0))[0]
+        if spec.of_last_step:
+            yield f"{name}\t{told(outputs, card)}"
+        else:
+            yield from (f"{name}\t{i}\t{told(row, card)}" for i, row in enumerate(outputs))
+
+
+def told(outputs: np.ndarray, card: Card) -> str:
+    """The most probable label and its probability, or, without labels, the numbers."""
+    if card.labels is None or len(card.labels) != len(outputs):
+        return "\t".join(f"{value:.6g}" for value in outputs)
+    chances = np.exp(outputs - outputs.max())
+    best = int(outputs.argmax())
+    return f"{card.labels[best]}\t{chances[best] / chances.sum():.3f}"
