@@ -87,7 +87,7 @@ def _language_model(size: str, units: int, dropout: float, initial: float, **tol
     return Animal(card, sizes, initial)
 
 
-_LECTURES = "Long short-term memory (Hochreiter & Schmidhuber)"
+_LSTM = "Long short-term memory (Hochreiter & Schmidhuber)"
 
 ANIMALS = [
     Animal(
@@ -147,7 +147,7 @@ ANIMALS = [
             "text-classification",
             "many_to_one",
             "lstm",
-            paper=_LECTURES,
+            paper=_LSTM,
             year=1997,
             source="the data are those of spro/practical-pytorch, which gives no figure",
             licence={"data": "MIT", "weights": "Apache-2.0"},
@@ -173,7 +173,7 @@ ANIMALS = [
             "other",
             "many_to_one",
             "lstm",
-            paper=_LECTURES,
+            paper=_LSTM,
             year=1997,
             source="ensemble: github postnubilaphoebus/Jap_Speak_Recog",
             licence={"data": "CC BY 4.0", "weights": "CC BY 4.0"},
