@@ -1,7 +1,7 @@
 """Recurrent Keras models that are right: explicit state, truncated BPTT, honest export."""
 
-from rnnzoo import cells, data, decoding, layers, metrics, serving
-from rnnzoo.core import CoreSpec
+from rnnzoo import cells, data, decoding, heads, layers, metrics, serving
+from rnnzoo.core import CoreSpec, Tokens
 from rnnzoo.export.export import export
 from rnnzoo.generation.options import Generated
 from rnnzoo.models.encoder_decoder import encoder_decoder
@@ -25,12 +25,14 @@ __all__ = [
     "ResetStates",
     "ScheduledSampling",
     "StopOnDivergence",
+    "Tokens",
     "TruncatedBPTT",
     "cells",
     "data",
     "decoding",
     "encoder_decoder",
     "export",
+    "heads",
     "layers",
     "load_served",
     "many_to_one",

@@ -5,16 +5,12 @@ from typing import Any
 import keras
 from keras.layers import Identity
 
-from rnnzoo.core.network import full_precision, input_layers, starts_of
+from rnnzoo.core.joined import input_layers
+from rnnzoo.core.network import full_precision, starts_of
 from rnnzoo.core.spec import CoreSpec, input_of, output_of, states_of
-from rnnzoo.layers.bidirectional import Bidirectional
+from rnnzoo.layers.bidirectional import Bidirectional, bidirectional_stack
 from rnnzoo.layers.recurrent import RecurrentLayer
-from rnnzoo.layers.stack import (
-    after_layers,
-    between_layers,
-    recurrent_stack,
-    state_key,
-)
+from rnnzoo.layers.stack import recurrent_stack, state_key
 
 # Names of the encoder's own states begin with this; the decoder's have no prefix.
 PREFIX = "source_"
@@ -51,8 +47,10 @@ def build_encoder(
     mask = keras.Input((None,), dtype="bool", name="source_mask")
     inputs = {"source": source, "source_mask": mask}
     if isinstance(layers[0], Bidirectional):
-        hidden, states, own = _both_ways(sequence, layers, mask, residual, layer_norm)
-        state_inputs = {}
+        hidden, states = bidirectional_stack(
+            sequence, layers, mask, residual=residual, layer_norm=layer_norm, prefix=PREFIX
+        )
+        state_inputs, own = {}, {}
     else:
         hidden, state_inputs, own = recurrent_stack(
             sequence,
@@ -84,21 +82,6 @@ def build_encoder(
         mask="source_mask",
     )
     return keras.Model(inputs, {**own, **outputs}, name="encoder"), spec
-
-
-def _both_ways(
-    sequence: Any, layers: list[Bidirectional], mask: Any, residual: bool, layer_norm: bool
-) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Outputs and final states of layers that read in both directions; none to go on from."""
-    states = {}
-    for index, layer in enumerate(layers):
-        below = sequence
-        sequence = between_layers(sequence, index, layer_norm, PREFIX)
-        sequence, state = layer(sequence, mask)
-        if residual and index:
-            sequence = keras.layers.Add(name=f"{PREFIX}residual_{index}")([below, sequence])
-        states |= {state_key(name, index): value for name, value in state.items()}
-    return after_layers(sequence, layer_norm, PREFIX), states, {}
 
 
 def _bridge(states: dict[str, Any], layer: Any, units: list[int]) -> dict[str, Any]:

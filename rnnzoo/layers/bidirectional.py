@@ -1,11 +1,13 @@
 """A recurrent layer that reads whole sequences in both directions."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
 from rnnzoo.layers.recurrent import RecurrentLayer, State, Tensor
+from rnnzoo.layers.stack import after_layers, between_layers, stack_layers, state_key
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
@@ -79,6 +81,42 @@ class Bidirectional(keras.layers.Layer):
         for key in ("forward", "backward"):
             config[key] = keras.saving.deserialize_keras_object(config[key])
         return cls(**config)
+
+
+def bidirectional_layers(
+    cell: Callable[..., RecurrentLayer], units: list[int], prefix: str = "", **options: Any
+) -> list[Bidirectional]:
+    """One layer in both directions for each of `units`; arguments as in `stack_layers`."""
+    ahead = stack_layers(cell, units, f"{prefix}forward_", **options)
+    back = stack_layers(cell, units, f"{prefix}backward_", **options)
+    return [
+        Bidirectional(*pair, name=f"{prefix}both_{index}")
+        for index, pair in enumerate(zip(ahead, back))
+    ]
+
+
+def bidirectional_stack(
+    sequence: Any,
+    layers: list[Bidirectional],
+    mask: Any,
+    *,
+    residual: bool = False,
+    layer_norm: bool = False,
+    prefix: str = "",
+) -> tuple[Any, dict[str, Any]]:
+    """Outputs and final states of layers that read in both directions; none to go on from.
+
+    Arguments are those of `recurrent_stack`.
+    """
+    states = {}
+    for index, layer in enumerate(layers):
+        below = sequence
+        sequence = between_layers(sequence, index, layer_norm, prefix)
+        sequence, state = layer(sequence, mask)
+        if residual and index:
+            sequence = keras.layers.Add(name=f"{prefix}residual_{index}")([below, sequence])
+        states |= {state_key(name, index): value for name, value in state.items()}
+    return after_layers(sequence, layer_norm, prefix), states
 
 
 def _joined(a: Any, b: Any) -> Any:

@@ -10,6 +10,7 @@ from rnnzoo.backend.keras_internals import compiled_losses
 from rnnzoo.core.spec import Output
 from rnnzoo.feed.batches import Batches
 from rnnzoo.feed.feed import Feed
+from rnnzoo.heads.classes import Logits
 
 # Losses and metrics of probabilities, by the names that Keras knows them under.
 _OF_LOGITS = {
@@ -51,6 +52,25 @@ def fitting(given: Any, outputs: dict[str, Output], module: Any) -> Any:
     return fit(given, all(linear.values()))
 
 
+def loss_of_heads(given: Any, outputs: dict[str, Output]) -> Any:
+    """`given` of `compile`, and the losses of the heads of outputs for which it names none."""
+    heads = {name: one.head for name, one in outputs.items() if one.head is not None}
+    if not heads or not (given is None or isinstance(given, dict)):
+        return given
+    if given is None and len(outputs) == 1:
+        return next(iter(heads.values())).loss
+    return {name: head.loss for name, head in heads.items()} | (given or {})
+
+
+def judged(loss: Any, outputs: dict[str, Output]) -> tuple[str, ...]:
+    """The names of the outputs for which `loss` of `compile` has a loss."""
+    if isinstance(loss, (list, tuple)):
+        loss = dict(zip(outputs, loss))
+    elif not isinstance(loss, dict):
+        loss = dict.fromkeys(outputs, loss)
+    return tuple(name for name in outputs if loss.get(name) is not None)
+
+
 def _snake(name: str) -> str:
     """`BinaryCrossentropy` as Keras's other name for it, `binary_crossentropy`."""
     parts = [f"_{c.lower()}" if c.isupper() else c for c in name]
@@ -88,6 +108,7 @@ def _of_classes(model: Any, name: str, first: tuple) -> bool:
     losses = compiled_losses(compile_loss, first[1], None)
     return any(
         isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+        or isinstance(getattr(loss, "head", None), Logits)
         or getattr(loss, "fn", None) is keras.losses.sparse_categorical_crossentropy
         for path, loss, *_ in losses
         if path in ((), (name,))
