@@ -94,6 +94,23 @@ def test_a_loss_that_is_given_wins():
     np.testing.assert_allclose(model.evaluate(x, y, verbose=0), wanted, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"loss": "mse"},
+        {"metrics": ["mae"]},
+        {"weighted_metrics": {"price": keras.metrics.MeanAbsoluteError()}},
+    ],
+)
+def test_parameters_are_not_taken_for_values(arguments):
+    outputs = {"price": heads.StudentT(), "load": heads.Linear()}
+    model = rnnzoo.one_to_one(features=2, units=3, outputs=outputs)
+    with pytest.raises(ValueError, match="'price' holds the 3 parameters of StudentT"):
+        model.compile("sgd", **arguments)
+    assert not model.compiled
+    model.compile("sgd", {"load": "mse"}, metrics={"load": ["mae"]})
+
+
 def test_parameters_leave_in_full_precision():
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from rnnzoo import backend
+from rnnzoo import _checks, backend
 from rnnzoo.backend.keras_internals import compiled_losses
 from rnnzoo.core.spec import Output
 from rnnzoo.feed.batches import Batches
@@ -60,6 +60,34 @@ def loss_of_heads(given: Any, outputs: dict[str, Output]) -> Any:
     if given is None and len(outputs) == 1:
         return next(iter(heads.values())).loss
     return {name: head.loss for name, head in heads.items()} | (given or {})
+
+
+def check_parameters(argument: str, given: Any, outputs: dict[str, Output]) -> None:
+    """ValueError where a loss or metric of Keras would take parameters of a head for values.
+
+    Keras lays a target along the parameters as if each were a forecast of it.
+
+    Args:
+        argument: "loss" or "metrics", as `compile` calls it.
+        given: what `compile` was given for it.
+        outputs: those of the model.
+    """
+    if isinstance(given, (list, tuple)) and len(given) == len(outputs) > 1:
+        given = dict(zip(outputs, given))
+    for name, output in outputs.items():
+        head = output.head
+        if head is None or head.parameters == head.outputs:
+            continue
+        own = given.get(name) if isinstance(given, dict) else given
+        for one in keras.tree.flatten(own):
+            kind = type(one).__module__.split(".")[0]
+            if isinstance(one, str) or (kind == "keras" and hasattr(one, "get_config")):
+                raise ValueError(
+                    f"{argument} of Keras compare targets with values, and the output {name!r} "
+                    f"holds the {head.parameters} parameters of {head}; received "
+                    f"{argument}={_checks.shown(one)}. Leave the loss to the head, and measure "
+                    "what model.heads makes of the outputs."
+                )
 
 
 def judged(loss: Any, outputs: dict[str, Output]) -> tuple[str, ...]:

@@ -78,6 +78,9 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         """
         self._auto_jit = jit_compile == "auto"
         outputs = self.spec.outputs
+        given = {"loss": loss, "metrics": metrics, "weighted_metrics": weighted_metrics}
+        for argument, value in given.items():
+            defaults.check_parameters(argument, value, outputs)
         loss = defaults.loss_of_heads(loss, outputs)
         self._judged = defaults.judged(loss, outputs)
         super().compile(
