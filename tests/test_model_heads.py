@@ -328,6 +328,7 @@ def test_an_export_says_what_the_heads_say(forecast, chain, tmp_path):
     np.testing.assert_array_equal(answer["outputs_path"], model.heads["outputs"].mode(raw))
     manifest = json.loads((path / "assets.extra" / "rnnzoo.json").read_text())
     assert set(manifest["signatures"]) == {"serving_default"}
+    assert manifest["heads"]["outputs"]["config"] == {"classes": 2}
     with pytest.raises(ValueError, match="writes the signature step"):
         model.export(tmp_path / "tagger" / "2", format="litert")
 
