@@ -2,7 +2,7 @@
 
 from rnnzoo import cells, data, decoding, heads, layers, metrics, serving, zoo
 from rnnzoo._version import __version__ as __version__
-from rnnzoo.core import CoreSpec
+from rnnzoo.core import CoreSpec, Tokens
 from rnnzoo.export.export import export
 from rnnzoo.generation.options import Generated
 from rnnzoo.models.encoder_decoder import encoder_decoder
@@ -26,6 +26,7 @@ __all__ = [
     "ResetStates",
     "ScheduledSampling",
     "StopOnDivergence",
+    "Tokens",
     "TruncatedBPTT",
     "cells",
     "data",

@@ -9,7 +9,7 @@ from rnnzoo import zoo
 from rnnzoo.export.export import export
 from rnnzoo.export.formats import FORMATS
 from rnnzoo.presets.folder import read_card
-from rnnzoo.zoo import answers
+from rnnzoo.zoo import running as answers
 from rnnzoo.zoo.loading import folder_of, from_preset
 
 

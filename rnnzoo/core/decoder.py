@@ -4,7 +4,8 @@ from typing import Any
 
 import keras
 
-from rnnzoo.core.network import full_precision, input_layers, output_layers
+from rnnzoo.core.joined import input_layers
+from rnnzoo.core.network import full_precision, output_layers
 from rnnzoo.core.spec import CoreSpec, input_of, output_of, states_of
 from rnnzoo.layers.per_step import PerStepDense
 from rnnzoo.layers.recurrent import RecurrentLayer
@@ -69,18 +70,18 @@ def build_decoder(
         seen = {"alignment": output_of(alignment, None, None)}
     if input_feeding:
         outputs[FED] = keras.layers.Reshape((width,), dtype=fed.dtype, name="fed_on")(hidden)
-    y, ending = output_layers(hidden, vocabulary or features, dropout, table, activation)
+    ends = {"outputs": vocabulary or features}
+    found, shown = output_layers(hidden, ends, dropout, table, activation)
     carried = {**({FED: fed} if input_feeding else {}), **state_inputs}
     spec = CoreSpec(
         form="decoder",
         inputs={"inputs": input_of(x, vocabulary)}
         | {name: input_of(tensor, per_step=False) for name, tensor in constants.items()},
-        outputs={"outputs": output_of(y, activation, ending)} | seen,
+        outputs=shown | seen,
         states=states_of(carried, None),
         reset=None,
     )
-    outputs["outputs"] = y
-    return keras.Model(inputs | constants, outputs, name="decoder"), spec
+    return keras.Model(inputs | constants, outputs | found, name="decoder"), spec
 
 
 def _attend(hidden: Any, memory: Any, mask: Any, attention: str) -> tuple[Any, Any]:

@@ -5,7 +5,8 @@ from typing import Any
 import keras
 from keras.layers import Identity
 
-from rnnzoo.core.network import full_precision, input_layers, starts_of
+from rnnzoo.core.joined import input_layers
+from rnnzoo.core.network import full_precision, starts_of
 from rnnzoo.core.spec import CoreSpec, input_of, output_of, states_of
 from rnnzoo.layers.bidirectional import Bidirectional
 from rnnzoo.layers.recurrent import RecurrentLayer

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from rnnzoo.heads.head import Head
 from rnnzoo.layers.recurrent import check_batch_size
 
 Tensor = Any
@@ -44,6 +45,7 @@ class Output:
         per_step: whether it has a time axis. One that has none belongs to the last valid step.
         activation: its name, "linear" where the values are logits or means.
         layer: name of the layer whose bias it ends with, None where there is no such layer.
+        head: one of `rnnzoo.heads`, of which it holds the raw parameters; None for plain numbers.
     """
 
     shape: tuple[int | None, ...]
@@ -51,6 +53,12 @@ class Output:
     per_step: bool = True
     activation: str = "linear"
     layer: str | None = None
+    head: Head | None = None
+
+    @property
+    def judged_per_step(self) -> bool:
+        """Whether each step has a target and a loss: not where a head judges whole sequences."""
+        return self.per_step and (self.head is None or self.head.per_step)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +160,19 @@ class CoreSpec:
                 "resets or windows, or leave those layers out."
             )
 
+    @property
+    def heads(self) -> dict[str, Head]:
+        """The heads of the outputs that have one, by name."""
+        return {name: one.head for name, one in self.outputs.items() if one.head is not None}
+
+    @property
+    def uncut(self) -> str | None:
+        """Why its sequences must never be cut, in words; None where they may be."""
+        for name, head in self.heads.items():
+            if head.whole_sequences:
+                return f"the head {head} of {name!r} judges whole sequences"
+        return None if self.states else "the model has no state to go on from"
+
     def check(self, core: keras.Model) -> None:
         """ValueError unless `core` takes and gives what is declared here."""
         flags = [name for name in (self.reset, self.mask) if name is not None]
@@ -215,12 +236,20 @@ class CoreSpec:
 
     def get_config(self) -> dict[str, Any]:
         """The declaration as plain values."""
-        return dataclasses.asdict(self)
+        config = dataclasses.asdict(self)
+        for one in config["outputs"].values():
+            one["head"] = keras.saving.serialize_keras_object(one["head"])
+        return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "CoreSpec":
         """The declaration that `get_config` described."""
         config = dict(config)
+        deserialize = keras.saving.deserialize_keras_object
+        config["outputs"] = {
+            name: {**one, "head": deserialize(one.get("head"))}
+            for name, one in config["outputs"].items()
+        }
         for field, kind in (("inputs", Input), ("outputs", Output), ("states", State)):
             config[field] = {
                 name: kind(**{key: _frozen(value) for key, value in one.items()})
@@ -239,11 +268,17 @@ def input_of(tensor: Any, vocabulary: int | None = None, per_step: bool = True) 
     return Input(shape, tensor.dtype, vocabulary, per_step)
 
 
-def output_of(tensor: Any, activation: Any, layer: str | None, per_step: bool = True) -> Output:
+def output_of(
+    tensor: Any,
+    activation: Any,
+    layer: str | None,
+    per_step: bool = True,
+    head: Head | None = None,
+) -> Output:
     """The declaration of a Functional model's output."""
     shape = tuple(tensor.shape[1 + per_step :])
     name = getattr(activation, "__name__", type(activation).__name__)
-    return Output(shape, tensor.dtype, per_step, name, layer)
+    return Output(shape, tensor.dtype, per_step, name, layer, head)
 
 
 def states_of(tensors: dict[str, Any], starts: Iterable[tuple[str, str]] | None) -> dict:

@@ -35,10 +35,13 @@ def export(
     One-to-one and many-to-one models:
 
     * `serving_default`: whole sequences. `inputs`, for many-to-one also `lengths` `(batch,)`
-      int32 -> `outputs`.
+      int32 -> `outputs`. Several inputs and outputs have the model's names. Beside the
+      parameters of a head stand its `outputs_mean`, `outputs_quantiles` (0.1, 0.5 and 0.9, or
+      the head's own levels, on the last axis), and of CRF and CTC `outputs_path`, as it has them.
     * `initial_state`: `like` `(batch,)` int32, read for its length only -> states by name.
     * `step`: `inputs` `(batch, time, ...)`, `reset` `(batch, time)` bool, states by name
-      -> `outputs` and the states as `<name>_out`. Time is 1 or more.
+      -> `outputs` and the states as `<name>_out`. Time is 1 or more. Bidirectional models have
+      neither this nor `initial_state`.
     * `generate`, of one-to-one models on tokens: `prompt` `(batch, time)` int32 with
       `prompt_lengths` `(batch,)`, at least 1, and the states to go on from -> `tokens`
       `(batch, longest)`, `lengths`, `scores` in nats, the states as `<name>_out`, and `last`,
@@ -65,7 +68,8 @@ def export(
     Other formats, each an optional extra of that name (`pip install 'rnnzoo[onnx]'`), all in
     float32, also of a model that computes in half precision:
 
-    * "onnx": `<signature>.onnx` for each signature that neither decodes nor takes strings.
+    * "onnx": `<signature>.onnx` for each signature that neither decodes nor takes strings;
+      of heads it tells the means of single steps, since what else they say may take loops.
       `step` and `decode_step` take one step.
     * "litert": `step.tflite` of one-to-one and many-to-one models, for one stream and one step,
       in built-in operations.

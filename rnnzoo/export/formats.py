@@ -49,7 +49,7 @@ def write(
             else None
             for side, one in known.items()
         }
-        signatures = signatures_of(model, tables, Beam(**beam))
+        signatures = signatures_of(model, tables, Beam(**beam), loops=saved_model)
         if saved_model:
             files = [one for table in tables.values() if table for one in table.tables]
             written = write_saved_model(signatures, files, path)

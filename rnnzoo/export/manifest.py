@@ -55,6 +55,8 @@ def write_manifest(
         "versions": _versions(),
         "metrics": metrics,
     }
+    if model.spec.heads:
+        manifest["heads"] = {name: _head(head) for name, head in model.spec.heads.items()}
     # One line for each list, as a reader would write it.
     text = json.dumps(manifest, indent=1, ensure_ascii=False)
     text = re.sub(r"\[[\s\d,null]*\]", lambda found: " ".join(found.group().split()), text)
@@ -72,6 +74,13 @@ def _states(model: Any) -> dict[str, dict]:
         name: {"shape": list(state.shape), "dtype": state.dtype, "initial": initial}
         for name, state in spec.states.items()
     }
+
+
+def _head(head: Any) -> dict[str, Any]:
+    """What an output's numbers are the parameters of, and at which levels quantiles are told."""
+    plain = keras.saving.serialize_keras_object(head)["config"]
+    config = {"class": type(head).__name__, "config": plain}
+    return {**config, "levels": list(head.levels)}
 
 
 def _sizes(model: Any) -> dict[str, int]:

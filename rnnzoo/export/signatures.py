@@ -23,26 +23,33 @@ class Signature(NamedTuple):
     Attributes:
         function: from a dict of tensors to a dict of tensors.
         inputs: by name, the shape without the batch and the dtype.
+        stepped: names of the inputs that have as many steps as a call has.
     """
 
     function: Callable[[dict], dict]
     inputs: dict[str, tuple[tuple, str]]
+    stepped: tuple[str, ...] = ("inputs", "reset")
 
 
-def signatures_of(model: Any, tables: dict[str, TokenTable | None], beam: Beam) -> dict:
+def signatures_of(
+    model: Any, tables: dict[str, TokenTable | None], beam: Beam, loops: bool = True
+) -> dict:
     """The signatures of any model of rnnzoo, by name.
 
     Args:
         model: the model.
         tables: those that know the tokens of its sides.
         beam: the search of the signature `beam`, where it has one.
+        loops: whether heads tell what may take a loop, which not every format holds rightly.
     """
     if model.decodes:
         return pair_signatures(model, tables, beam)
-    return recurrent_signatures(model, tables["prompt"])
+    return recurrent_signatures(model, tables["prompt"], loops)
 
 
-def recurrent_signatures(model: Any, table: TokenTable | None) -> dict[str, Signature]:
+def recurrent_signatures(
+    model: Any, table: TokenTable | None, loops: bool = True
+) -> dict[str, Signature]:
     """The signatures of a `model` of one core, whose tokens `table` knows."""
     core, spec = model.core, model.spec
     inputs = {name: _spec(core.input[name]) for name in spec.inputs}
@@ -50,7 +57,9 @@ def recurrent_signatures(model: Any, table: TokenTable | None) -> dict[str, Sign
 
     def whole(batch: dict) -> dict:
         outputs = model.run(model.reader.standardize(batch), training=False)
-        return outputs if len(spec.outputs) > 1 else {next(iter(spec.outputs)): outputs}
+        outputs = outputs if len(spec.outputs) > 1 else {next(iter(spec.outputs)): outputs}
+        said = {name: head.summaries(outputs[name], loops) for name, head in spec.heads.items()}
+        return outputs | {f"{name}_{k}": v for name, one in said.items() for k, v in one.items()}
 
     def initial_state(batch: dict) -> dict:
         rows = ops.shape(batch["like"])[0]
@@ -66,11 +75,13 @@ def recurrent_signatures(model: Any, table: TokenTable | None) -> dict[str, Sign
     if spec.whole_only:
         return {"serving_default": Signature(whole, inputs | lengths)}
     reset = {spec.reset: ((None,), "bool")} if spec.reset else {}
-    signatures = {
-        "serving_default": Signature(whole, inputs | lengths),
-        "initial_state": Signature(initial_state, {"like": _COUNT}),
-        "step": Signature(step, inputs | reset | states),
-    }
+    signatures = {"serving_default": Signature(whole, inputs | lengths)}
+    if states:
+        stepped = (*spec.step_inputs, *reset)
+        signatures |= {
+            "initial_state": Signature(initial_state, {"like": _COUNT}),
+            "step": Signature(step, inputs | reset | states, stepped),
+        }
     if continues(model):
         signatures |= _continuing(model, table, states)
     return signatures

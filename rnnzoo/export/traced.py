@@ -12,12 +12,12 @@ def specs_of(signature: Signature, batch: int | None = None, steps: int | None =
     Args:
         signature: the signature.
         batch: rows; None leaves them open.
-        steps: steps of `inputs` and `reset`; None leaves them open.
+        steps: steps of a call's inputs; None leaves them open.
     """
     import tensorflow as tf
 
     def shape(key: str, sizes: tuple) -> tuple:
-        time = steps if key in ("inputs", "reset") else None
+        time = steps if key in signature.stepped else None
         return (batch, *(time if size is None else size for size in sizes))
 
     return {
@@ -31,7 +31,7 @@ def step_of(signatures: dict[str, Signature], format: str) -> Signature:
     if "step" not in signatures:
         raise ValueError(
             f"format={format!r} writes the signature step of one-to-one and many-to-one models; "
-            f"received a model that has {', '.join(signatures)}"
+            f"received a model that has {', '.join(signatures)} alone"
         )
     return signatures["step"]
 

@@ -43,7 +43,7 @@ _TENSOR = """\
   {{
     name: {name}
     data_type: {type}
-    dims: [ {dims} ]
+    dims: [ {dims} ]{reshape}
   }}
 ]"""
 
@@ -76,9 +76,15 @@ def write_triton(
         name: the model's name for Triton, that of its folder.
 
     Raises:
-        ValueError: a model without the signature `step`.
+        ValueError: a model without the signature `step`, or whose step takes no reset.
     """
-    tables = write_onnx({"step": step_of(signatures, "triton")}, path)
+    signature = step_of(signatures, "triton")
+    if "reset" not in signature.inputs:
+        raise ValueError(
+            "format='triton' lets the server reset streams and needs a model that takes 'reset'; "
+            f"received one whose step takes {', '.join(signature.inputs)}"
+        )
+    tables = write_onnx({"step": signature}, path)
     text = config_of(name, tables["step"])
     (path / "config.pbtxt").write_text(text, encoding="utf-8")
     return tables
@@ -87,10 +93,16 @@ def write_triton(
 def config_of(name: str, step: dict[str, dict]) -> str:
     """The text of `config.pbtxt` for a model called `name`, whose `step` takes and gives this."""
     states = [key for key in step["inputs"] if f"{key}_out" in step["outputs"]]
+    kept = {"reset", *states, *(f"{key}_out" for key in states)}
+
+    def tensors(kind: str) -> str:
+        shown = {key: spec for key, spec in step[f"{kind}s"].items() if key not in kept}
+        return "\n".join(_TENSOR.format(kind=kind, **_fields(*one)) for one in shown.items())
+
     return _CONFIG.format(
         name=_text(name),
-        inputs=_TENSOR.format(kind="input", **_fields("inputs", step["inputs"]["inputs"])),
-        outputs=_TENSOR.format(kind="output", **_fields("outputs", step["outputs"]["outputs"])),
+        inputs=tensors("input"),
+        outputs=tensors("output"),
         states="\n".join(_STATE.format(**_fields(key, step["inputs"][key])) for key in states),
     )
 
@@ -124,7 +136,10 @@ def _text(value: str) -> str:
 
 
 def _fields(name: str, spec: dict) -> dict[str, str]:
-    dims = ", ".join(str(-1 if size is None else size) for size in spec["shape"][1:])
+    sizes = spec["shape"][1:]
+    dims = ", ".join(str(-1 if size is None else size) for size in sizes or [1])
+    # A tensor has at least one axis for Triton, beside that of the batch.
+    reshape = "" if sizes else "\n    reshape: { shape: [ ] }"
     names = {"name": name, "name_out": f"{name}_out", "zeros": f"zeros of {name}"}
     texts = {key: _text(value) for key, value in names.items()}
-    return {**texts, "type": _TYPES[spec["dtype"]], "dims": dims}
+    return {**texts, "type": _TYPES[spec["dtype"]], "dims": dims, "reshape": reshape}

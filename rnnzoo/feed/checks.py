@@ -20,9 +20,12 @@ def plain(x: Any) -> Any:
             "inputs must be arrays of one length; received a RaggedTensor. For sequences of "
             "different length see rnnzoo.data.pack and rnnzoo.data.bucket."
         )
-    if hasattr(x, "to_numpy") and hasattr(x, "columns"):  # a data frame
-        return x.to_numpy()
-    return x
+    return x.to_numpy() if is_table(x) else x
+
+
+def is_table(x: Any) -> bool:
+    """Whether `x` is a data frame of pandas or polars, as far as one looks at it."""
+    return hasattr(x, "to_numpy") and hasattr(x, "columns")
 
 
 def as_dtype(values: Any, dtype: str) -> np.ndarray:

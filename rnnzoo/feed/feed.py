@@ -13,8 +13,9 @@ from rnnzoo.backend.keras_internals import DataAdapter
 from rnnzoo.data.arrays import ArrayBatches
 from rnnzoo.data.epochs import seed_or_random
 from rnnzoo.feed.batches import Batches, CheckedDataset, Reading, as_tuple
-from rnnzoo.feed.checks import check_rows
+from rnnzoo.feed.checks import check_rows, plain
 from rnnzoo.feed.devices import check_divides, shared_out
+from rnnzoo.feed.inputs import CoreInputs
 
 
 class Feed(NamedTuple):
@@ -225,6 +226,8 @@ def _of_arrays(
     seed: int | None,
 ) -> Feed:
     batch_size = _checks.positive_integer("batch_size", 32 if batch_size is None else batch_size)
+    if isinstance(reading.reader, CoreInputs) and reading.reader.one_sequence(x):
+        y, sample_weight = (_one_row(value, len(x)) for value in (y, sample_weight))
     x = reading.reader.as_dict(x)
     reading.reader.check(x)
     rows = reading.reader.rows(x)
@@ -246,3 +249,13 @@ def _of_arrays(
     return Feed(
         Batches(source, reading, first, len(source)), source, first, lanes, streaming, len(source)
     )
+
+
+def _one_row(values: Any, steps: int) -> Any:
+    """Targets or weights beside a table, one for each of its `steps`, as those of one row."""
+    if values is None:
+        return None
+    if isinstance(values, dict):
+        return {name: _one_row(value, steps) for name, value in values.items()}
+    array = np.asarray(plain(values))
+    return array[None] if array.shape[:1] == (steps,) else array

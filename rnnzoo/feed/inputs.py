@@ -18,6 +18,7 @@ from rnnzoo.feed.checks import (
     check_flags,
     check_ids,
     check_lengths,
+    is_table,
     plain,
     real_steps,
     zeroed,
@@ -53,7 +54,7 @@ class CoreInputs:
 
     def as_dict(self, x: Any) -> dict[str, Any]:
         """`x` by name, as arrays; ValueError where names are missing, unknown or contradictory."""
-        inputs, x = self.spec.inputs, plain(x)
+        inputs, x = self.spec.inputs, plain(self.by_name(x))
         if not isinstance(x, dict):
             if len(inputs) > 1:
                 raise ValueError(
@@ -63,6 +64,11 @@ class CoreInputs:
             return {self.spec.leading: x}
         if "reset" in x and "reset" not in inputs:
             self.spec.refuse_streams("a batch with a reset")
+        if "reset" in x and "reset" not in {*inputs, *self.flags} and self.spec.uncut:
+            raise ValueError(
+                f"batches must come without 'reset', as sequences that must not be cut: "
+                f"{self.spec.uncut}; received keys {sorted(x)}"
+            )
         if set(inputs) - set(x) or set(x) - {*inputs, *self.flags}:
             raise ValueError(
                 f"inputs must be {'an array or ' if len(inputs) == 1 else ''}a dict with "
@@ -77,7 +83,32 @@ class CoreInputs:
             )
         if self.mask in x and "lengths" in x:
             raise ValueError("mask and lengths say the same thing: give one; received both")
-        return dict(x)
+        return {
+            k: np.asarray(v) if isinstance(v, (list, tuple)) and k in self.flags else v
+            for k, v in x.items()
+        }
+
+    def one_sequence(self, x: Any) -> bool:
+        """Whether `x` is a table whose columns are the inputs, and whose rows are the steps."""
+        return len(self.spec.inputs) > 1 and is_table(x)
+
+    def by_name(self, x: Any) -> Any:
+        """`x`; of a table that is one sequence the columns by name, in a batch of one row."""
+        if not self.one_sequence(x):
+            return x
+        found = {}
+        for name in x.columns:
+            values, one = np.asarray(x[name].to_numpy()), self.spec.inputs.get(name)
+            if one is not None and not one.per_step:
+                if (values != values[:1]).any():
+                    raise ValueError(
+                        f"{name} must be one value for a whole sequence, and a table is one "
+                        f"sequence; received a column with {values[0]} and others"
+                    )
+                values = values[0]
+            values = np.asarray(values)[None]
+            found[name] = values[..., None] if one is not None and one.shape == (1,) else values
+        return found
 
     def vocabulary_sizes(self) -> dict[str, int | None]:
         """The number of tokens of what a prompt is made of."""
@@ -155,9 +186,13 @@ class CoreInputs:
         x, outputs = self.standard(x), self.spec.outputs
         rows, steps = x[self.spec.leading].shape[:2]
         y = labels.standard_targets(outputs, y, rows)
+        real = x.get(self.mask) if self.mask not in self.spec.inputs else None
+        if real is not None:
+            y = labels.without_padding(outputs, y, ~real)
         if class_weight is not None:
             weight = labels.weights_of_classes(class_weight, y, weight, outputs)
         weight = labels.standard_weights(outputs, y, weight, rows, steps)
+        labels.check_heads(outputs, y, weight, rows, steps)
         return *labels.without_weightless(x, y, weight, self.without), weight
 
     def timed(self, batch: tuple) -> tuple:
@@ -167,7 +202,9 @@ class CoreInputs:
         still = [name for name, one in self.spec.inputs.items() if not one.per_step]
 
         def of_target(name: str, value: Any) -> bool:
-            return labels.has_time(value, outputs[name], steps)
+            # Labels of whole sequences are as many as they are, from batch to batch.
+            whole = outputs[name].per_step and not outputs[name].judged_per_step
+            return whole or labels.has_time(value, outputs[name], steps)
 
         parts = [{name: name not in still for name in x}]
         if y is not None:
@@ -196,9 +233,11 @@ class CoreInputs:
         """`x` with a reset mask that is `starts` at each row's first step."""
         reset, x = self.spec.reset, self.as_dict(x)
         if reset is None:
+            why = self.spec.uncut
             raise ValueError(
                 "ResetStates must be used with a model that carries state from batch to batch; "
                 f"received one of form {self.spec.form!r}, whose core takes no reset"
+                f"{f': {why}' if why else ''}"
             )
         if reset in x:
             raise ValueError(
@@ -211,7 +250,7 @@ class CoreInputs:
 
     def of_step(self, x: Any, state: State, reset: Any) -> dict[str, Any]:
         """What the core takes for one call of `step`, checked."""
-        spec, x = self.spec, plain(x)
+        spec, x = self.spec, plain(self.by_name(x))
         spec.refuse_streams("step")
         if not isinstance(x, dict):
             x = x if hasattr(x, "shape") else np.asarray(x)

@@ -89,7 +89,7 @@ def standard_weights(outputs: dict[str, Output], y: Any, weight: Any, rows: int,
 
 def has_time(target: Any, output: Output, steps: int) -> bool:
     """Whether a target is per step: labels of a whole sequence (as for CTC) are not."""
-    return output.per_step and target.ndim > 1 and target.shape[1] == steps
+    return output.judged_per_step and target.ndim > 1 and target.shape[1] == steps
 
 
 def _weight(given: Any, output: Output, y: Any, rows: int, steps: int, name: str) -> np.ndarray:
@@ -102,14 +102,14 @@ def _weight(given: Any, output: Output, y: Any, rows: int, steps: int, name: str
         raise ValueError(f"{name} must be at least 0; received {array[~(array >= 0)][0]}")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    per_step = y is None or has_time(y, output, steps)
+    per_step = output.judged_per_step and (y is None or has_time(y, output, steps))
     if array.ndim == 1 or array.shape == (rows, 1):
         array = array.reshape(rows, 1)
-        return np.repeat(array, steps, axis=1) if per_step and output.per_step else array[:, 0]
-    if array.shape == (rows, steps) and per_step and output.per_step:
+        return np.repeat(array, steps, axis=1) if per_step else array[:, 0]
+    if array.shape == (rows, steps) and per_step:
         return array
     allowed = f"(batch,) = ({rows},), (batch, 1)"
-    if output.per_step:
+    if output.judged_per_step:
         allowed += f" or (batch, time) = ({rows}, {steps})"
     raise ValueError(f"{name} must have shape {allowed}; received shape {array.shape}")
 
@@ -146,6 +146,46 @@ def weights_of_classes(class_weight: Any, y: Any, weight: Any, outputs: dict[str
     for number, value in class_weight.items():
         weights[labels == number] = value
     return weights
+
+
+def check_heads(outputs: dict[str, Output], y: Any, weight: Any, rows: int, steps: int) -> None:
+    """ValueError where a target is not what the head of its output is about.
+
+    Args:
+        outputs: those of the model.
+        y, weight: targets and weights in their one form; what has weight 0 may be anything.
+        rows, steps: of the batch.
+    """
+    for name, output in outputs.items():
+        head = output.head
+        target, own = (v.get(name) if isinstance(v, dict) else v for v in (y, weight))
+        if head is None or target is None:
+            continue
+        leading = (rows, steps) if output.judged_per_step else (rows,)
+        if target.shape[: len(leading)] != leading:
+            wanted = ", ".join(
+                map(str, (*leading, *("any" if s is None else s for s in head.target_shape)))
+            )
+            raise ValueError(
+                f"targets of {head} must have shape ({wanted}); received shape {target.shape}"
+            )
+        head.check_targets(target, own)
+
+
+def without_padding(outputs: dict[str, Output], y: Any, padding: np.ndarray) -> Any:
+    """`y` with zeros in the steps where `padding` `(rows, steps)` is True.
+
+    What stands there is no target, and may be no number: that times a weight of 0 is no loss.
+    """
+    if y is None or not padding.any():
+        return y
+    named = y if isinstance(y, dict) else dict.fromkeys(outputs, y)
+    steps = padding.shape[1]
+    cleared = {
+        name: zeroed(one, padding) if has_time(one, outputs[name], steps) else one
+        for name, one in named.items()
+    }
+    return cleared if isinstance(y, dict) else next(iter(cleared.values()))
 
 
 def without_weightless(x: dict, y: Any, weight: Any, clear: Callable) -> tuple[dict, Any]:

@@ -70,7 +70,8 @@ def token_step(model: Any) -> Callable:
             "are the next token's logits (activation None) or probabilities ('softmax'); "
             f"received a {model.form} model of {'tokens' if given.vocabulary else 'real values'}, "
             f"outputs={output.shape[-1]}, vocabulary={given.vocabulary}, "
-            f"activation={output.activation!r}"
+            f"activation={output.activation!r}, of inputs {list(spec.inputs)} and outputs "
+            f"{list(spec.outputs)}"
         )
 
     def step(tokens: Tensor, state: State) -> tuple[Tensor, State]:

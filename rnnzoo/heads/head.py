@@ -32,6 +32,7 @@ class Head:
         kind: what the targets are, in words, for errors.
         whole_sequences: whether the steps of a sequence hang together in the loss, so that a
             sequence must not be cut into windows.
+        levels: those at which an export gives quantiles.
     """
 
     parameters: int
@@ -40,6 +41,7 @@ class Head:
     kind: str = "numbers"
     per_step: bool = True
     whole_sequences: bool = False
+    levels: tuple[float, ...] = (0.1, 0.5, 0.9)
 
     def layer(self, name: str = "parameters") -> keras.layers.Layer:
         """A new layer `(batch, [time,] features) -> (batch, [time,] parameters)`."""
@@ -98,6 +100,24 @@ class Head:
         """
         raise self._lacks("sample")
 
+    def summaries(self, parameters: Tensor, loops: bool = True) -> dict[str, Tensor]:
+        """What an export gives beside the parameters, of what the head can say.
+
+        They are its `mean`, its `quantiles` at `levels` (the last axis) and, of whole
+        sequences, `path`, the most probable labels.
+
+        Args:
+            parameters: `(batch, [time,] parameters)`.
+            loops: whether what may take a loop is among them: quantiles, some of which are
+                found by a search, and all that is said of whole sequences.
+        """
+        found = {}
+        if self._has("mean") and (loops or not self.whole_sequences):
+            found["mean"] = self.mean(parameters)
+        if self._has("quantile") and loops:
+            found["quantiles"] = self.quantile(parameters, self.levels)
+        return found | ({"path": self.mode(parameters)} if self.whole_sequences and loops else {})
+
     def check_targets(self, targets: Any, sample_weight: Any = None) -> None:
         """ValueError that names the first target out of the head's domain.
 
@@ -128,6 +148,12 @@ class Head:
         """The head of `get_config`."""
         return cls(**config)
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.get_config() == self.get_config()
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
         return f"{type(self).__name__}({settings})"
@@ -140,9 +166,13 @@ class Head:
         """The domain in words."""
         return "finite numbers"
 
+    def _has(self, method: str) -> bool:
+        """Whether the head defines what here is an error."""
+        return getattr(type(self), method) is not getattr(Head, method)
+
     def _lacks(self, method: str) -> ValueError:
         methods = ("log_prob", "mean", "mode", "quantile", "sample")
-        has = [name for name in methods if getattr(type(self), name) is not getattr(Head, name)]
+        has = list(filter(self._has, methods))
         return ValueError(
             f"{type(self).__name__} is a head of {self.kind}, which have no {method}; it has "
             f"{', '.join(has)}"

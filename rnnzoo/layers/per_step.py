@@ -44,6 +44,23 @@ class PerStepTiedEmbedding(keras.layers.ReversibleEmbedding):
         super().quantize(mode, type_check=False, config=config)
 
 
+@keras.saving.register_keras_serializable(package="rnnzoo")
+class PerStepRepeat(keras.layers.Layer):
+    """A call is `[values, sequence] -> (batch, time, features)`: the values at every step.
+
+    Values are `(batch, features)`; of the sequence `(batch, time, ...)` only the steps count.
+    """
+
+    def call(self, inputs: list[Tensor]) -> Tensor:
+        values, sequence = inputs
+        rows, steps = ops.shape(sequence)[:2]
+        return ops.broadcast_to(values[:, None], (rows, steps, values.shape[-1]))
+
+    def compute_output_shape(self, input_shape: list[tuple]) -> tuple:
+        values, sequence = input_shape
+        return (*sequence[:2], values[-1])
+
+
 def _per_step(call: Any, inputs: Tensor) -> Tensor:
     if len(inputs.shape) == 2:
         return call(inputs)

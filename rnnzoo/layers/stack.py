@@ -166,6 +166,18 @@ def stack_layers(
     ]
 
 
+def bidirectional_layers(
+    cell: Callable[..., RecurrentLayer], units: list[int], prefix: str = "", **options: Any
+) -> list[Bidirectional]:
+    """One layer in both directions for each of `units`; arguments as in `stack_layers`."""
+    ahead = stack_layers(cell, units, f"{prefix}forward_", **options)
+    back = stack_layers(cell, units, f"{prefix}backward_", **options)
+    return [
+        Bidirectional(*pair, name=f"{prefix}both_{index}")
+        for index, pair in enumerate(zip(ahead, back))
+    ]
+
+
 def recurrent_stack(
     sequence: Any,
     layers: list[RecurrentLayer] | list[Bidirectional],

@@ -11,8 +11,8 @@ from rnnzoo.core.encoder import build_encoder
 from rnnzoo.core.spec import CoreSpec
 from rnnzoo.data.tokens import size_and_vocabulary
 from rnnzoo.feed.source_target import Steps, check_end_tokens
-from rnnzoo.layers.bidirectional import Bidirectional
 from rnnzoo.layers.stack import (
+    bidirectional_layers,
     cell_config,
     cell_from_config,
     check_cell,
@@ -154,12 +154,7 @@ class Blueprint:
     def _encoder_layers(self, options: dict) -> list:
         if not self.bidirectional:
             return self._layers("source_", self.encoder_sizes, options)
-        ahead = self._layers("source_forward_", self.encoder_sizes, options)
-        back = self._layers("source_backward_", self.encoder_sizes, options)
-        return [
-            Bidirectional(*pair, name=f"source_both_{index}")
-            for index, pair in enumerate(zip(ahead, back))
-        ]
+        return bidirectional_layers(self.layer_class, self.encoder_sizes, "source_", **options)
 
     def _memory(self) -> str | None:
         if self.attention is None:

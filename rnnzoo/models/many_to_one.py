@@ -1,10 +1,13 @@
 """Many steps in, one vector out."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from rnnzoo.core.joined import Tokens
 from rnnzoo.core.network import build_core
 from rnnzoo.data.text import Vocabulary
 from rnnzoo.data.tokens import size_and_vocabulary
+from rnnzoo.heads.head import Head
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.models.recurrent_model import RecurrentModel
 
@@ -13,8 +16,10 @@ def many_to_one(
     *,
     features: int | None = None,
     vocabulary: int | Vocabulary | None = None,
+    inputs: Mapping[str, int | Tokens] | None = None,
+    static: Mapping[str, int | Tokens] | None = None,
     units: int | list[int],
-    outputs: int | None = None,
+    outputs: int | Head | Mapping[str, int | Head] | None = None,
     cell: str | type[RecurrentLayer] = "lstm",
     embedding: int | None = None,
     dropout: float = 0.0,
@@ -32,10 +37,12 @@ def many_to_one(
     layer's hidden state, so with `residual=True` the last layer has no residual connection.
 
     Args:
-        outputs: size of the output vector; None gives the last layer's final hidden state,
-            `(batch, units[-1])`, without an output layer.
-        features, vocabulary, units, cell, embedding, dropout, recurrent_dropout, residual,
-            layer_norm, learned_initial_state, activation, name: as in `rnnzoo.one_to_one`.
+        outputs: size of the output vector, a head of `rnnzoo.heads`, or a dict of these by
+            name; None gives the last layer's final hidden state, `(batch, units[-1])`, without
+            an output layer.
+        features, vocabulary, inputs, static, units, cell, embedding, dropout,
+            recurrent_dropout, residual, layer_norm, learned_initial_state, activation, name:
+            as in `rnnzoo.one_to_one`.
 
     Returns:
         A `RecurrentModel`, to be compiled and fitted like any Keras model.
@@ -72,5 +79,7 @@ def many_to_one(
         tied=False,
         learned_initial_state=learned_initial_state,
         activation=activation,
+        inputs=inputs,
+        static=static,
     )
     return RecurrentModel(core, spec, name=name, vocabulary=kept)

@@ -18,6 +18,7 @@ from rnnzoo.export.export import export
 from rnnzoo.feed.inputs import CoreInputs, lanes_of
 from rnnzoo.generation.options import Generated, options
 from rnnzoo.generation.prompts import continue_prompt
+from rnnzoo.heads.head import Head
 from rnnzoo.layers.recurrent import State, Tensor
 from rnnzoo.presets.folder import write_preset
 from rnnzoo.presets.golden import golden_batch
@@ -82,6 +83,13 @@ class RecurrentModel(SequenceTrainer):
     def form(self) -> str:
         """What kind of core it has, as its `spec` says: 'one_to_one', 'many_to_one' or another."""
         return self.spec.form
+
+    @property
+    def heads(self) -> dict[str, Head]:
+        """The heads of the outputs that have one, by name: what `predict` gives are their
+        parameters, as in `model.heads["outputs"].quantile(model.predict(x), 0.9)`.
+        """
+        return self.spec.heads
 
     @property
     def cores(self) -> list[keras.Model]:
@@ -200,7 +208,7 @@ class RecurrentModel(SequenceTrainer):
         for name, one in self.spec.outputs.items():
             outputs = y_pred[name] if len(self.spec.outputs) > 1 else y_pred
             own = get_keras_mask(outputs)  # of a `Masking` or `Embedding(mask_zero=True)`
-            given = _newest(mask, outputs) if mask is not None and one.per_step else None
+            given = _newest(mask, outputs) if mask is not None and one.judged_per_step else None
             masks[name] = own if given is None else given
             if own is not None and given is not None:
                 masks[name] = ops.logical_and(own, given)
@@ -234,8 +242,13 @@ class RecurrentModel(SequenceTrainer):
             many-to-one.
 
         Raises:
-            ValueError: inputs, state or reset of a wrong shape.
+            ValueError: inputs, state or reset of a wrong shape; a model without a state.
         """
+        if not self.spec.states:
+            raise ValueError(
+                "step must be called on a model that goes on from a state; received one of form "
+                f"{self.form!r}: {self.spec.uncut}. Give predict whole sequences."
+            )
         batch = self.reader.of_step(x, state, reset)
         if self._compiled_core is None:
             self._compiled_core = backend.compile_call(

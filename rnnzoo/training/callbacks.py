@@ -77,6 +77,11 @@ class TruncatedBPTT(SequenceCallback):
     def configure(self, model: SequenceTrainer, settings: Settings) -> Settings:
         spec = model.spec
         spec.refuse_streams("TruncatedBPTT")
+        if spec.uncut:
+            raise ValueError(
+                "TruncatedBPTT must be used with a model whose sequences may be cut; received one "
+                f"of form {spec.form!r}: {spec.uncut}"
+            )
         if not (spec.per_step or spec.of_last_step):
             timed = [name for name, output in spec.outputs.items() if output.per_step]
             raise ValueError(
@@ -127,6 +132,7 @@ class ResetStates(SequenceCallback):
             raise ValueError(
                 "ResetStates must be used with a model that carries state from batch to batch; "
                 f"received one of form {model.form!r}, which reads whole sequences"
+                f"{f': {model.spec.uncut}' if model.spec.uncut else ''}"
             )
         return dataclasses.replace(settings, reset_every=self.every)
 

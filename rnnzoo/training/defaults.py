@@ -5,11 +5,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from rnnzoo import backend
+from rnnzoo import _checks, backend
 from rnnzoo.backend.keras_internals import compiled_losses
 from rnnzoo.core.spec import Output
 from rnnzoo.feed.batches import Batches
 from rnnzoo.feed.feed import Feed
+from rnnzoo.heads.classes import Logits
 
 # Losses and metrics of probabilities, by the names that Keras knows them under.
 _OF_LOGITS = {
@@ -49,6 +50,53 @@ def fitting(given: Any, outputs: dict[str, Output], module: Any) -> Any:
         return one if kind is None else kind(from_logits=True, name=name)
 
     return fit(given, all(linear.values()))
+
+
+def loss_of_heads(given: Any, outputs: dict[str, Output]) -> Any:
+    """`given` of `compile`, and the losses of the heads of outputs for which it names none."""
+    heads = {name: one.head for name, one in outputs.items() if one.head is not None}
+    if not heads or not (given is None or isinstance(given, dict)):
+        return given
+    if given is None and len(outputs) == 1:
+        return next(iter(heads.values())).loss
+    return {name: head.loss for name, head in heads.items()} | (given or {})
+
+
+def check_parameters(argument: str, given: Any, outputs: dict[str, Output]) -> None:
+    """ValueError where a loss or metric of Keras would take parameters of a head for values.
+
+    Keras lays a target along the parameters as if each were a forecast of it.
+
+    Args:
+        argument: "loss" or "metrics", as `compile` calls it.
+        given: what `compile` was given for it.
+        outputs: those of the model.
+    """
+    if isinstance(given, (list, tuple)) and len(given) == len(outputs) > 1:
+        given = dict(zip(outputs, given))
+    for name, output in outputs.items():
+        head = output.head
+        if head is None or head.parameters == head.outputs:
+            continue
+        own = given.get(name) if isinstance(given, dict) else given
+        for one in keras.tree.flatten(own):
+            kind = type(one).__module__.split(".")[0]
+            if isinstance(one, str) or (kind == "keras" and hasattr(one, "get_config")):
+                raise ValueError(
+                    f"{argument} of Keras compare targets with values, and the output {name!r} "
+                    f"holds the {head.parameters} parameters of {head}; received "
+                    f"{argument}={_checks.shown(one)}. Leave the loss to the head, and measure "
+                    "what model.heads makes of the outputs."
+                )
+
+
+def judged(loss: Any, outputs: dict[str, Output]) -> tuple[str, ...]:
+    """The names of the outputs for which `loss` of `compile` has a loss."""
+    if isinstance(loss, (list, tuple)):
+        loss = dict(zip(outputs, loss))
+    elif not isinstance(loss, dict):
+        loss = dict.fromkeys(outputs, loss)
+    return tuple(name for name in outputs if loss.get(name) is not None)
 
 
 def _snake(name: str) -> str:
@@ -99,6 +147,7 @@ def _of_classes(model: Any, name: str, first: tuple) -> bool:
     losses = compiled_losses(compile_loss, first[1], None)
     return any(
         isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+        or isinstance(getattr(loss, "head", None), Logits)
         or getattr(loss, "fn", None) is keras.losses.sparse_categorical_crossentropy
         for path, loss, *_ in losses
         if path in ((), (name,))

@@ -6,6 +6,7 @@ its divisor (steps, or weights, or valid steps, as its reduction has it), and wh
 sum of what was added up over the sum of what it was divided by: the mean over the whole epoch.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -40,11 +41,23 @@ class Measured(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
 class LossTracker(keras.metrics.Metric):
-    """The loss over all that was trained since the last reset: sums over sums."""
+    """The loss over all that was trained since the last reset: sums over sums.
 
-    def __init__(self, factors: list[float], name: str = "loss", dtype: Any = None):
+    Args:
+        factors: the weight of each loss.
+        outputs: the names of the losses, where there are several.
+        name, dtype: as in `keras.metrics.Metric`.
+    """
+
+    def __init__(
+        self,
+        factors: list[float],
+        outputs: Sequence[str] = (),
+        name: str = "loss",
+        dtype: Any = None,
+    ):
         super().__init__(name=name, dtype=dtype)
-        self.factors = factors
+        self.factors, self.outputs = factors, outputs
         shape = (len(factors) + 1,)  # the last place is that of added losses
         self.totals = self.add_variable(shape, "zeros", name="totals")
         self.counts = self.add_variable(shape, "zeros", name="counts")
@@ -68,6 +81,11 @@ class LossTracker(keras.metrics.Metric):
     def result(self) -> Tensor:
         """The mean loss, a scalar."""
         return self.of(self.totals, self.counts)
+
+    def by_output(self) -> dict[str, Tensor]:
+        """The mean loss of each of several outputs, unweighted, under Keras's names."""
+        means = ops.divide_no_nan(self.totals, self.counts)
+        return {f"{name}_loss": means[place] for place, name in enumerate(self.outputs)}
 
     def of(self, totals: Any, counts: Any) -> Tensor:
         """The loss that such sums mean."""
@@ -111,7 +129,11 @@ def measure(
         if reduction not in (None, "none", "sum"):
             value = value * model.replicas  # Keras has divided means by their number
         values.append(value)
-        divisors.append(_divisor(reduction, target, outputs, w, mask, share))
+        # Of a head that judges whole sequences there is one loss for each, whatever its shape.
+        timed = getattr(getattr(loss, "head", None), "per_step", True)
+        timed = timed and len(outputs.shape) > 2 and len(target.shape) > 1
+        timed = timed and _same_time(target, outputs)
+        divisors.append(_divisor(reduction, outputs, w, mask, share, timed))
         factors.append(1.0 if factor is None else factor)
     return Measured(values, divisors, factors, sum(added[1:], added[0]) if added else None)
 
@@ -175,7 +197,7 @@ def _flattened(values: Any) -> Any:
 
 
 def _divisor(
-    reduction: str | None, target: Any, outputs: Any, weight: Any, mask: Any, share: Any
+    reduction: str | None, outputs: Any, weight: Any, mask: Any, share: Any, timed: bool
 ) -> Tensor:
     """What a loss was divided by, so that sums over sums of divisors give the epoch's mean."""
     if reduction == "sum":
@@ -188,7 +210,6 @@ def _divisor(
     if weight is not None:
         sizes = ops.shape(weight)
     else:
-        timed = len(outputs.shape) > 2 and len(target.shape) > 1 and _same_time(target, outputs)
         sizes = ops.shape(outputs)[: 2 if timed else 1]
     count = ops.ones((), "float32")
     for size in sizes:

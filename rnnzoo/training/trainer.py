@@ -46,6 +46,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         self.settings = Settings()
         self.generators: dict = {}  # compiled functions of `generate`
         self._auto_jit = True
+        self._judged: tuple[str, ...] = ()  # outputs that have a loss
         self._kept: dict[str, dict] = {}  # compiled functions by what went into them
         self._passing = threading.RLock()  # one pass over data at a time
 
@@ -71,11 +72,17 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         """As `keras.Model.compile`.
 
         A loss or metric of probabilities that is given by name is that of what the model gives:
-        of logits, where its outputs are linear. `jit_compile="auto"` also compiles windows with
+        of logits, where its outputs are linear. An output with a head has the head's loss where
+        none is given for it. `jit_compile="auto"` also compiles windows with
         XLA on a CPU: they have one shape, and run about twice as fast with it.
         """
         self._auto_jit = jit_compile == "auto"
         outputs = self.spec.outputs
+        given = {"loss": loss, "metrics": metrics, "weighted_metrics": weighted_metrics}
+        for argument, value in given.items():
+            defaults.check_parameters(argument, value, outputs)
+        loss = defaults.loss_of_heads(loss, outputs)
+        self._judged = defaults.judged(loss, outputs)
         super().compile(
             optimizer,
             defaults.fitting(loss, outputs, keras.losses),
@@ -103,6 +110,12 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         return measure(self, x, y, y_pred, sample_weight, training=training).total()
 
     compute_loss.measured = True
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """Loss and metrics by name; the losses of several outputs are told as the loss is."""
+        tracker = self.loss_tracker
+        told = tracker.by_output() if isinstance(tracker, LossTracker) else {}
+        return super().get_metrics_result() | told
 
     def fit(
         self,
@@ -322,6 +335,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
 
     def _prepare(self, data: Feed, trains: bool = False) -> None:
         """Make all that a step needs and that must not be made while one is traced."""
+        self._check_named(data.first)
         lanes = data.lanes * backend.share()[1]  # those that other processes feed
         if data.streaming:
             self._resize(self.training_carry if trains else self.evaluation_carry, lanes)
@@ -341,10 +355,20 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         if self.reader.carries(x) and lanes:
             self.reader.check(x, lanes)
         batch = reading.prepare(0, (x, *batch[1:]))
+        self._check_named(batch)
         if self.reader.carries(x) and not carry.lanes:
             self._resize(carry, self.reader.rows(x) * backend.share()[1])
         self._build_losses(batch)
         return batch
+
+    def _check_named(self, first: tuple) -> None:
+        """ValueError where an output has a loss and no targets."""
+        y = first[1] if len(first) > 1 else None
+        if isinstance(y, dict) and set(self._judged) - set(y):
+            raise ValueError(
+                "targets must be given for each output that has a loss, "
+                f"{', '.join(map(repr, self._judged))}; received {sorted(y)}"
+            )
 
     def _resize(self, carry: Carry, lanes: int) -> None:
         carry.prepare(lanes, self.initial_state(lanes))
@@ -394,11 +418,10 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         )
         y_pred = self.output_specs(x)
         with self.building():
-            factors = []
-            if compile_loss is not None:
-                found = compiled_losses(compile_loss, y, y_pred)
-                factors = [1.0 if factor is None else factor for _, _, factor, _ in found]
-            self.set_loss_tracker(LossTracker(factors or [1.0]))
+            found = compiled_losses(compile_loss, y, y_pred) if compile_loss is not None else []
+            factors = [1.0 if factor is None else factor for _, _, factor, _ in found]
+            names = [name for *_, name in found] if len(found) > 1 else []
+            self.set_loss_tracker(LossTracker(factors or [1.0], names))
             if compile_metrics is not None:
 
                 def update(y: Any, y_pred: Any, weight: Any) -> Any:

@@ -1,0 +1,359 @@
+"""Heads in models: their losses, targets, figures and exports; taggers that look both ways."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from reference import close, on_jax
+from scipy import stats
+
+import rnnzoo
+from rnnzoo import heads
+
+ROWS, STEPS = 4, 6
+
+
+def numbers(rows=ROWS, steps=STEPS, size=2):
+    return np.random.default_rng(0).normal(size=(rows, steps, size)).astype("float32")
+
+
+def compiled(outputs, rate=0.0, loss=None, **options):
+    model = rnnzoo.one_to_one(**{"features": 2, "units": 3, "outputs": outputs, **options})
+    model.compile(keras.optimizers.SGD(rate), loss)
+    return model
+
+
+@pytest.fixture(scope="module")
+def forecast():
+    """A forecast with its uncertainty, and how many of what, at every step."""
+    return compiled({"price": heads.StudentT(), "sold": heads.NegativeBinomial(2)})
+
+
+def targets():
+    rng = np.random.default_rng(1)
+    return {
+        "price": rng.normal(size=(ROWS, STEPS, 1)).astype("float32"),
+        "sold": rng.integers(0, 9, (ROWS, STEPS, 2)),
+    }
+
+
+def student(model, raw):
+    found = {k: ops.convert_to_numpy(v) for k, v in model.heads["price"].natural(raw).items()}
+    return stats.t(found["degrees"], found["location"], found["scale"])
+
+
+def test_the_loss_is_that_of_scipy(forecast):
+    x, y = numbers(), targets()
+    raw = forecast.predict(x, verbose=0)
+    price = -student(forecast, raw["price"]).logpdf(y["price"]).mean()
+    sold = {k: np.asarray(v) for k, v in forecast.heads["sold"].natural(raw["sold"]).items()}
+    size = 1 / sold["dispersion"]
+    chances = stats.nbinom.logpmf(y["sold"], size, size / (size + sold["mean"]))
+    sold = -chances.sum(-1).mean()
+    wanted = {"price_loss": price, "sold_loss": sold, "loss": price + sold}
+    callback = rnnzoo.TruncatedBPTT(4)
+    history = forecast.fit(x, y, batch_size=3, verbose=0, callbacks=[callback]).history
+    found = forecast.evaluate(x, y, batch_size=3, verbose=0, return_dict=True)
+    for name, value in wanted.items():
+        np.testing.assert_allclose([history[name][0], found[name]], value, rtol=2e-5)
+
+
+def test_a_quantile_of_what_predict_gives_is_that_of_scipy(forecast):
+    raw = forecast.predict(numbers(), verbose=0)["price"]
+    assert set(forecast.heads) == {"price", "sold"}
+    wanted = student(forecast, raw).ppf(0.9)
+    np.testing.assert_allclose(forecast.heads["price"].quantile(raw, 0.9), wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_padding_is_no_target(weighted):
+    model, x = compiled(heads.Normal()), numbers()
+    y, lengths = numbers(size=1), np.array([6, 2, 3, 6])
+    given = {"inputs": x, "lengths": lengths}
+    losses = ops.convert_to_numpy(model.heads["outputs"].losses(model.predict(x, verbose=0), y))
+    real = np.arange(STEPS) < lengths[:, None]
+    weight = np.arange(24).reshape(ROWS, STEPS) % 5 if weighted else np.ones((ROWS, STEPS))
+    y[~real] = np.nan
+    found = model.evaluate(given, y, sample_weight=weight if weighted else None, verbose=0)
+    wanted = (losses * weight)[real].sum() / real.sum()
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_a_loss_that_is_given_wins():
+    x, y = numbers(), numbers(size=2)
+    model = compiled({"a": heads.Linear(2), "b": heads.Normal(1)}, loss={"a": "mae"})
+    raw = model.predict(x, verbose=0)
+    found = model.evaluate(x, {"a": y, "b": y[..., :1]}, verbose=0, return_dict=True)
+    np.testing.assert_allclose(found["a_loss"], np.abs(raw["a"] - y).mean(), rtol=1e-5)
+    losses = model.heads["b"].losses(raw["b"], y[..., :1])
+    np.testing.assert_allclose(found["b_loss"], np.mean(losses), rtol=1e-5)
+    model = compiled(heads.Linear(2), loss="mae")
+    wanted = np.abs(model.predict(x, verbose=0) - y).mean()
+    np.testing.assert_allclose(model.evaluate(x, y, verbose=0), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"loss": "mse"},
+        {"metrics": ["mae"]},
+        {"weighted_metrics": {"price": keras.metrics.MeanAbsoluteError()}},
+    ],
+)
+def test_parameters_are_not_taken_for_values(arguments):
+    outputs = {"price": heads.StudentT(), "load": heads.Linear()}
+    model = rnnzoo.one_to_one(features=2, units=3, outputs=outputs)
+    with pytest.raises(ValueError, match="'price' holds the 3 parameters of StudentT"):
+        model.compile("sgd", **arguments)
+    assert not model.compiled
+    model.compile("sgd", {"load": "mse"}, metrics={"load": ["mae"]})
+
+
+def test_parameters_leave_in_full_precision():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = rnnzoo.many_to_one(features=2, units=3, outputs={"a": heads.Normal(), "b": 2})
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert {one.dtype for one in model.spec.outputs.values()} == {"float32"}
+    assert model.predict(numbers(), verbose=0)["a"].shape == (ROWS, 2)
+
+
+def test_classes_start_at_their_frequencies():
+    model = compiled(heads.Logits(3), rate=1e-9)
+    y = np.repeat([[0, 0, 0, 0, 1, 0]], ROWS, axis=0)
+    model.fit(numbers(), y, verbose=0)
+    bias = ops.convert_to_numpy(model.core.get_layer("output_layer").bias)
+    close(bias, np.log(np.array([20.5, 4.5, 0.5]) / 25.5))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sold": np.full((ROWS, STEPS, 2), -1)}, "targets of NegativeBinomial.*received -1"),
+        ({"price": np.full((ROWS, STEPS, 1), np.nan)}, "targets of StudentT.*received nan"),
+        ({"price": np.zeros((ROWS, 2, 1))}, r"StudentT.* must have shape \(4, 6, 1\)"),
+        ({"cost": np.zeros((ROWS, STEPS))}, "targets must be named as the outputs, 'price'"),
+        ({"sold": None}, r"each output that has a loss, 'price', 'sold'; received \['price'\]"),
+    ],
+)
+def test_targets_that_no_head_knows_are_refused(forecast, change, said):
+    before = forecast.get_weights()
+    with pytest.raises(ValueError, match=said):
+        y = {name: v for name, v in (targets() | change).items() if v is not None}
+        forecast.fit(numbers(), y, verbose=0)
+    for one, other in zip(before, forecast.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_target_without_weight_may_be_anything(forecast):
+    x, y = numbers(), targets()
+    weight = np.ones((ROWS, STEPS), "float32")
+    loss = forecast.evaluate(x, y, verbose=0, sample_weight={"price": weight})
+    assert np.isfinite(np.ravel(loss)).all()
+    y["price"][0, 0], weight[0, 0] = np.inf, 0
+    loss = forecast.evaluate(x, y, verbose=0, sample_weight={"price": weight})
+    assert np.isfinite(np.ravel(loss)).all()
+
+
+# Taggers
+
+
+def tagger(outputs, rate=0.0, **options):
+    return compiled(outputs, rate, bidirectional=True, **options)
+
+
+def test_a_tagger_reads_both_ways_as_keras_does():
+    model = tagger(3, loss="mse", units=[3, 3])
+    inputs = keras.Input((STEPS, 2))
+    hidden = inputs
+    for place in range(2):
+        both = keras.layers.Bidirectional(keras.layers.LSTM(3, return_sequences=True))
+        hidden = both(hidden)
+        ours = model.core.get_layer(f"both_{place}")
+        both.forward_layer.set_weights(ours.forward.get_weights())
+        both.backward_layer.set_weights(ours.backward.get_weights())
+    dense = keras.layers.Dense(3)
+    plain = keras.Model(inputs, dense(hidden))
+    dense.set_weights(model.core.get_layer("output_layer").get_weights())
+    x, lengths = numbers(), np.array([6, 4, 4, 4])
+    close(model.predict(x, verbose=0), plain.predict(x, verbose=0))
+    padded = model.predict({"inputs": x, "lengths": lengths}, verbose=0)
+    close(padded[1:, :4], model.predict(x[1:, :4], verbose=0))
+
+
+@pytest.fixture(scope="module")
+def chain():
+    """A tagger with a CRF, trained on labels that only go together: 0101... or 1010...
+
+    The inputs say nothing at all, so that step by step each label is as likely as the other.
+    """
+    keras.utils.set_random_seed(1)
+    x = np.zeros((16, 8, 2), "float32")
+    y = (np.arange(8) + np.arange(16)[:, None]) % 2
+    model = tagger(heads.CRF(2), 1.0)
+    model.fit(x, y, epochs=30, batch_size=16, verbose=0)
+    return model, x, y
+
+
+def test_a_crf_learns_what_labels_by_themselves_cannot(chain):
+    model, x, y = chain
+    alone = tagger(heads.Logits(2), 1.0)
+    alone.fit(x, y, epochs=30, batch_size=16, verbose=0)
+    assert alone.evaluate(x, y, verbose=0) > 0.69  # log 2 for every step
+    # log 2 for the first step; what follows is known then.
+    assert model.evaluate(x, y, verbose=0) < 0.69 / 8 + 0.1
+    path = ops.convert_to_numpy(model.heads["outputs"].mode(model.predict(x, verbose=0)))
+    assert (path[:, 1:] != path[:, :-1]).all()
+
+
+def test_a_crf_passes_over_padding(chain):
+    model, x, y = chain
+    lengths = np.full(16, 5)
+    padded = np.where(np.arange(8) < 5, y, 99)
+    found = model.evaluate({"inputs": x, "lengths": lengths}, padded, verbose=0)
+    np.testing.assert_allclose(found, model.evaluate(x[:, :5], y[:, :5], verbose=0), rtol=1e-5)
+    raw = model.predict({"inputs": x, "lengths": lengths}, verbose=0)
+    path = ops.convert_to_numpy(model.heads["outputs"].mode(raw))
+    assert (path[:, 5:] == -1).all() and (path[:, :5] >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "both", "why"),
+    [
+        (2, True, "the model has no state to go on from"),
+        (heads.CRF(2), False, "the head CRF.classes=2. of 'outputs' judges whole sequences"),
+        (heads.CTC(3), False, "the head CTC.classes=3. of 'outputs' judges whole sequences"),
+    ],
+)
+def test_whole_sequences_are_not_cut(outputs, both, why):
+    model = compiled(outputs, loss="mse" if outputs == 2 else None, bidirectional=both)
+    x, y = numbers(), np.zeros((ROWS, STEPS), int)
+    reset = np.zeros((ROWS, STEPS), bool)
+    with pytest.raises(ValueError, match=f"must come without 'reset'.*{why}"):
+        model.fit({"inputs": x, "reset": reset}, y, verbose=0)
+    for callback in (rnnzoo.TruncatedBPTT(3), rnnzoo.ResetStates("epoch")):
+        with pytest.raises(ValueError, match=f"{type(callback).__name__} must.*{why}"):
+            model.fit(x, y, verbose=0, callbacks=[callback])
+    if both:
+        with pytest.raises(ValueError, match=f"step must be called.*{why}"):
+            model.step(x, {})
+
+
+def test_labels_without_times_may_be_as_many_as_they_are():
+    model, x = compiled(heads.CTC(4), rate=0.1), numbers()
+    y = np.array([[1, 2, 0], [3, 0, 0], [1, 1, 2], [2, 3, 1]])
+    lengths = np.array([6, 3, 6, 5])
+    given = {"inputs": x, "lengths": lengths}
+    losses = ops.convert_to_numpy(model.heads["outputs"].losses(model.predict(given, verbose=0), y))
+    part = [{k: v[i : i + 2] for k, v in given.items()} for i in (0, 2)]
+    # As many labels in the second batch as there are steps.
+    wide = np.pad(y[2:], ((0, 0), (0, 3)))
+    found = model.evaluate([(part[0], y[:2]), (part[1], wide)], verbose=0)
+    np.testing.assert_allclose(found, losses.mean(), rtol=1e-5)
+    weight = np.array([0.0, 1.0, 2.0, 1.0])
+    found = model.evaluate(given, y, sample_weight=weight, verbose=0)
+    np.testing.assert_allclose(found, (losses * weight).mean(), rtol=1e-5)
+    before = model.evaluate(given, y, verbose=0)
+    model.fit(given, y, epochs=3, verbose=0)
+    assert model.evaluate(given, y, verbose=0) < before
+    with pytest.raises(ValueError, match=r"sample_weight must have shape \(batch,\)"):
+        model.evaluate(given, y, sample_weight=np.ones((ROWS, STEPS)), verbose=0)
+    with pytest.raises(ValueError, match="targets of CTC.* 0 only at the end"):
+        model.evaluate(given, y[:, ::-1], verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"outputs": heads.Normal}, "outputs must be a size or a head, as rnnzoo.heads.Normal()"),
+        ({"outputs": {"a": heads.CRF}}, r"outputs\['a'\] must be a size or a head"),
+        ({"outputs": heads.Normal(), "activation": "tanh"}, "activation is for outputs"),
+        ({"outputs": 2, "bidirectional": 1}, "bidirectional must be True or False"),
+        (
+            {"features": None, "vocabulary": 3, "outputs": heads.Logits(3), "tied": True},
+            "outputs must equal vocabulary",
+        ),
+    ],
+)
+def test_declarations_that_are_none_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        rnnzoo.one_to_one(**{"features": 2, "units": 2, **options})
+
+
+def test_one_output_a_sequence_has_no_chain():
+    with pytest.raises(ValueError, match="many_to_one has one output a sequence; received CRF"):
+        rnnzoo.many_to_one(features=2, units=2, outputs=heads.CRF(2))
+
+
+def test_a_tied_tagger_has_an_embedding_for_both_directions():
+    options = {"vocabulary": 5, "units": 2, "bidirectional": True, "tied": True}
+    model = rnnzoo.one_to_one(**options, embedding=4)
+    assert model.predict(np.zeros((1, 3), int), verbose=0).shape == (1, 3, 5)
+    with pytest.raises(ValueError, match="twice for two directions"):
+        rnnzoo.one_to_one(**options, embedding=2)
+
+
+def test_a_model_with_heads_is_saved_and_loaded(forecast, chain, tmp_path):
+    for model, x in ((forecast, numbers()), (chain[0], chain[1])):
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        assert loaded.spec == model.spec
+        keras.tree.map_structure(close, loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    found = loaded.evaluate(*chain[1:], verbose=0)
+    np.testing.assert_allclose(found, chain[0].evaluate(*chain[1:], verbose=0), rtol=1e-5)
+
+
+@pytest.mark.skipif(on_jax(), reason="the export is written by TensorFlow, and read there")
+def test_an_export_says_what_the_heads_say(forecast, chain, tmp_path):
+    import tensorflow as tf
+
+    served = tf.saved_model.load(str(forecast.export(tmp_path / "forecast" / "1"))).signatures
+    x, raw = numbers(), forecast.predict(numbers(), verbose=0)
+    answer = served["serving_default"](inputs=tf.constant(x))
+    for name, head in forecast.heads.items():
+        close(answer[name], raw[name])
+        close(answer[f"{name}_mean"], head.mean(raw[name]))
+        close(answer[f"{name}_quantiles"], head.quantile(raw[name], [0.1, 0.5, 0.9]))
+    model, x, _ = chain
+    path = model.export(tmp_path / "tagger" / "1")
+    served = tf.saved_model.load(str(path)).signatures
+    lengths = np.full(16, 5, "int32")
+    answer = served["serving_default"](inputs=tf.constant(x), lengths=tf.constant(lengths))
+    raw = model.predict({"inputs": x, "lengths": lengths}, verbose=0)
+    close(answer["outputs_mean"], model.heads["outputs"].mean(raw))
+    np.testing.assert_array_equal(answer["outputs_path"], model.heads["outputs"].mode(raw))
+    manifest = json.loads((path / "assets.extra" / "rnnzoo.json").read_text())
+    assert set(manifest["signatures"]) == {"serving_default"}
+    assert manifest["heads"]["outputs"]["config"] == {"classes": 2}
+    with pytest.raises(ValueError, match="writes the signature step"):
+        model.export(tmp_path / "tagger" / "2", format="litert")
+
+
+@pytest.mark.skipif(on_jax(), reason="written by TensorFlow")
+def test_onnx_holds_what_needs_no_loop(forecast, chain, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    for name, model, x in (("forecast", forecast, numbers()), ("tagger", *chain[:2])):
+        path = model.export(tmp_path / name / "1", format="onnx") / "serving_default.onnx"
+        session = onnxruntime.InferenceSession(str(path))
+        given = {"inputs": x}
+        if name == "tagger":
+            given["lengths"] = np.full(16, 5, "int32")
+        raw = model.predict(given, verbose=0)
+        wanted = raw if isinstance(raw, dict) else {"outputs": raw}
+        for key, head in model.heads.items():
+            if not head.whole_sequences:
+                wanted = {**wanted, f"{key}_mean": head.mean(raw[key])}
+        keys = [output.name for output in session.get_outputs()]
+        assert set(keys) == set(wanted)
+        for key, value in zip(keys, session.run(keys, given), strict=True):
+            close(value, wanted[key])
+
+
+def test_a_head_of_levels_exports_its_own():
+    head, raw = heads.Quantiles([0.2, 0.8]), np.array([[1.0, 2.0]], "float32")
+    assert set(head.summaries(raw)) == {"quantiles"}
+    close(head.summaries(raw)["quantiles"], [[[1.0, 2.0]]])
