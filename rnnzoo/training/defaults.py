@@ -10,7 +10,7 @@ from rnnzoo.backend.keras_internals import compiled_losses
 from rnnzoo.core.spec import Output
 from rnnzoo.feed.batches import Batches
 from rnnzoo.feed.feed import Feed
-from rnnzoo.heads.classes import Logits
+from rnnzoo.heads.discrete import Logits
 
 # Losses and metrics of probabilities, by the names that Keras knows them under.
 _OF_LOGITS = {
