@@ -95,8 +95,6 @@ def build(form, reduction):
         weighted_metrics=[
             keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="nats")
         ],
-            keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="nats")
-        ],
         jit_compile=on_jax(),  # one combination below is as shipped
     )
     core = model.core_of_outputs

@@ -46,6 +46,15 @@ class BackendStep:
                     taken |= {id(v): new for v, new in zip(self._variables_of(kind), values)}
             return call([taken[id(v)] if id(v) in taken else v.value for v in variables], inputs)
 
+    def evaluated(self, variables: list, function: Callable) -> Any:
+        """`function()`, which reads `variables`, also while another thread trains."""
+
+        def call(values: list, _: None) -> Any:
+            with keras.StatelessScope(state_mapping=list(zip(variables, values))):
+                return function()
+
+        return self.call_with_values(call, variables, None)
+
     def _variables_of(self, kind: str) -> list:
         return self.optimizer.variables if kind == "optimizer_variables" else getattr(self, kind)
 
@@ -85,7 +94,7 @@ class BackendStep:
             super().jax_state_sync()
 
     def train_step(self, state: tuple, data: Any) -> tuple[dict, tuple]:
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, weight = _arrays(data)
         state = self.train_batch(tuple(state), x, y, weight, self._update, self._forward)
         mapping = list(zip(self.metrics_variables, state[3]))
         with keras.StatelessScope(state_mapping=mapping):
@@ -93,7 +102,7 @@ class BackendStep:
         return logs, state
 
     def test_step(self, state: tuple, data: Any) -> tuple[dict, tuple]:
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, weight = _arrays(data)
         trainable, fixed, metrics = state
         mapping = self._mapping(trainable, fixed, metrics)
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
@@ -105,7 +114,7 @@ class BackendStep:
         return logs, (trainable, fixed, _now(scope, self.metrics_variables))
 
     def predict_step(self, state: tuple, data: Any) -> tuple:
-        x = keras.utils.unpack_x_y_sample_weight(data)[0]
+        x = _arrays(data)[0]
         with keras.StatelessScope(state_mapping=self._mapping(*state, None)) as scope:
             outputs = self.run(x, training=False)
         return outputs, _now(scope, self.non_trainable_variables)
@@ -193,6 +202,14 @@ class BackendStep:
                 self._jax_state = dict(zip(kinds, state))
                 self._jax_state_synced = False
             return state
+
+
+def _arrays(data: Any) -> tuple:
+    """`(x, y, weight)` of a batch, as arrays of JAX where a step runs eagerly too."""
+    parts = keras.utils.unpack_x_y_sample_weight(data)
+    return keras.tree.map_structure(
+        lambda part: None if part is None else jax.numpy.asarray(part), parts
+    )
 
 
 def _now(scope: keras.StatelessScope, variables: list) -> list:

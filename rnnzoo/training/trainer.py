@@ -279,6 +279,30 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         with self._passing:
             super().save(*args, **kwargs)
 
+    def save_weights(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.save_weights`; waits for a pass over data in another thread."""
+        with self._passing:
+            super().save_weights(*args, **kwargs)
+
+    def load_weights(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.load_weights`; waits for a pass over data in another thread."""
+        with self._passing:
+            super().load_weights(*args, **kwargs)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """As `keras.Model.get_weights`; waits for a pass over data in another thread."""
+        with self._passing:
+            return super().get_weights()
+
+    def set_weights(self, weights: list) -> None:
+        """As `keras.Model.set_weights`; waits for a pass over data in another thread."""
+        with self._passing:
+            super().set_weights(weights)
+
+    def waiting(self) -> contextlib.AbstractContextManager:
+        """Inside, no pass over data is made in another thread."""
+        return self._passing
+
     @contextlib.contextmanager
     def _set(self, settings: Settings) -> Iterator[None]:
         """Inside, the model is set as its callbacks want it; afterwards as it was before."""
