@@ -161,7 +161,9 @@ class Batches(keras.utils.PyDataset, DataAdapter):
         return grouped(iter(self), super_batch)
 
     def get_tf_dataset(self) -> Any:
-        return as_tf_dataset(self, self.signature(), self.num_batches)
+        # An iterator may end before its time, of which Keras warns.
+        count = None if isinstance(self.source, Iterator) else self.num_batches
+        return as_tf_dataset(self, self.signature(), count)
 
     def signature(self) -> Any:
         """What a batch looks like to TensorFlow: sizes that all batches share are fixed.

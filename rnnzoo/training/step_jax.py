@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -58,17 +58,35 @@ class BackendStep:
     def _variables_of(self, kind: str) -> list:
         return self.optimizer.variables if kind == "optimizer_variables" else getattr(self, kind)
 
+    @contextlib.contextmanager
+    def _traced_anew(self, name: str) -> Iterator[None]:
+        """Inside, the step `name` is a function that JAX has not met.
+
+        JAX knows what it has traced by the function, and one method of one model is one function
+        to it: it would run on with the settings, windows and all, of the first `fit`.
+        """
+        step = getattr(self, name)
+        before = vars(self).get(name)
+        vars(self)[name] = lambda *args: step(*args)
+        try:
+            yield
+        finally:
+            vars(self).pop(name) if before is None else vars(self).update({name: before})
+
     def make_train_function(self, force: bool = False) -> None:
-        super().make_train_function(force)
+        with self._traced_anew("train_step"):
+            super().make_train_function(force)
         self.train_function = self._guarded(self.train_function, _KINDS)
 
     def make_test_function(self, force: bool = False) -> None:
-        super().make_test_function(force)
+        with self._traced_anew("test_step"):
+            super().make_test_function(force)
         kinds = (*_KINDS[:2], "metrics_variables")
         self.test_function = self._guarded(self.test_function, kinds)
 
     def make_predict_function(self, force: bool = False) -> Callable:
-        super().make_predict_function(force)
+        with self._traced_anew("predict_step"):
+            super().make_predict_function(force)
         self.predict_function = self._guarded(self.predict_function, _KINDS[:2])
         return self.predict_function
 

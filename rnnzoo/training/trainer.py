@@ -18,7 +18,7 @@ from rnnzoo.backend.keras_internals import (
 from rnnzoo.core.spec import CoreSpec
 from rnnzoo.feed.batches import Batches, Reading
 from rnnzoo.feed.devices import refuse_prediction
-from rnnzoo.feed.feed import Feed, feed, split_rows
+from rnnzoo.feed.feed import Feed, feed, is_array_like, split_rows
 from rnnzoo.training import defaults
 from rnnzoo.training.carry import Carry
 from rnnzoo.training.losses import LossTracker, measure, update_metrics
@@ -338,7 +338,8 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         return feed(self._reading(class_weight), x, y, weight, **options)
 
     def _validation(self, given: Any, batch_size: Any, steps: Any) -> Batches:
-        whole = given if isinstance(given, (tuple, list)) else (given,)
+        batches = isinstance(given, list) and not is_array_like(given)
+        whole = given if isinstance(given, (tuple, list)) and not batches else (given,)
         x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(whole))
         data = self._feed(x, y, weight, batch_size=batch_size, steps=steps)
         self._prepare(data)
