@@ -149,9 +149,19 @@ class Batches(keras.utils.PyDataset, DataAdapter):
         return batch
 
     def on_epoch_begin(self) -> None:
-        getattr(self.source, "on_epoch_begin", _nothing)()
+        if self.observe is None:
+            self.tell_begin()
 
     def on_epoch_end(self) -> None:
+        if self.observe is None:
+            self.tell_end()
+
+    def tell_begin(self) -> None:
+        """Tell the source of an epoch's begin; who observes the batches does it, not Keras."""
+        getattr(self.source, "on_epoch_begin", _nothing)()
+
+    def tell_end(self) -> None:
+        """Tell the source of an epoch's end."""
         getattr(self.source, "on_epoch_end", _nothing)()
 
     def get_numpy_iterator(self) -> Iterator[tuple]:

@@ -91,15 +91,15 @@ class Indexed(Source):
             self.counted.epoch = self.start + epoch
             return
         while self.told < epoch:
-            self.data.on_epoch_begin()
+            self.data.tell_begin()
             self.close()
-        self.data.on_epoch_begin()
+        self.data.tell_begin()
 
     def close(self) -> None:
         if self.counted is not None:
             self.counted.epoch = self.start + self.epoch + 1
         else:
-            self.data.on_epoch_end()
+            self.data.tell_end()
             self.told += 1
 
     def look(self, index: int) -> None:
