@@ -97,3 +97,17 @@ def test_sequences_of_different_length_are_refused_with_the_hint(trained, method
     for x in given:
         with pytest.raises(ValueError, match=r"different length see rnnzoo\.data\.pack"):
             getattr(model, method)(x, **({} if method == "predict" else {"y": np.zeros((2, 1))}))
+
+
+@pytest.mark.filterwarnings("ignore:Skipping nested container")
+def test_files_that_do_not_fit_are_refused(trained, tmp_path):
+    model, _ = trained
+    with pytest.raises(ValueError, match=r"filepath must end in '\.keras'"):
+        model.save(tmp_path / "model.h5")
+    assert not (tmp_path / "model.h5").exists()
+    stock = keras.Sequential(
+        [keras.Input((None, 2)), keras.layers.SimpleRNN(3), keras.layers.Dense(1)]
+    )
+    stock.save_weights(tmp_path / "stock.weights.h5")
+    with pytest.raises(ValueError, match="filepath must hold weights .* layer by layer"):
+        model.load_weights(tmp_path / "stock.weights.h5")

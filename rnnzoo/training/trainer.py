@@ -291,20 +291,41 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             self._make_ready("predict_function")
             return super().predict_on_batch(batch[0])
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """As `keras.Model.save`; waits for a pass over data in another thread."""
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.save`; waits for a pass over data in another thread.
+
+        Raises:
+            ValueError: a file of the old format HDF5, from which Keras could not load the model.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                "filepath must end in '.keras': Keras cannot load such a model from the old "
+                f"format HDF5; received filepath={str(filepath)!r}"
+            )
         with self._passing:
-            super().save(*args, **kwargs)
+            super().save(filepath, *args, **kwargs)
 
     def save_weights(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.save_weights`; waits for a pass over data in another thread."""
         with self._passing:
             super().save_weights(*args, **kwargs)
 
-    def load_weights(self, *args: Any, **kwargs: Any) -> None:
-        """As `keras.Model.load_weights`; waits for a pass over data in another thread."""
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.load_weights`; waits for a pass over data in another thread.
+
+        Raises:
+            ValueError: weights of a model that is built in another way.
+        """
         with self._passing:
-            super().load_weights(*args, **kwargs)
+            try:
+                super().load_weights(filepath, *args, **kwargs)
+            except ValueError as error:
+                raise ValueError(
+                    "filepath must hold weights that save_weights of a model built like this one "
+                    f"wrote; received filepath={str(filepath)!r}, of another. Those of a stock "
+                    "Keras model fit layer by layer: model.core.get_layer(name).set_weights("
+                    f"stock.get_layer(name).get_weights()). ({error})"
+                ) from error
 
     def get_weights(self) -> list[np.ndarray]:
         """As `keras.Model.get_weights`; waits for a pass over data in another thread."""
