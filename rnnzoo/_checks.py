@@ -63,6 +63,11 @@ def number(name: str, value: Any, rule: str, fits: Callable[[float], bool]) -> f
     return float(value)
 
 
+def optional_count(name: str, value: Any) -> int | None:
+    """`value` as int, or None; ValueError unless it is None or an integer of at least 1."""
+    return None if value is None else positive_integer(name, value)
+
+
 def fraction(name: str, value: Any) -> float:
     """`value` as float; ValueError unless 0 <= value < 1."""
     return number(name, value, "in [0, 1)", lambda v: 0 <= v < 1)

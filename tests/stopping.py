@@ -10,6 +10,8 @@ class Stopped(Exception):
 class StopAt(keras.callbacks.Callback):
     """Ends training after some batches, as a crash would."""
 
+    kept_in_backup = ()
+
     def __init__(self, batches):
         super().__init__()
         self.left = batches

@@ -23,6 +23,8 @@ EPOCHS, VOCABULARY = 3, 11
 class Numbers(keras.callbacks.Callback):
     """The epochs and batches that callbacks are told of."""
 
+    kept_in_backup = ()
+
     def __init__(self):
         super().__init__()
         self.seen = []
@@ -214,6 +216,86 @@ def test_what_callbacks_of_keras_remember_is_kept(tmp_path):
     same(state_of(resumed), never)
     again = fit_squares(tmp_path / "stopped", arrays, None, callbacks(), epochs=9)
     same(state_of(again), never)
+
+
+class Errors(keras.metrics.Metric):
+    """A metric whose result is a vector: mean error and its square."""
+
+    def __init__(self):
+        super().__init__(name="errors")
+        self.sums = self.add_variable((2,), "zeros")
+        self.count = self.add_variable((), "zeros")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        error = ops.mean(ops.abs(ops.cast(y_true, "float32") - ops.cast(y_pred, "float32")))
+        self.sums.assign_add(ops.stack([error, error**2]))
+        self.count.assign_add(1.0)
+
+    def result(self):
+        return self.sums / ops.maximum(self.count, 1)
+
+
+class Counting(keras.callbacks.Callback):
+    """Remembers in every form that a backup can keep."""
+
+    def __init__(self, label="own"):
+        super().__init__()
+        self.label, self.batches, self.lowest = label, 0, None
+        self.losses, self.sums, self.by_epoch = [], np.zeros(2), {}
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches += 1
+        self.losses.append(logs["loss"])
+        self.sums[batch % 2] += logs["loss"]
+        self.lowest = min(self.losses)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.by_epoch[epoch] = (self.batches, "ended")
+
+
+def test_vectors_counters_and_own_callbacks_survive(tmp_path):
+    def run(folder, stop=None, label="own"):
+        keras.utils.set_random_seed(4)
+        model = rnnzoo.one_to_one(features=2, units=2, outputs=1, cell="simple_rnn")
+        model.compile("sgd", "mse", metrics=[Errors()], jit_compile=on_jax())
+        own = Counting(label)
+        files = str(folder) + "-{epoch}-{batch}.weights.h5"
+        saving = keras.callbacks.ModelCheckpoint(files, save_freq=4, save_weights_only=True)
+        fit_squares(folder, arrays, stop, [own, saving], model=model)
+        return model, own
+
+    never, own = run(tmp_path / "never")
+    for stop in (9, 2):
+        run(tmp_path / "again", stop)
+    resumed, same_own = run(tmp_path / "again", label="another")
+    assert same_own.label == "another"  # a setting is that of the script
+    assert same_own.by_epoch == own.by_epoch and same_own.batches == own.batches
+    assert same_own.losses == own.losses and same_own.lowest == own.lowest
+    np.testing.assert_array_equal(same_own.sums, own.sums)
+    assert len(resumed.history.history["errors"]) == 3
+    keras.tree.map_structure(
+        np.testing.assert_array_equal, resumed.history.history, never.history.history
+    )
+    written = [
+        sorted(path.name.partition("-")[2] for path in tmp_path.glob(f"{name}-*.h5"))
+        for name in ("never", "again")
+    ]
+    assert written[0] == written[1] and len(written[0]) >= 3
+
+
+def test_a_callback_that_cannot_be_kept_is_refused_before_training(tmp_path):
+    class Holding(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.waiting = iter([1])
+
+    model = untrained(squares, **arrays())
+    before = state_of(model)
+    with pytest.raises(ValueError, match=r"received Holding.waiting=.*kept_in_backup"):
+        fit_squares(tmp_path, arrays, callbacks=[Holding()], model=model)
+    same(state_of(model), before)
+    Holding.kept_in_backup = ()
+    fit_squares(tmp_path, arrays, callbacks=[Holding()], model=model, epochs=1)
 
 
 def test_a_training_that_a_callback_broke_off_goes_on_from_there(tmp_path):

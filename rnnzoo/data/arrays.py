@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from rnnzoo import _checks
 from rnnzoo.data.epochs import EpochDataset
 
 
@@ -54,5 +55,5 @@ class ArrayBatches(EpochDataset):
 def _as_array(values: Any) -> np.ndarray | None:
     if values is None:
         return None
-    array = np.asarray(values)
+    array = _checks.array("the data", values)
     return array.astype(keras.config.floatx()) if array.dtype == np.float64 else array

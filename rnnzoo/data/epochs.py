@@ -213,17 +213,21 @@ def as_tf_dataset(batches: Any, signature: Any, count: int | None) -> Any:
         if found is None or index + 1 == count:
             del passes[number]
         if found is None:
-            raise StopIteration  # which ends the pass
-        found = tf.nest.flatten(found)
-        return [np.asarray(part, dtype.as_numpy_dtype) for part, dtype in zip(found, dtypes)]
+            return [np.False_, *(np.zeros(0, dtype.as_numpy_dtype) for dtype in dtypes)]
+        parts = zip(tf.nest.flatten(found), dtypes)
+        return [np.True_, *(np.asarray(part, dtype.as_numpy_dtype) for part, dtype in parts)]
 
     def one_pass(number: tf.Tensor) -> Any:
         def batch(index: tf.Tensor) -> Any:
-            found = tf.numpy_function(read, [number, index], dtypes)
-            found = [tf.ensure_shape(part, spec.shape) for part, spec in zip(found, specs)]
+            return tuple(tf.numpy_function(read, [number, index], [tf.bool, *dtypes]))
+
+        def fitted(_: tf.Tensor, *parts: tf.Tensor) -> Any:
+            found = [tf.ensure_shape(part, spec.shape) for part, spec in zip(parts, specs)]
             return tf.nest.pack_sequence_as(signature, found)
 
-        return tf.data.Dataset.range(2**62 if count is None else count).map(batch)
+        read_on = tf.data.Dataset.range(2**62 if count is None else count).map(batch)
+        # An end by StopIteration would be an error of `map`.
+        return read_on.take_while(lambda more, *_: more).map(fitted)
 
     number = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(begin, [], tf.int64))
     made = number.flat_map(one_pass)

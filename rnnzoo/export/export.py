@@ -134,8 +134,11 @@ def _plain(metrics: Any) -> dict:
 
 
 _PROGRAM = """
-import json, pathlib, sys
+import importlib, json, pathlib, sys
+sys.path[:] = json.loads(sys.argv[4])
 import keras, rnnzoo
+for name in json.loads(sys.argv[5]):
+    importlib.import_module(name)
 from rnnzoo.export.formats import write
 model = keras.models.load_model(sys.argv[1], compile=False)
 write(model, pathlib.Path(sys.argv[2]), **json.loads(sys.argv[3]))
@@ -144,14 +147,16 @@ write(model, pathlib.Path(sys.argv[2]), **json.loads(sys.argv[3]))
 
 def _write_elsewhere(model: SequenceTrainer, path: pathlib.Path, options: dict) -> None:
     """Write from a process of its own, whose Keras runs on TensorFlow."""
+    modules = _modules_of(model)
     source = path.with_suffix(".keras")
     model.save(source)
     package = str(pathlib.Path(__file__).parents[2])
-    search = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": search}
+    # As this process has them: a module may lie beside a script, or where a test put it.
+    search = [package, *(os.path.abspath(entry) for entry in sys.path)]
+    given = [options, search, modules]
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, str(source), str(path), json.dumps(options)],
-        env=environment,
+        [sys.executable, "-c", _PROGRAM, str(source), str(path), *map(json.dumps, given)],
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
         capture_output=True,
         text=True,
     )
@@ -160,3 +165,27 @@ def _write_elsewhere(model: SequenceTrainer, path: pathlib.Path, options: dict) 
             "an export is written with TensorFlow, in a second process, which failed:\n"
             + done.stderr[-2000:]
         )
+
+
+def _modules_of(model: SequenceTrainer) -> list[str]:
+    """The modules of a user's registered classes, which the second process has to import.
+
+    Raises:
+        ValueError: one that no other process can import, as it is in the script itself.
+    """
+    own = {
+        name: made.__module__
+        for name, made in keras.saving.get_custom_objects().items()
+        if made.__module__.split(".")[0] not in ("keras", "rnnzoo")
+    }
+    told = json.dumps(keras.saving.serialize_keras_object(model), default=str)
+    used = {name: module for name, module in own.items() if f'"{name}"' in told}
+    for name, module in used.items():
+        if module == "__main__":
+            raise ValueError(
+                "the classes of an exported model must be in a module that another process can "
+                "import: on JAX an export is written with TensorFlow, in a second process; "
+                f"received {name!r}, which is in the script itself (__main__). Move it into a "
+                "module of its own and import it."
+            )
+    return sorted(set(used.values()))

@@ -104,7 +104,6 @@ class Batches(keras.utils.PyDataset, DataAdapter):
     Attributes:
         start: the batch of the epoch with which the next pass begins.
         observe: called with index and batch of each batch that is read.
-        tells: whether the source is told of the begin and end of epochs by Keras.
     """
 
     batch_size = None
@@ -112,7 +111,7 @@ class Batches(keras.utils.PyDataset, DataAdapter):
     def __init__(self, source: Any, reading: Reading, first: tuple, count: int | None):
         super().__init__()
         self.source, self.reading, self.first, self.count = source, reading, first, count
-        self.start, self.tells = 0, True
+        self.start = 0
         self.observe: Callable[[int, tuple], None] | None = None
 
     @property
@@ -150,12 +149,20 @@ class Batches(keras.utils.PyDataset, DataAdapter):
         return batch
 
     def on_epoch_begin(self) -> None:
-        if self.tells:
-            getattr(self.source, "on_epoch_begin", _nothing)()
+        if self.observe is None:
+            self.tell_begin()
 
     def on_epoch_end(self) -> None:
-        if self.tells:
-            getattr(self.source, "on_epoch_end", _nothing)()
+        if self.observe is None:
+            self.tell_end()
+
+    def tell_begin(self) -> None:
+        """Tell the source of an epoch's begin; who observes the batches does it, not Keras."""
+        getattr(self.source, "on_epoch_begin", _nothing)()
+
+    def tell_end(self) -> None:
+        """Tell the source of an epoch's end."""
+        getattr(self.source, "on_epoch_end", _nothing)()
 
     def get_numpy_iterator(self) -> Iterator[tuple]:
         return iter(self)
@@ -164,7 +171,9 @@ class Batches(keras.utils.PyDataset, DataAdapter):
         return grouped(iter(self), super_batch)
 
     def get_tf_dataset(self) -> Any:
-        return as_tf_dataset(self, self.signature(), self.num_batches)
+        # An iterator may end before its time, of which Keras warns.
+        count = None if isinstance(self.source, Iterator) else self.num_batches
+        return as_tf_dataset(self, self.signature(), count)
 
     def signature(self) -> Any:
         """What a batch looks like to TensorFlow: sizes that all batches share are fixed.

@@ -77,7 +77,8 @@ def feed(
     if steps:  # epochs may end in the middle of a pass over the data
         reading = dataclasses.replace(reading, period=steps)
     if is_array_like(x):
-        return _of_arrays(reading, x, y, sample_weight, batch_size, shuffle, seed)
+        found = _of_arrays(reading, x, y, sample_weight, batch_size, shuffle, seed)
+        return _in_epochs(found, steps)
     given = {"y": y, "sample_weight": sample_weight}
     if named := [name for name, value in given.items() if value is not None]:
         raise ValueError(
@@ -85,7 +86,7 @@ def feed(
             f"so {', '.join(named)} must be None; received a value for {', '.join(named)}"
         )
     if isinstance(x, keras.utils.PyDataset):
-        return _of_dataset(reading, x)
+        return _in_epochs(_of_dataset(reading, x), steps)
     return _of_iterable(reading, x, steps)
 
 
@@ -169,6 +170,14 @@ def _of_iterable(reading: Reading, x: Any, steps: int | None) -> Feed:
     reading, first, rows, streaming = _begun(reading, start)
     data = Batches(x, reading, first, count)
     return Feed(data, x, first, rows, streaming, count, steps if isinstance(x, Iterator) else None)
+
+
+def _in_epochs(data: Feed, steps: int | None) -> Feed:
+    """`data`, whose epochs of `steps` batches begin a sequence wherever in the set they begin."""
+    if not steps or data.x.reading.every is None or steps == data.batches:
+        return data
+    batches = Batches(_Endless(data.source), data.x.reading, data.first, steps)
+    return data._replace(x=batches, source=batches.source, batches=steps)
 
 
 class _NumpyBatches:

@@ -157,7 +157,7 @@ class RecurrentModel(SequenceTrainer):
         rows = ops.shape(x[spec.leading])[0]
         if carry is None:
             batch = {**self._started(x), **x}
-            state = self.initial_state(rows)
+            state = self.start_of(rows)
             return spec.bare(run_core(self.core, spec, batch, state, None, training)[0])
         self._check_rows(rows, carry)
         outputs, state = run_core(self.core, spec, x, carry.read(rows), cut, training)
@@ -184,7 +184,7 @@ class RecurrentModel(SequenceTrainer):
             rows = ops.shape(x[spec.leading])[0]
             x = {**self._started(x), **x}
             if spec.reset is None:
-                state = self.set_carry(state, carry, self.initial_state(rows), rows)
+                state = self.set_carry(state, carry, self.start_of(rows), rows)
         still = {name: x[name] for name, one in spec.inputs.items() if not one.per_step}
         steps = x[spec.leading].shape[1]
         task = Task(
@@ -224,7 +224,13 @@ class RecurrentModel(SequenceTrainer):
 
     def initial_state(self, batch_size: int | Tensor) -> State:
         """The state that starts a sequence: dict of `(batch_size, units)` tensors by name."""
-        return self.spec.initial_state(self.core, batch_size)
+        if self.call_with_values is None or not self.spec.learns_start(self.core):
+            return self.start_of(batch_size)
+        return self.evaluated(self.core.variables, lambda: self.start_of(batch_size))
+
+    def start_of(self, rows: int | Tensor) -> State:
+        """As `initial_state`, inside a step."""
+        return self.spec.initial_state(self.core, rows)
 
     def step(self, x: Any, state: State, reset: Any = None) -> tuple[Tensor, State]:
         """Outputs for the next step or steps, and the state after them.
@@ -306,7 +312,8 @@ class RecurrentModel(SequenceTrainer):
     @property
     def states(self) -> dict[str, np.ndarray]:
         """The carried training state: a copy, `(lanes, units)` by name; no rows before `fit`."""
-        return self.training_carry.copy()
+        with self.waiting():
+            return self.training_carry.copy()
 
     def reset_states(self, rows: Any = None) -> None:
         """Set the carried training state to the initial one, in all lanes or in `rows`.
@@ -317,12 +324,13 @@ class RecurrentModel(SequenceTrainer):
         Raises:
             ValueError: a lane that does not exist.
         """
-        carry = self.training_carry
-        rows = lanes_of(np.arange(carry.lanes) if rows is None else rows, carry.lanes)
-        state, fresh = carry.copy(), self.initial_state(carry.lanes)
-        for key, values in state.items():
-            values[rows] = ops.convert_to_numpy(fresh[key])[rows]
-        carry.assign(state)
+        with self.waiting():
+            carry = self.training_carry
+            rows = lanes_of(np.arange(carry.lanes) if rows is None else rows, carry.lanes)
+            state, fresh = carry.copy(), self.initial_state(carry.lanes)
+            for key, values in state.items():
+                values[rows] = ops.convert_to_numpy(fresh[key])[rows]
+            carry.assign(state)
 
     def summary(self, **kwargs: Any) -> None:
         """Prints the layers of the core, as `keras.Model.summary`."""

@@ -15,6 +15,8 @@ from rnnzoo.training.windows import truncation
 class SequenceCallback(keras.callbacks.Callback):
     """A callback that the shell asks for its settings before any data are read."""
 
+    kept_in_backup: tuple = ()  # names of what it remembers from batch to batch
+
     def set_model(self, model: keras.Model) -> None:
         if not isinstance(model, SequenceTrainer):
             raise ValueError(

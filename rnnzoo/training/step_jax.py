@@ -46,40 +46,49 @@ class BackendStep:
                     taken |= {id(v): new for v, new in zip(self._variables_of(kind), values)}
             return call([taken[id(v)] if id(v) in taken else v.value for v in variables], inputs)
 
+    def evaluated(self, variables: list, function: Callable) -> Any:
+        """`function()`, which reads `variables`, also while another thread trains."""
+
+        def call(values: list, _: None) -> Any:
+            with keras.StatelessScope(state_mapping=list(zip(variables, values))):
+                return function()
+
+        return self.call_with_values(call, variables, None)
+
     def _variables_of(self, kind: str) -> list:
         return self.optimizer.variables if kind == "optimizer_variables" else getattr(self, kind)
 
+    @contextlib.contextmanager
+    def _traced_anew(self, name: str) -> Iterator[None]:
+        """Inside, the step `name` is a function that JAX has not met.
+
+        JAX knows what it has traced by the function, and one method of one model is one function
+        to it: it would run on with the settings, windows and all, of the first `fit`.
+        """
+        step = getattr(self, name)
+        before = vars(self).get(name)
+        vars(self)[name] = lambda *args: step(*args)
+        try:
+            yield
+        finally:
+            vars(self).pop(name) if before is None else vars(self).update({name: before})
+
     def make_train_function(self, force: bool = False) -> None:
-        with self._own_function("train_step"):
+        with self._traced_anew("train_step"):
             super().make_train_function(force)
         self.train_function = self._guarded(self.train_function, _KINDS)
 
     def make_test_function(self, force: bool = False) -> None:
-        with self._own_function("test_step"):
+        with self._traced_anew("test_step"):
             super().make_test_function(force)
         kinds = (*_KINDS[:2], "metrics_variables")
         self.test_function = self._guarded(self.test_function, kinds)
 
     def make_predict_function(self, force: bool = False) -> Callable:
-        super().make_predict_function(force)
+        with self._traced_anew("predict_step"):
+            super().make_predict_function(force)
         self.predict_function = self._guarded(self.predict_function, _KINDS[:2])
         return self.predict_function
-
-    @contextlib.contextmanager
-    def _own_function(self, name: str) -> Iterator[None]:
-        """Inside, the step `name` is a function of its own.
-
-        JAX knows what it has compiled by the function, and a method is equal to itself: what was
-        traced for one setting would be taken for another, while the first is kept.
-        """
-        step, mine = getattr(self, name), vars(self).get(name)
-        vars(self)[name] = lambda *args: step(*args)
-        try:
-            yield
-        finally:
-            vars(self).pop(name)
-            if mine is not None:
-                vars(self)[name] = mine
 
     def _guarded(self, function: Callable, kinds: tuple) -> Callable:
         """`function`, a step that gives away the buffers of its state, with no thread between."""
@@ -103,7 +112,7 @@ class BackendStep:
             super().jax_state_sync()
 
     def train_step(self, state: tuple, data: Any) -> tuple[dict, tuple]:
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, weight = _arrays(data)
         state = self.train_batch(tuple(state), x, y, weight, self._update, self._forward)
         mapping = list(zip(self.metrics_variables, state[3]))
         with keras.StatelessScope(state_mapping=mapping):
@@ -111,7 +120,7 @@ class BackendStep:
         return logs, state
 
     def test_step(self, state: tuple, data: Any) -> tuple[dict, tuple]:
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, weight = _arrays(data)
         trainable, fixed, metrics = state
         mapping = self._mapping(trainable, fixed, metrics)
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
@@ -123,7 +132,7 @@ class BackendStep:
         return logs, (trainable, fixed, _now(scope, self.metrics_variables))
 
     def predict_step(self, state: tuple, data: Any) -> tuple:
-        x = keras.utils.unpack_x_y_sample_weight(data)[0]
+        x = _arrays(data)[0]
         with keras.StatelessScope(state_mapping=self._mapping(*state, None)) as scope:
             outputs = self.run(x, training=False)
         return outputs, _now(scope, self.non_trainable_variables)
@@ -211,6 +220,14 @@ class BackendStep:
                 self._jax_state = dict(zip(kinds, state))
                 self._jax_state_synced = False
             return state
+
+
+def _arrays(data: Any) -> tuple:
+    """`(x, y, weight)` of a batch, as arrays of JAX where a step runs eagerly too."""
+    parts = keras.utils.unpack_x_y_sample_weight(data)
+    return keras.tree.map_structure(
+        lambda part: None if part is None else jax.numpy.asarray(part), parts
+    )
 
 
 def _now(scope: keras.StatelessScope, variables: list) -> list:

@@ -18,7 +18,7 @@ from rnnzoo.backend.keras_internals import (
 from rnnzoo.core.spec import CoreSpec
 from rnnzoo.feed.batches import Batches, Reading
 from rnnzoo.feed.devices import refuse_prediction
-from rnnzoo.feed.feed import Feed, feed, split_rows
+from rnnzoo.feed.feed import Feed, feed, is_array_like, split_rows
 from rnnzoo.training import defaults
 from rnnzoo.training.carry import Carry
 from rnnzoo.training.losses import LossTracker, measure, update_metrics
@@ -140,11 +140,18 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
 
         `shuffle` is True by default for whole sequences, and never for batches that carry
         state. Loss and metrics are means over all steps of the epoch, or over their weights.
+        Where `verbose` is not 0, a line says so before a new training step is compiled.
 
         Raises:
             ValueError: a batch that does not fit the model or the carry; shuffled streams.
         """
         given = _checks.callbacks("callbacks", callbacks)
+        _check_pass(verbose, batch_size, steps_per_epoch=steps_per_epoch)
+        _check_epochs(epochs, initial_epoch, shuffle, validation_split)
+        _checks.optional_count("validation_steps", validation_steps)
+        _checks.optional_count("validation_batch_size", validation_batch_size)
+        if isinstance(validation_freq, bool) or isinstance(validation_freq, (str, float)):
+            raise _checks.refuse("validation_freq", "an integer or a list of them", validation_freq)
         with self._set(settings_of(self, given)):
             part = x, y, sample_weight
             if validation_split and validation_data is None and not self._streams(x):
@@ -163,7 +170,6 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                     validation_data, validation_batch_size or batch_size, validation_steps
                 )
             self._prepare(data, trains=True)
-            defaults.start_at_frequencies(self, data)
             options = {
                 "x": data.x,
                 "batch_size": None,
@@ -178,11 +184,19 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 "validation_batch_size": validation_batch_size,
                 "validation_freq": validation_freq,
             }
+            train = super().fit
+
+            def begin(**options: Any) -> keras.callbacks.History:
+                defaults.start_at_frequencies(self, data)  # now that nothing is refused any more
+                if verbose and self.jit_compile and self.train_function is None:
+                    print("compiling the training step (XLA) ...", flush=True)
+                return train(**options)
+
             backup = self.settings.backup
             if backup is None:
-                return super().fit(**options)
+                return begin(**options)
             refused = {"validation_split": validation_split, "class_weight": class_weight}
-            return backup.fit(self, super().fit, data, options, refused)
+            return backup.fit(self, begin, data, options, refused)
 
     def evaluate(
         self,
@@ -202,6 +216,8 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         if kwargs.get("_use_cached_eval_dataset"):  # the validation of `fit`, prepared there
             self._restart(self.evaluation_carry)
             return super().evaluate(x, **options)
+        _check_pass(verbose, batch_size, steps=steps)
+        _checks.flag("return_dict", return_dict)
         with self._set(settings_of(self, _checks.callbacks("callbacks", callbacks))):
             data = self._feed(x, y, sample_weight, batch_size=batch_size, steps=steps)
             self._prepare(data)
@@ -221,6 +237,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         `(lanes, all steps, outputs)`.
         """
         given = _checks.callbacks("callbacks", callbacks)
+        _check_pass(verbose, batch_size, steps=steps)
         with self._set(settings_of(self, given)):
             refuse_prediction()
             data = self._feed(x, batch_size=batch_size, steps=steps)
@@ -287,10 +304,55 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             self._make_ready("predict_function")
             return super().predict_on_batch(batch[0])
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """As `keras.Model.save`; waits for a pass over data in another thread."""
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.save`; waits for a pass over data in another thread.
+
+        Raises:
+            ValueError: a file of the old format HDF5, from which Keras could not load the model.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                "filepath must end in '.keras': Keras cannot load such a model from the old "
+                f"format HDF5; received filepath={str(filepath)!r}"
+            )
         with self._passing:
-            super().save(*args, **kwargs)
+            super().save(filepath, *args, **kwargs)
+
+    def save_weights(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.save_weights`; waits for a pass over data in another thread."""
+        with self._passing:
+            super().save_weights(*args, **kwargs)
+
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.load_weights`; waits for a pass over data in another thread.
+
+        Raises:
+            ValueError: weights of a model that is built in another way.
+        """
+        with self._passing:
+            try:
+                super().load_weights(filepath, *args, **kwargs)
+            except ValueError as error:
+                raise ValueError(
+                    "filepath must hold weights that save_weights of a model built like this one "
+                    f"wrote; received filepath={str(filepath)!r}, of another. Those of a stock "
+                    "Keras model fit layer by layer: model.core.get_layer(name).set_weights("
+                    f"stock.get_layer(name).get_weights()). ({error})"
+                ) from error
+
+    def get_weights(self) -> list[np.ndarray]:
+        """As `keras.Model.get_weights`; waits for a pass over data in another thread."""
+        with self._passing:
+            return super().get_weights()
+
+    def set_weights(self, weights: list) -> None:
+        """As `keras.Model.set_weights`; waits for a pass over data in another thread."""
+        with self._passing:
+            super().set_weights(weights)
+
+    def waiting(self) -> contextlib.AbstractContextManager:
+        """Inside, no pass over data is made in another thread."""
+        return self._passing
 
     @contextlib.contextmanager
     def _set(self, settings: Settings) -> Iterator[None]:
@@ -327,7 +389,8 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         return feed(self._reading(class_weight), x, y, weight, **options)
 
     def _validation(self, given: Any, batch_size: Any, steps: Any) -> Batches:
-        whole = given if isinstance(given, (tuple, list)) else (given,)
+        batches = isinstance(given, list) and not is_array_like(given)
+        whole = given if isinstance(given, (tuple, list)) and not batches else (given,)
         x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(whole))
         data = self._feed(x, y, weight, batch_size=batch_size, steps=steps)
         self._prepare(data)
@@ -431,6 +494,24 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 compute_output_spec(update, y, y_pred, weight)
             if self.optimizer is not None and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
+
+
+def _check_pass(verbose: Any, batch_size: Any, **steps: Any) -> None:
+    """ValueError for options of a pass over data that Keras would take or fail on later."""
+    if not isinstance(verbose, (bool, np.bool_)):
+        _checks.one_of("verbose", verbose, ("auto", 0, 1, 2))
+    _checks.optional_count("batch_size", batch_size)
+    for name, value in steps.items():
+        _checks.optional_count(name, value)
+
+
+def _check_epochs(epochs: Any, initial_epoch: Any, shuffle: Any, split: Any) -> None:
+    _checks.integer("epochs", epochs, 0)
+    _checks.integer("initial_epoch", initial_epoch, 0)
+    if shuffle is not None:
+        _checks.flag("shuffle", shuffle)
+    if split is not None:
+        _checks.fraction("validation_split", split)
 
 
 def _refuse_shuffling(shuffle: Any, validation_split: float) -> None:

@@ -25,9 +25,10 @@ class BackupAndResume(SequenceCallback):
     Run the same script again: `fit` finds the last backup in the folder and goes on from its
     batch, in the middle of an epoch and of a sequence. A backup holds weights, optimizer,
     metrics, the state carried by every lane, seeds, history, the place in the data, and what
-    Keras's `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` remember; other callbacks
-    are told the right numbers of epochs and batches. Where training had ended, `fit` returns
-    its history, or trains on if there are more `epochs` now.
+    callbacks remember, those of Keras and your own: all attributes that training changes and
+    that are numbers, texts, None, arrays, or lists and dicts of them. A callback of your own
+    that holds anything else says what is to be kept: `kept_in_backup = ("name", ...)`. Where
+    training had ended, `fit` returns its history, or trains on if there are more `epochs` now.
 
     Backups are written aside and renamed, with checksums; the last two are kept. One that is
     broken is passed over for the older one, with a warning. One that cannot be written (a full
@@ -50,7 +51,7 @@ class BackupAndResume(SequenceCallback):
         ValueError: another kind of `every`; a time where several processes train; a backup of
             another model or of other data; all backups broken; `steps_per_epoch`,
             `initial_epoch`, `validation_split` or `class_weight` in `fit`; a `tf.data` set,
-            which has no position.
+            which has no position; a callback that remembers what cannot be kept.
 
     Example:
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-_VERSION = 1
+_VERSION = 2
 _NUMBER = (int, float, type(None))
 _FIELDS = {
     "version": int,
@@ -88,7 +88,8 @@ def check(arrays: dict[str, np.ndarray], rest: Any) -> None:
     for values in (*rest["history"].values(), rest["callbacks"]):
         if not isinstance(values, list):
             raise ValueError("backup.json must hold lists of what was measured")
-    if not all(isinstance(callback, dict) for callback in rest["callbacks"]):
+    held = [one.get("state") if isinstance(one, dict) else None for one in rest["callbacks"]]
+    if not all(isinstance(state, dict) for state in held):
         raise ValueError("backup.json must hold one object for each callback")
     # Tried where it spoils nothing.
     set_random(random.Random(), np.random.RandomState(), arrays, rest)

@@ -11,6 +11,7 @@ from rnnzoo import backend
 from rnnzoo.training.backup import folders, record, snapshot
 from rnnzoo.training.backup.memory import SHARE
 from rnnzoo.training.backup.record import Position
+from rnnzoo.training.backup.remembered import Remembered
 from rnnzoo.training.backup.sources import Source
 
 
@@ -35,6 +36,7 @@ class Run(keras.callbacks.CallbackList):
     ):
         super().__init__(callbacks, True, params["verbose"] != 0, **params)
         self.folder, self.every, self.source = folder, every, source
+        self.remembered = Remembered(self.callbacks)
         self.position = Position()
         self.to_put: tuple | None = None  # (arrays, rest) that training must start with
         self.finished = self.begun = self.cut = self.diverged = False
@@ -70,6 +72,7 @@ class Run(keras.callbacks.CallbackList):
     def on_train_begin(self, logs: dict | None = None) -> None:
         if not self.begun:
             super().on_train_begin(logs)
+            self.remembered.begin()
             self._watch()
         self.begun = True
         self._put()
@@ -110,7 +113,7 @@ class Run(keras.callbacks.CallbackList):
         self.finished = any(stopped)
         last = epoch + 1 == self.params["epochs"] or self._model.stop_training
         if self.source.first:
-            self.at_end = snapshot.take(self.model, self.callbacks)
+            self.at_end = snapshot.take(self.model, self.remembered)
         if last or self._due():
             self._save()
 
@@ -126,9 +129,9 @@ class Run(keras.callbacks.CallbackList):
         folders.set_aside(self.folder, self.position.trained)
         saved = folders.newest(self.folder)
         if saved is None:
-            snapshot.put(model, self.callbacks, *self.untrained)
+            snapshot.put(model, self.remembered, *self.untrained)
             return "those with which training began, as there is no backup yet"
-        snapshot.put(model, self.callbacks, saved.arrays, saved.rest)
+        snapshot.put(model, self.remembered, saved.arrays, saved.rest)
         done = f"{saved.rest['batch']} batches of epoch {saved.rest['epoch']}"
         return f"those of the backup {str(saved.path)!r}, after {done}"
 
@@ -138,7 +141,7 @@ class Run(keras.callbacks.CallbackList):
         for callback in watching:
             callback.backup_run = self
         if watching and self.to_put is None:
-            self.untrained = snapshot.take(self._model, self.callbacks)
+            self.untrained = snapshot.take(self._model, self.remembered)
 
     def _look_at_rate(self, before: float | None) -> None:
         """A learning rate that the script gives anew is meant; all else comes from the backup."""
@@ -154,7 +157,7 @@ class Run(keras.callbacks.CallbackList):
         if self.to_put is None:
             return
         arrays, rest = self.to_put
-        snapshot.put(self.model, self.callbacks, arrays, rest)
+        snapshot.put(self.model, self.remembered, arrays, rest)
         if self.new_rate:
             _optimizer(self.model).learning_rate = self.rate
 
@@ -167,7 +170,7 @@ class Run(keras.callbacks.CallbackList):
     def _save(self) -> None:
         """Make a backup; where that cannot be, say so and go on."""
         begin = time.monotonic()
-        arrays, rest = snapshot.take(self.model, self.callbacks)
+        arrays, rest = snapshot.take(self.model, self.remembered)
         rest |= record.written(self.position, self.source, self.rate, self.finished)
         arrays["checksums"] = self.source.checksums(self.position.batch or self.source.batches)
         if not snapshot.finite(arrays, rest):

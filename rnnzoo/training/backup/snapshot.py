@@ -8,15 +8,9 @@ import numpy as np
 
 from rnnzoo import backend
 from rnnzoo.training.backup import record
+from rnnzoo.training.backup.remembered import Remembered, pack, unpack
 
 _KINDS = ("trainable", "non_trainable", "optimizer", "metrics")
-
-# What a callback of Keras remembers from epoch to epoch and forgets when training begins.
-_REMEMBERED = {
-    keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch"),
-    keras.callbacks.ReduceLROnPlateau: ("wait", "cooldown_counter", "best"),
-    keras.callbacks.ModelCheckpoint: ("best",),
-}
 
 
 def variables_of(model: keras.Model) -> dict[str, keras.Variable]:
@@ -36,7 +30,9 @@ def variables_of(model: keras.Model) -> dict[str, keras.Variable]:
     }
 
 
-def take(model: keras.Model, callbacks: list) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def take(
+    model: keras.Model, remembered: Remembered
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The training state as `(arrays, the rest)`; the rest is fit for JSON."""
     arrays = {
         f"{name}/{replica}": value
@@ -45,19 +41,17 @@ def take(model: keras.Model, callbacks: list) -> tuple[dict[str, np.ndarray], di
     }
     dtypes = {name: value.dtype.name for name, value in arrays.items()}
     arrays = {name: _plain(value) for name, value in arrays.items()}
-    remembered = []
-    for place, (callback, names) in enumerate(_remembering(callbacks)):
-        known = {name: _number(getattr(callback, name)) for name in names}
-        remembered.append({"class": type(callback).__name__, **known})
-        for i, weight in enumerate(getattr(callback, "best_weights", None) or ()):
-            arrays[f"best/{place}/{i}"] = np.asarray(weight)
+    callbacks = remembered.take(arrays)
     kind, keys, *numbers = np.random.get_state()
     arrays["numpy_random"] = keys
     history = model.history
     rest = {
         "dtypes": dtypes,
-        "callbacks": remembered,
-        "history": {name: [_number(v) for v in values] for name, values in history.history.items()},
+        "callbacks": callbacks,
+        "history": {
+            name: [pack(v, f"history/{name}/{i}", arrays) for i, v in enumerate(values)]
+            for name, values in history.history.items()
+        },
         "epochs": [int(epoch) for epoch in history.epoch],
         "python_random": random.getstate(),
         "numpy_random": [kind, *numbers],
@@ -65,22 +59,19 @@ def take(model: keras.Model, callbacks: list) -> tuple[dict[str, np.ndarray], di
     return arrays, rest
 
 
-def put(model: keras.Model, callbacks: list, arrays: dict[str, np.ndarray], rest: dict) -> None:
+def put(
+    model: keras.Model, remembered: Remembered, arrays: dict[str, np.ndarray], rest: dict
+) -> None:
     """Set the training state to what `take` gave."""
     for name, variable in variables_of(model).items():
         values = [arrays[f"{name}/{i}"] for i in range(len(backend.values_of(variable)))]
         dtypes = [rest["dtypes"][f"{name}/{i}"] for i in range(len(values))]
         backend.set_values(variable, [v.view(np.dtype(d)) for v, d in zip(values, dtypes)])
-    for place, (callback, names) in enumerate(_remembering(callbacks)):
-        known = dict(enumerate(rest["callbacks"])).get(place, {})
-        if known.get("class") != type(callback).__name__:
-            continue  # it was not there when the backup was made
-        for name in names:
-            setattr(callback, name, known[name])
-        best = [value for name, value in arrays.items() if name.startswith(f"best/{place}/")]
-        if best:
-            callback.best_weights = best
-    model.history.history = {name: list(values) for name, values in rest["history"].items()}
+    remembered.put(rest["callbacks"], arrays)
+    model.history.history = {
+        name: [unpack(value, arrays) for value in values]
+        for name, values in rest["history"].items()
+    }
     model.history.epoch = list(rest["epochs"])
     record.set_random(random, np.random, arrays, rest)
 
@@ -121,21 +112,6 @@ def finite(arrays: dict[str, np.ndarray], rest: dict) -> bool:
     )
 
 
-def _remembering(callbacks: list) -> list[tuple[Any, tuple]]:
-    of_keras = [
-        (callback, names)
-        for callback in callbacks
-        for kind, names in _REMEMBERED.items()
-        if isinstance(callback, kind)
-    ]
-    return of_keras + [(c, c.kept_in_backup) for c in callbacks if hasattr(c, "kept_in_backup")]
-
-
 def _plain(value: np.ndarray) -> np.ndarray:
     """`value`, a bfloat16 as integers of the same bits: NumPy files know no other floats."""
     return value if value.dtype.kind in "fiub" else value.view(f"u{value.dtype.itemsize}")
-
-
-def _number(value: Any) -> Any:
-    """`value` as JSON has it."""
-    return value.item() if hasattr(value, "item") else value

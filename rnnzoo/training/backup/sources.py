@@ -35,7 +35,7 @@ class Source:
             self.names = [f"{part} of process {i}" for i in range(count) for part in parts]
         self.own = slice(index * len(parts), (index + 1) * len(parts))
         self.read: dict[int, list[int]] = {}
-        batches.observe, batches.tells = self._note, False
+        batches.observe = self._note
 
     @property
     def first(self) -> int:
@@ -91,15 +91,15 @@ class Indexed(Source):
             self.counted.epoch = self.start + epoch
             return
         while self.told < epoch:
-            self.data.source.on_epoch_begin()
+            self.data.tell_begin()
             self.close()
-        self.data.source.on_epoch_begin()
+        self.data.tell_begin()
 
     def close(self) -> None:
         if self.counted is not None:
             self.counted.epoch = self.start + self.epoch + 1
         else:
-            self.data.source.on_epoch_end()
+            self.data.tell_end()
             self.told += 1
 
     def look(self, index: int) -> None:

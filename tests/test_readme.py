@@ -1,0 +1,94 @@
+"""Every Python block of the README runs as it is printed, one after the other."""
+
+import pathlib
+import re
+
+import keras
+import numpy as np
+import pytest
+from reference import on_jax
+
+import rnnzoo
+
+README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def given():
+    """The names of which the text speaks, as small arrays."""
+    rng = np.random.default_rng(0)
+
+    def ids(*shape):
+        return rng.integers(0, 4, shape)
+
+    def normal(*shape):
+        return rng.normal(size=shape).astype("float32")
+
+    letters = rnnzoo.data.Vocabulary("abcdefghijklmnopqrstuvwxyz")
+    return {
+        "keras": keras,
+        "rnnzoo": rnnzoo,
+        "np": np,
+        "batch_size": 2,
+        "letters": letters,
+        "phonemes": rnnzoo.data.Vocabulary("ABCD"),
+        "words": [list(ids(3)), list(ids(5))],
+        "sounds": [list(ids(2)), list(ids(4))],
+        "data": rnnzoo.data.stream(ids(4 * 51), 4, 25, vocabulary=65),
+        "text": "ROMEO: but soft, what light",
+        "songs": [ids(50), ids(90), ids(60), *(ids(45) for _ in range(6))],
+        "utterances": [normal(length, 3) for length in (3, 5, 4)],
+        "labels": np.array([0, 1, 2]),
+        "sources": [ids(4), ids(2)],
+        "targets": [ids(3), ids(3)],
+        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    }
+
+
+# What else a block finds, by a word of it: one name means another thing further down.
+def beside(block):
+    rng = np.random.default_rng(1)
+    if "units=[256, 256]" in block:
+        return {"x": np.zeros((2, 100, 3), "float32"), "y": np.zeros((2, 100, 2), "float32")}
+    if "x_next" in block:
+        return {"x": rng.integers(0, 65, (2, 3)), "x_next": rng.integers(0, 65, (2, 1))}
+    if "many_to_one" in block:
+        return {"x": np.zeros((3, 5, 12), "float32"), "lengths": np.array([5, 3, 1])}
+    if "data.stream(ids, batch_size=64" in block:
+        return {"ids": rng.integers(0, 65, 64 * 101)}
+    if "MirroredStrategy" in block:
+        ids = rng.integers(0, 65, 4 * 26)
+        return {"batches": rnnzoo.data.stream(ids, 4, 25, vocabulary=65)}
+    if "signatures" in block or "new_stream" in block:
+        return {"x": np.zeros((1, 1), "int32") if "signatures" in block else 3}
+    return {}
+
+
+# Run elsewhere: several processes (tests/test_spread.py), which set devices for good.
+ELSEWHERE = ("keras.distribution.initialize()",)
+
+
+def test_every_block_runs_as_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(BLOCKS) == README.read_text(encoding="utf-8").count("```python") >= 10
+    names, ran = given(), 0
+    policy = keras.config.dtype_policy()
+    try:
+        for block in BLOCKS:
+            if any(word in block for word in ELSEWHERE):
+                continue
+            if "tf." in block:
+                if on_jax() and "MirroredStrategy" in block:
+                    continue  # TensorFlow alone has strategies
+                import tensorflow
+
+                names["tf"] = tensorflow
+            names |= beside(block)
+            try:
+                exec(compile(block, str(README), "exec"), names)  # the README is our own code
+            except Exception as error:
+                pytest.fail(f"{type(error).__name__}: {error} in\n{block}")
+            ran += 1
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert ran >= len(BLOCKS) - 2
