@@ -153,10 +153,9 @@ class CoreSpec:
     def refuse_streams(self, what: str) -> None:
         """ValueError, in which `what` needs a state to go on from, where a layer allows none."""
         if self.whole_only:
-            layers = "; ".join(f"{name!r} {why}" for name, why in self.whole_only.items())
             raise ValueError(
                 f"{what} needs a model that can stop at any step and go on from its state; this "
-                f"one reads whole sequences only: {layers}. Give it whole sequences, without "
+                f"one reads whole sequences only: {self.uncut}. Give it whole sequences, without "
                 "resets or windows, or leave those layers out."
             )
 
@@ -168,6 +167,8 @@ class CoreSpec:
     @property
     def uncut(self) -> str | None:
         """Why its sequences must never be cut, in words; None where they may be."""
+        if self.whole_only:
+            return "; ".join(f"{name!r} {why}" for name, why in self.whole_only.items())
         for name, head in self.heads.items():
             if head.whole_sequences:
                 return f"the head {head} of {name!r} judges whole sequences"
