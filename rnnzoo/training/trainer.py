@@ -1,8 +1,9 @@
 """`SequenceTrainer`: `fit`, `evaluate` and `predict` of all models of rnnzoo."""
 
 import contextlib
+import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -145,14 +146,10 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         Raises:
             ValueError: a batch that does not fit the model or the carry; shuffled streams.
         """
-        given = _checks.callbacks("callbacks", callbacks)
         _check_pass(verbose, batch_size, steps_per_epoch=steps_per_epoch)
         _check_epochs(epochs, initial_epoch, shuffle, validation_split)
-        _checks.optional_count("validation_steps", validation_steps)
-        _checks.optional_count("validation_batch_size", validation_batch_size)
-        if isinstance(validation_freq, bool) or isinstance(validation_freq, (str, float)):
-            raise _checks.refuse("validation_freq", "an integer or a list of them", validation_freq)
-        with self._set(settings_of(self, given)):
+        _check_validation(validation_steps, validation_batch_size, validation_freq)
+        with self._set(settings_of(self, _checks.callbacks("callbacks", callbacks))):
             part = x, y, sample_weight
             if validation_split and validation_data is None and not self._streams(x):
                 part, validation_data = split_rows(part, validation_split)
@@ -184,19 +181,19 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 "validation_batch_size": validation_batch_size,
                 "validation_freq": validation_freq,
             }
-            train = super().fit
-
-            def begin(**options: Any) -> keras.callbacks.History:
-                defaults.start_at_frequencies(self, data)  # now that nothing is refused any more
-                if verbose and self.jit_compile and self.train_function is None:
-                    print("compiling the training step (XLA) ...", flush=True)
-                return train(**options)
-
+            begin = functools.partial(self._begin, super().fit, data)
             backup = self.settings.backup
             if backup is None:
                 return begin(**options)
             refused = {"validation_split": validation_split, "class_weight": class_weight}
             return backup.fit(self, begin, data, options, refused)
+
+    def _begin(self, train: Callable, data: Feed, **options: Any) -> keras.callbacks.History:
+        """`train(**options)`, now that nothing is refused any more."""
+        defaults.start_at_frequencies(self, data)
+        if options["verbose"] and self.jit_compile and self.train_function is None:
+            print("compiling the training step (XLA) ...", flush=True)
+        return train(**options)
 
     def evaluate(
         self,
@@ -512,6 +509,13 @@ def _check_epochs(epochs: Any, initial_epoch: Any, shuffle: Any, split: Any) -> 
         _checks.flag("shuffle", shuffle)
     if split is not None:
         _checks.fraction("validation_split", split)
+
+
+def _check_validation(steps: Any, batch_size: Any, freq: Any) -> None:
+    _checks.optional_count("validation_steps", steps)
+    _checks.optional_count("validation_batch_size", batch_size)
+    if isinstance(freq, (bool, str, float)):
+        raise _checks.refuse("validation_freq", "an integer or a list of them", freq)
 
 
 def _refuse_shuffling(shuffle: Any, validation_split: float) -> None:
