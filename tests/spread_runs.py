@@ -67,6 +67,7 @@ def stream(*callbacks, saved=None):
     (tokens,), noted = watched([TOKENS])
     options = {"batch_size": LANES, "window": WINDOW}
     data = rnnzoo.data.stream(tokens, windows_per_batch=3, **options)
+    noted.clear()  # each process checks all values once
     checks = rnnzoo.data.stream(TOKENS[:97], **options)
     callbacks = (rnnzoo.TruncatedBPTT(WINDOW), *callbacks)
     found = fit(model, data, *callbacks, validation_data=checks)
@@ -83,6 +84,7 @@ def pack():
     songs, noted = watched(SONGS)
     options = {"batch_size": LANES, "window": WINDOW, "windows_per_batch": 7}
     data = rnnzoo.data.pack(songs, shuffle=True, seed=1, **options)
+    noted.clear()
     best = keras.callbacks.EarlyStopping("loss", restore_best_weights=True, patience=9)
     found = fit(model, data, rnnzoo.TruncatedBPTT(WINDOW, stride=2), best)
     model.reset_states([1, 6])
@@ -94,7 +96,9 @@ def bucket():
     model = build(rnnzoo.many_to_one, features=2, outputs=1, loss=squares(), cell="simple_rnn")
     songs, noted = watched(SONGS)
     options = {"shuffle": True, "seed": 1, "pad_to_multiple_of": 32}
-    found = fit(model, rnnzoo.data.bucket(songs, LABELS, LANES, **options))
+    data = rnnzoo.data.bucket(songs, LABELS, LANES, **options)
+    noted.clear()
+    found = fit(model, data)
     return found | {"read": np.array(noted)}
 
 

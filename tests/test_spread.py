@@ -202,7 +202,8 @@ def test_devices_exchange_the_gradient_and_no_rows(ends):
         weights = [v for name, v in ends["one"].items() if name.startswith(f"{run}: weight")]
         # Windows that overlap: a first, a last and those in the loop, which run the core twice.
         gradient = sum(w.nbytes for w in weights) * (4 if run == "pack" else 1)
-        assert any(0 <= sum(p["all-reduce"]) - gradient <= 32 for p in programs), (run, programs)
+        # Beside it, the sums and the counts of the losses: at most four numbers a place.
+        assert any(0 <= sum(p["all-reduce"]) - gradient <= 48 for p in programs), (run, programs)
     assert all(list(program) == ["all-reduce"] for program in programs)
 
 
