@@ -121,7 +121,7 @@ def test_the_functions_used_last_are_kept_and_none_that_failed(monkeypatch):
     model, made = one_to_one(), []
     compile_call = generation.backend.compile_call
     monkeypatch.setattr(
-        generation.backend, "compile_call", lambda *a: made.append(1) or compile_call(*a)
+        generation.backend, "compile_call", lambda *a, **k: made.append(1) or compile_call(*a, **k)
     )
     for end in (1, 2, 1, 3):
         model.generate([[1]], 1, end=end)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from rnnzoo import backend
-from rnnzoo.backend.keras_internals import apply_summed
+from rnnzoo.backend.keras_internals import apply_summed, metrics_in_order
 from rnnzoo.training.losses import Measured, measure, update_metrics, weigh
 from rnnzoo.training.windows import Cut
 
@@ -128,13 +128,22 @@ class BackendStep:
         return [summed.get(i) for i in range(len(gradients))]
 
     def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any):
-        return super().train_on_batch(*self._split((x, y, sample_weight)), **kwargs)
+        told = super().train_on_batch(*self._split((x, y, sample_weight)), **kwargs)
+        return self._of_all(told)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any):
-        return super().test_on_batch(*self._split((x, y, sample_weight)), **kwargs)
+        told = super().test_on_batch(*self._split((x, y, sample_weight)), **kwargs)
+        return self._of_all(told)
 
     def predict_on_batch(self, x: Any) -> np.ndarray:
         return super().predict_on_batch(*self._split((x,)))
+
+    def _of_all(self, told: Any) -> Any:
+        """The metrics just told, over all replicas' steps; Keras tells the mean of their means."""
+        if self.replicas == 1:
+            return told
+        found = {name: np.asarray(value)[()] for name, value in self.get_metrics_result().items()}
+        return found if isinstance(told, dict) else metrics_in_order(self, found)
 
     def _split(self, data: tuple) -> tuple:
         """`data` with each replica's rows for itself; Keras would give all rows to each."""
