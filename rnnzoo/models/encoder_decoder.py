@@ -47,7 +47,8 @@ def encoder_decoder(
         units: size of the decoder's layer, or a list with one size per layer.
         encoder_units: the same for the encoder; `units` by default. Where the sizes differ,
             learned maps bridge the encoder's final states to the decoder's first ones.
-        cell: 'lstm', 'gru', 'simple_rnn', or a layer class of `rnnzoo.layers`.
+        cell: 'lstm', 'gru', 'simple_rnn', a name in `rnnzoo.cells.CELLS`, a layer class of
+            `rnnzoo.layers`, or a function from units to a Keras cell.
         embedding: size of a token's embedding, on both sides; the first layer's units by
             default.
         attention: None, 'dot' (Luong et al., 2015) or 'additive' (Bahdanau et al., 2015): each

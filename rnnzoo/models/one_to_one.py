@@ -53,7 +53,8 @@ def one_to_one(
             model then gives; `model.heads` makes means, quantiles and samples of them, and
             `compile` takes the head's loss where none is given. Or a dict of these by name, and
             then outputs and targets are dicts. `vocabulary` by default, else needed.
-        cell: 'lstm', 'gru', 'simple_rnn', or a layer class of `rnnzoo.layers`.
+        cell: 'lstm', 'gru', 'simple_rnn', a name in `rnnzoo.cells.CELLS`, a layer class of
+            `rnnzoo.layers`, or a function from units to a Keras cell.
         embedding: size of a token's embedding; the first layer's units by default.
         dropout: share dropped of every recurrent layer's inputs and of the output layer's,
             in [0, 1); one mask per row and window.
