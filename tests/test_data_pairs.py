@@ -5,6 +5,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+import rnnzoo
 from rnnzoo.data import pairs, read_pairs
 
 
@@ -73,3 +74,17 @@ def test_bad_pair_files(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
         read_pairs(path)
+
+
+def test_strings_train_as_their_tokens_do():
+    letters = rnnzoo.data.Vocabulary("abcd")
+    model = rnnzoo.encoder_decoder(source_vocabulary=letters, target_vocabulary=letters, units=4)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    strings = {"source": ["ab", "c"], "target": ["ba", "cc"]}
+    ids = {side: [letters.encode(text) for text in texts] for side, texts in strings.items()}
+    assert model.evaluate(strings, verbose=0) == model.evaluate(ids, verbose=0)
+    before = model.evaluate(ids, verbose=0)
+    model.fit(strings, verbose=0)
+    assert model.evaluate(ids, verbose=0) < before
+    with pytest.raises(ValueError, match="source must be .* received Vocabulary"):
+        model.fit({**strings, "source": letters}, verbose=0)
