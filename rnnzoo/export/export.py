@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import zipfile
 from typing import Any
 
 import keras
@@ -147,9 +148,9 @@ write(model, pathlib.Path(sys.argv[2]), **json.loads(sys.argv[3]))
 
 def _write_elsewhere(model: SequenceTrainer, path: pathlib.Path, options: dict) -> None:
     """Write from a process of its own, whose Keras runs on TensorFlow."""
-    modules = _modules_of(model)
     source = path.with_suffix(".keras")
-    model.save(source)
+    model.save(source)  # waits for training in another thread
+    modules = _modules_in(source)
     package = str(pathlib.Path(__file__).parents[2])
     # As this process has them: a module may lie beside a script, or where a test put it.
     search = [package, *(os.path.abspath(entry) for entry in sys.path)]
@@ -167,8 +168,8 @@ def _write_elsewhere(model: SequenceTrainer, path: pathlib.Path, options: dict) 
         )
 
 
-def _modules_of(model: SequenceTrainer) -> list[str]:
-    """The modules of a user's registered classes, which the second process has to import.
+def _modules_in(source: pathlib.Path) -> list[str]:
+    """The modules of a user's registered classes in a saved model, which its reader must import.
 
     Raises:
         ValueError: one that no other process can import, as it is in the script itself.
@@ -178,7 +179,8 @@ def _modules_of(model: SequenceTrainer) -> list[str]:
         for name, made in keras.saving.get_custom_objects().items()
         if made.__module__.split(".")[0] not in ("keras", "rnnzoo")
     }
-    told = json.dumps(keras.saving.serialize_keras_object(model), default=str)
+    with zipfile.ZipFile(source) as saved:
+        told = saved.read("config.json").decode()
     used = {name: module for name, module in own.items() if f'"{name}"' in told}
     for name, module in used.items():
         if module == "__main__":
