@@ -213,6 +213,7 @@ def test_sigterm_hands_out_states_with_which_clients_go_on_elsewhere(small, serv
 
 
 def test_wrong_options_are_told_at_the_start(tmp_path, monkeypatch, capfd):
+    monkeypatch.syspath_prepend(ROOT / "recipes")  # as a script has its own folder first
     (tmp_path / "key").write_bytes(b"1234")
     for option, rule in (
         ("--grace=0", "grace must be seconds above 0"),
