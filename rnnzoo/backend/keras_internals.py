@@ -6,6 +6,7 @@ defines it: what `keras.src.backend` hands on differs between the two.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from keras.src.backend.common.variables import AutocastScope
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 __all__ = [
+    "LentState",
     "TrainerState",
     "apply_summed",
     "compiled_losses",
@@ -41,6 +43,7 @@ __all__ = [
     "grouped",
     "run_graph",
     "set_keras_mask",
+    "untrack",
 ]
 
 
@@ -113,6 +116,55 @@ class TrainerState:
     def loss_tracker(self) -> keras.metrics.Metric:
         """What tells the loss."""
         return self._loss_tracker
+
+    @property
+    def own_strategy(self) -> Any:
+        """The `tf.distribute` strategy that the model was made under, or None.
+
+        Publicly `distribute_strategy`, which is the strategy of now where it was made under none.
+        """
+        return self._distribute_strategy
+
+    def build_from_batch(self, build: Callable, **data: Any) -> None:
+        """Call `build(**data)`, which builds what is not built from the first batch of a `fit`."""
+        build(**data)
+
+    def _maybe_symbolic_build(self, **data: Any) -> None:
+        self.build_from_batch(super()._maybe_symbolic_build, **data)
+
+
+class LentState:
+    """The values that Keras has taken out of the variables for the time of a pass (JAX).
+
+    A mix-in for `keras.Model`. Publicly only `jax_state_sync`, which puts them back.
+    """
+
+    _jax_state: dict | None = None
+
+    @property
+    def lent(self) -> dict:
+        """Values by kind, `trainable_variables` and so on; empty where all are in place."""
+        return {} if self._jax_state is None or self._jax_state_synced else self._jax_state
+
+    def lend(self, values: dict) -> None:
+        """Say what the values, by kind, are now."""
+        self._jax_state, self._jax_state_synced = values, False
+
+    def take_values(self, take: Callable, kinds: list, emptied: bool) -> tuple:
+        """`take()`, which reads the values of `kinds`, and leaves none behind if `emptied`."""
+        return take()
+
+    def _get_jax_state(self, purge_model_variables: bool = False, **wanted: bool) -> tuple:
+        take = functools.partial(
+            super()._get_jax_state, purge_model_variables=purge_model_variables, **wanted
+        )
+        kinds = [kind for kind, is_wanted in wanted.items() if is_wanted]
+        return self.take_values(take, kinds, purge_model_variables)
+
+
+def untrack(layer: Any, variable: keras.Variable) -> None:
+    """Let `layer` forget `variable`, its weight. Publicly none: what a layer made is its own."""
+    layer._untrack_variable(variable)
 
 
 def apply_summed(optimizer: Any, gradients: list, variables: list) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from rnnzoo import backend
+from rnnzoo.backend.keras_internals import untrack
 from rnnzoo.core.spec import State as StateSpec
 from rnnzoo.layers.recurrent import State
 
@@ -54,7 +55,7 @@ class Carry(keras.layers.Layer):
                 f"Take a batch_size of {self._replicas * max(1, lanes // self._replicas)}."
             )
         for variable in self.slots.values():
-            self._untrack_variable(variable)
+            untrack(self, variable)
         self.lanes, self.rows, self.version = lanes, lanes // self._replicas, self.version + 1
         with self._scope():
             self.slots = {

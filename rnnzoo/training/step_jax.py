@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import keras
 
+from rnnzoo.backend.keras_internals import LentState
 from rnnzoo.backend.processes import written_once
 from rnnzoo.training.losses import measure, update_metrics, weigh
 from rnnzoo.training.windows import Cut
@@ -18,7 +19,7 @@ _KINDS = ("trainable_variables", "non_trainable_variables")
 _KINDS += ("optimizer_variables", "metrics_variables")
 
 
-class BackendStep:
+class BackendStep(LentState):
     """`train_step`, `test_step`, and passes that may fail; a mix-in for `keras.Model`.
 
     Keras takes the values out of the variables for the time of a pass. Where its first step
@@ -35,15 +36,13 @@ class BackendStep:
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self._values = threading.RLock()
-        self._jax_state: dict | None = None
 
     def call_with_values(self, call: Callable, variables: list, inputs: dict) -> Any:
         """`call(values of variables, inputs)`, also while another thread trains."""
         with self._values:
             taken = {}
-            if self._jax_state is not None and not self._jax_state_synced:
-                for kind, values in self._jax_state.items():
-                    taken |= {id(v): new for v, new in zip(self._variables_of(kind), values)}
+            for kind, values in self.lent.items():
+                taken |= {id(v): new for v, new in zip(self._variables_of(kind), values)}
             return call([taken[id(v)] if id(v) in taken else v.value for v in variables], inputs)
 
     def evaluated(self, variables: list, function: Callable) -> Any:
@@ -102,7 +101,7 @@ class BackendStep:
                 raise StopIteration
             with self._values:
                 outputs, state = function(state, iter(data))
-                self._jax_state, self._jax_state_synced = dict(zip(kinds, state)), False
+                self.lend(dict(zip(kinds, state)))
             return outputs, state
 
         step.guarded = True
@@ -213,13 +212,11 @@ class BackendStep:
         finally:
             self.jax_state_sync()
 
-    def _get_jax_state(self, purge_model_variables: bool = False, **wanted: bool) -> tuple:
+    def take_values(self, take: Callable, kinds: list, emptied: bool) -> tuple:
         with self._values:
-            state = super()._get_jax_state(purge_model_variables=purge_model_variables, **wanted)
-            if purge_model_variables:
-                kinds = (kind for kind in _KINDS if wanted.get(kind))
-                self._jax_state = dict(zip(kinds, state))
-                self._jax_state_synced = False
+            state = take()
+            if emptied:
+                self.lend(dict(zip(kinds, state)))
             return state
 
 

@@ -23,7 +23,7 @@ class BackendStep:
     @property
     def spread(self) -> bool:
         """Whether the model was made under a strategy, whose graphs XLA cannot take whole."""
-        return self._distribute_strategy is not None
+        return self.own_strategy is not None
 
     @property
     def replicas(self) -> int:
@@ -162,7 +162,7 @@ class BackendStep:
         """The scope in which variables of losses, metrics and optimizer are made."""
         return self.distribute_strategy.scope()
 
-    def _maybe_symbolic_build(self, **kwargs: Any) -> None:
+    def build_from_batch(self, build: Any, **data: Any) -> None:
         """Nothing: Keras would build from the mean of all replicas' batches, tokens and flags."""
 
 
