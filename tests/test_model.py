@@ -184,6 +184,20 @@ def test_reset_states_equals_reset_masks(every, steps_per_execution):
         )
 
 
+def test_all_batches_count_with_several_steps_per_execution():
+    x, y = data(rows=5)
+    many, one = one_to_one(), one_to_one()
+    many.set_weights(one.get_weights())
+    for model, steps in ((many, 2), (one, 1)):
+        model.compile(keras.optimizers.SGD(0.1), "mse", steps_per_execution=steps)
+        model.fit(x, y, batch_size=1, shuffle=False, verbose=0)
+        assert int(model.optimizer.iterations) == 5
+        model.train_on_batch(x, y)
+        assert int(model.optimizer.iterations) == 6
+    close(many.test_on_batch(x, y), one.test_on_batch(x, y))
+    close(many.predict_on_batch(x), one.predict_on_batch(x))
+
+
 @CELLS
 @pytest.mark.parametrize("as_mask", [True, False])
 def test_many_to_one_takes_the_last_valid_step(cell, as_mask):

@@ -26,12 +26,14 @@ from keras.src.backend.common.variables import AutocastScope
 
 # A data set of this class is read as it is. Publicly a `PyDataset`, whose batches Keras shuffles
 # and expects to be as long as the first two.
+from keras.src.trainers.data_adapters import data_adapter_utils
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 __all__ = [
     "LentState",
     "TrainerState",
     "apply_summed",
+    "as_only_batch",
     "compiled_losses",
     "compiled_metrics",
     "AutocastScope",
@@ -43,6 +45,7 @@ __all__ = [
     "grouped",
     "run_graph",
     "set_keras_mask",
+    "taken_at_once",
     "untrack",
 ]
 
@@ -206,8 +209,20 @@ def grouped(batches: Iterator[tuple], steps: int | None) -> Iterator:
 
     Publicly a `PyDataset`, as above.
     """
-    if not steps:
-        return batches
-    from keras.src.trainers.data_adapters.data_adapter_utils import super_batch_iterator
+    return batches if not steps else data_adapter_utils.super_batch_iterator(batches, steps)
 
-    return super_batch_iterator(batches, steps)
+
+def as_only_batch(model: keras.Model, batch: tuple) -> Any:
+    """`batch` as a compiled step of `model` on JAX reads one that is alone.
+
+    Where `steps_per_execution` is above 1, Keras 3.16 would take its rows for batches. Publicly
+    `train_on_batch` and its like, in which that is so.
+    """
+    alone = getattr(data_adapter_utils, "PartialBatchList", None)
+    return batch if alone is None or model.steps_per_execution == 1 else alone([batch])
+
+
+def taken_at_once(model: keras.Model) -> int:
+    """How often a compiled step of `model` on JAX asks its iterator: 3.16 stacks the batches."""
+    stacked = hasattr(data_adapter_utils, "super_batch_iterator")
+    return 1 if stacked else model.steps_per_execution

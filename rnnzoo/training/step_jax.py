@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import keras
 
-from rnnzoo.backend.keras_internals import LentState
+from rnnzoo.backend.keras_internals import LentState, as_only_batch, taken_at_once
 from rnnzoo.backend.processes import written_once
 from rnnzoo.training.losses import measure, update_metrics, weigh
 from rnnzoo.training.windows import Cut
@@ -36,6 +36,7 @@ class BackendStep(LentState):
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self._values = threading.RLock()
+        self._alone = False  # whether the batch of this pass is its only one
 
     def call_with_values(self, call: Callable, variables: list, inputs: dict) -> Any:
         """`call(values of variables, inputs)`, also while another thread trains."""
@@ -95,10 +96,14 @@ class BackendStep(LentState):
         if getattr(function, "guarded", False):
             return function
 
+        count = taken_at_once(self)
+
         def step(state: tuple, iterator: Any) -> tuple:
-            data = list(itertools.islice(iterator, self.steps_per_execution))  # not under the lock
+            data = list(itertools.islice(iterator, count))  # not under the lock
             if not data:
                 raise StopIteration
+            if self._alone:
+                data = [as_only_batch(self, batch) for batch in data]
             with self._values:
                 outputs, state = function(state, iter(data))
                 self.lend(dict(zip(kinds, state)))
@@ -211,6 +216,26 @@ class BackendStep(LentState):
             return super().predict(*args, **kwargs)
         finally:
             self.jax_state_sync()
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        with self._one_batch_alone():
+            return super().train_on_batch(*args, **kwargs)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        with self._one_batch_alone():
+            return super().test_on_batch(*args, **kwargs)
+
+    def predict_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        with self._one_batch_alone():
+            return super().predict_on_batch(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _one_batch_alone(self) -> Iterator[None]:
+        self._alone = True
+        try:
+            yield
+        finally:
+            self._alone = False
 
     def take_values(self, take: Callable, kinds: list, emptied: bool) -> tuple:
         with self._values:
