@@ -140,6 +140,10 @@ class PairInputs:
         """False: sources and targets are whole sequences."""
         return False
 
+    def begins(self, x: Any) -> bool:
+        """False: a target begins with what the encoder made of its source."""
+        return False
+
     def check(self, x: Any, lanes: int | None = None, need_target: bool = True) -> None:
         """ValueError where `x` is no batch of source and target."""
         x = self.as_dict(x, need_target)
