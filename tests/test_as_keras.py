@@ -71,6 +71,42 @@ def test_models_inside_models(form):
     assert np.isfinite(told.history["loss"]).all()
 
 
+@pytest.mark.parametrize("of", ["a model", "a layer"])
+def test_resets_within_a_functional_model_of_two_heads(of, tmp_path):
+    """A reset is data there too: a row that is reset is a row alone, whatever batch came before."""
+    observed = keras.Input((None, 2), name="observed")
+    reset = keras.Input((None,), dtype="bool", name="reset")
+    if of == "a layer":
+        hidden = rnnzoo.layers.GRU(3)(observed, reset=reset)
+        policy, value = keras.layers.Dense(4)(hidden), keras.layers.Dense(1)(hidden)
+    else:
+        inner = rnnzoo.one_to_one(features=2, units=3, cell="gru", outputs={"act": 4, "worth": 1})
+        heads = inner({"inputs": observed, "reset": reset})
+        policy, value = heads["act"], heads["worth"]
+    policy = keras.layers.Softmax(name="policy")(policy)
+    value = keras.layers.Identity(name="value")(value)
+    agent = keras.Model([observed, reset], {"policy": policy, "value": value})
+    losses = {"policy": "sparse_categorical_crossentropy", "value": "mse"}
+    agent.compile("sgd", losses, jit_compile=on_jax())
+    flags = np.zeros(X.shape[:2], bool)
+    flags[1, 4] = True
+    before = agent.get_weights()
+    targets = {"policy": np.zeros(flags.shape, int), "value": np.ones((*flags.shape, 1))}
+    assert np.isfinite(agent.fit([X, flags], targets, verbose=0).history["loss"][0])
+    assert all((a != b).any() for a, b in zip(agent.get_weights(), before))
+    found = agent.predict([X, flags], verbose=0)
+    alone = agent.predict([X[1:2, 4:], flags[1:2, 4:]], verbose=0)
+    other = agent.predict([X, np.zeros_like(flags)], verbose=0)
+    for name in found:
+        np.testing.assert_allclose(found[name][1:2, 4:], alone[name], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found[name][0], other[name][0], rtol=1e-5, atol=1e-6)
+        assert np.abs(found[name][1, 4:] - other[name][1, 4:]).max() > 1e-4
+    agent.save(tmp_path / "agent.keras")
+    again = keras.models.load_model(tmp_path / "agent.keras").predict([X, flags], verbose=0)
+    for name in found:
+        np.testing.assert_allclose(again[name], found[name], rtol=1e-5, atol=1e-6)
+
+
 def test_arrays_in_another_byte_order(trained):
     model, _ = trained
     expected = model.predict(X, verbose=0)

@@ -22,7 +22,7 @@ import tensorflow as tf
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING = ("char_lm", "speaker", "chorales", "scan", "pronounce", "forecast")
-RECIPES = (*TRAINING, "serve_saved_model", "serve")
+RECIPES = (*TRAINING, "memory", "serve_saved_model", "serve")
 CHORALES = ROOT.parent / "shared/data/jsb-chorales/jsb-chorales-quarter.json.gz"
 
 
@@ -282,6 +282,20 @@ def test_forecast_trains_on_an_own_column(recipes, run):
     status, _, error = run("forecast", "--data", path, "--column", "depth")
     assert status == 2
     assert "--column must be one of ['hour', 'level']; received 'depth'" in error
+
+
+def test_memory_plays_and_learns(recipes, run):
+    sizes = ("--rounds", 2, "--mazes", 4, "--units", 4, "--corridor", 2)
+    status, out, _ = run("memory", *sizes, "--steps", 12, "--burn-in", 3)
+    assert status == 0
+    told = [line.split() for line in out.splitlines()]
+    assert [line[0] for line in told[:4:2]] == ["with", "without"]
+    assert all("% of" in line and "new mazes solved" in line for line in out.splitlines()[:4:2])
+    assert all(float(line[-3]) < 1e-5 for line in told[1:4:2])  # reset in a batch, and alone
+    assert (recipes / "output" / "memory.png").stat().st_size > 1000
+    status, _, error = run("memory", *sizes, "--steps", 12, "--burn-in", 11)
+    assert status == 2
+    assert "burn-in leave 2 steps; received" in error
 
 
 @pytest.mark.parametrize("recipe", ["scan", "pronounce"])

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from rnnzoo.core.joined import input_layers
+from rnnzoo.core.joined import Declared, join
 from rnnzoo.core.network import full_precision, output_layers
 from rnnzoo.core.spec import CoreSpec, input_of, output_of, states_of
 from rnnzoo.layers.per_step import PerStepDense
@@ -18,9 +18,7 @@ FED = "fed"
 def build_decoder(
     layers: list[RecurrentLayer],
     *,
-    features: int | None,
-    vocabulary: int | None,
-    embedding: int,
+    declared: list[Declared],
     attention: str | None,
     memory_width: int | None,
     input_feeding: bool,
@@ -32,21 +30,20 @@ def build_decoder(
 ) -> tuple[keras.Model, CoreSpec]:
     """A Functional model `{"inputs", states, ...} -> {"outputs", states, ...}`, and its contract.
 
-    With attention, `memory` `(batch, source time, width)` and `source_mask` go in as well, and
-    `alignment` `(batch, time, source time)` comes out. With input feeding, whose state is
-    `fed`, the model takes one step at a time.
+    Beside "inputs", the target of the step before, stand what is known of each step, and what is
+    static. With attention, `memory` `(batch, source time, width)` and `source_mask` go in as
+    well, and `alignment` `(batch, time, source time)` comes out. With input feeding, whose state
+    is `fed`, the model takes one step at a time.
 
     Args:
         layers: the recurrent layers, the lowest first.
-        features, vocabulary: size of a real-valued target step, or number of target tokens.
-        embedding: size of a token's embedding.
+        declared: what is read: "inputs" first, which has the size of the outputs.
         attention, input_feeding, tied, dropout, residual, layer_norm, activation: as in
             `rnnzoo.encoder_decoder`.
         memory_width: size of a step of the memory.
     """
     steps = 1 if input_feeding else None
-    x, sequence, table = input_layers("inputs", features, vocabulary, embedding, tied, steps)
-    inputs = {"inputs": x}
+    inputs, kept, sequence, table = join(declared, tied, steps)
     width = layers[-1].units
     if input_feeding:
         fed = keras.Input((width,), name=FED, dtype=layers[-1].state_dtype)
@@ -70,12 +67,12 @@ def build_decoder(
         seen = {"alignment": output_of(alignment, None, None)}
     if input_feeding:
         outputs[FED] = keras.layers.Reshape((width,), dtype=fed.dtype, name="fed_on")(hidden)
-    ends = {"outputs": vocabulary or features}
+    ends = {"outputs": declared[0].vocabulary or declared[0].features}
     found, shown = output_layers(hidden, ends, dropout, table, activation)
     carried = {**({FED: fed} if input_feeding else {}), **state_inputs}
     spec = CoreSpec(
         form="decoder",
-        inputs={"inputs": input_of(x, vocabulary)}
+        inputs=kept
         | {name: input_of(tensor, per_step=False) for name, tensor in constants.items()},
         outputs=shown | seen,
         states=states_of(carried, None),

@@ -5,9 +5,9 @@ from typing import Any
 import keras
 from keras.layers import Identity
 
-from rnnzoo.core.joined import input_layers
+from rnnzoo.core.joined import Declared, join
 from rnnzoo.core.network import full_precision, starts_of
-from rnnzoo.core.spec import CoreSpec, input_of, output_of, states_of
+from rnnzoo.core.spec import CoreSpec, output_of, states_of
 from rnnzoo.layers.bidirectional import Bidirectional
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.layers.stack import recurrent_stack, state_key
@@ -19,15 +19,13 @@ PREFIX = "source_"
 def build_encoder(
     layers: list[RecurrentLayer] | list[Bidirectional],
     *,
-    features: int | None,
-    vocabulary: int | None,
-    embedding: int,
+    declared: list[Declared],
     decoder_units: list[int],
     memory: str | None,
     residual: bool,
     layer_norm: bool,
 ) -> tuple[keras.Model, CoreSpec]:
-    """A Functional model `{"source", "source_mask", states} -> {"memory", states, first}`.
+    """A Functional model `{inputs, "source_mask", states} -> {"memory", states, first}`.
 
     Beside it stands its contract, of which `first` and `memory` are the outputs.
 
@@ -37,15 +35,14 @@ def build_encoder(
 
     Args:
         layers: the recurrent layers, the lowest first.
-        features, vocabulary: size of a real-valued source step, or number of source tokens.
-        embedding: size of a token's embedding.
+        declared: what is read: the source, and what is static.
         decoder_units: sizes of the decoder's layers.
         memory: None, "plain" (outputs as they are), or "projected".
         residual, layer_norm: as in `rnnzoo.encoder_decoder`.
     """
-    source, sequence, _ = input_layers("source", features, vocabulary, embedding)
+    given, kept, sequence, _ = join(declared)
     mask = keras.Input((None,), dtype="bool", name="source_mask")
-    inputs = {"source": source, "source_mask": mask}
+    inputs = {**given, "source_mask": mask}
     hidden, state_inputs, ends = recurrent_stack(
         sequence, layers, mask=mask, residual=residual, layer_norm=layer_norm, prefix=PREFIX
     )
@@ -62,7 +59,7 @@ def build_encoder(
         outputs["memory"] = hidden if same else Identity(dtype=dtype, name="memory")(hidden)
     spec = CoreSpec(
         form="encoder",
-        inputs={"source": input_of(source, vocabulary)},
+        inputs=kept,
         outputs={
             name: output_of(tensor, None, None, per_step=name == "memory")
             for name, tensor in outputs.items()

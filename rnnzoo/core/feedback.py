@@ -31,6 +31,7 @@ def run_steps(
     if truth is None:
         truth = ops.ones(ops.shape(inputs)[:2], dtype="bool")
     xs = [_time_major(inputs), ops.transpose(truth)[..., None]]
+    xs += [_time_major(values[name]) for name in loop.beside]
     widths = [decoder.output["outputs"].shape[-1]]
     if "memory" in values:
         widths.append(ops.shape(values["memory"])[1])
@@ -48,7 +49,8 @@ class _Loop:
     ):
         self.decoder, self.training = decoder, training
         self.tokens = spec.inputs["inputs"].vocabulary is not None
-        self.constants = {key: values[key] for key in set(spec.inputs) - {"inputs"}}
+        self.constants = {k: values[k] for k, one in spec.inputs.items() if not one.per_step}
+        self.beside = [name for name in spec.step_inputs if name != "inputs"]
         self.names = list(spec.states)
         self.state = [values[key] for key in self.names]
         self.trainable = [ops.convert_to_tensor(v) for v in decoder.trainable_variables]
@@ -60,11 +62,12 @@ class _Loop:
         return (*self.state, *self.seeds, fed)
 
     def step(self, carry: tuple, x: list) -> tuple:
-        given, truth = x
+        given, truth, *beside = x
         given = given[:, None] if self.tokens else given
         fed = ops.where(truth, given, ops.cast(carry[-1], given.dtype))
         inputs = {
             "inputs": fed if self.tokens else fed[:, None],
+            **{name: value[:, None] for name, value in zip(self.beside, beside)},
             **dict(zip(self.names, carry)),
             **self.constants,
         }

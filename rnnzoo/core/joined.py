@@ -61,6 +61,11 @@ class Declared(NamedTuple):
     per_step: bool
 
     @property
+    def width(self) -> int:
+        """How much of what the stack reads it is."""
+        return self.features or self.embedding
+
+    @property
     def embedding_name(self) -> str:
         """The name of the layer that embeds it."""
         return "embedding" if self.name == "inputs" else f"{self.name}_embedding"
@@ -91,32 +96,45 @@ def declared_inputs(
         inputs = {"inputs": Tokens(_checks.positive_integer("vocabulary", vocabulary))}
     if embedding is not None:
         _checks.positive_integer("embedding", embedding)
-    named = {name: (one, True) for name, one in _named("inputs", inputs).items()}
-    if not named:
+    per_step, still = named("inputs", inputs), named("static", static)
+    if not per_step:
         raise ValueError("inputs must name at least one input per step; received inputs={}")
-    for name, one in _named("static", {} if static is None else static).items():
-        if name in named:
+    for name in still:
+        if name in per_step:
             raise ValueError(
                 f"an input must be named in inputs or in static; received {name!r} in both"
             )
-        named[name] = (one, False)
-    tokens = [one for one, _ in named.values() if isinstance(one, Tokens)]
+    tokens = [one for one in (per_step | still).values() if isinstance(one, Tokens)]
     if embedding is not None and all(one.embedding for one in tokens):
         raise ValueError(
             "embedding and tied are for tokens and need vocabulary, or a rnnzoo.Tokens without an "
             f"embedding of its own; received features={features}, embedding={embedding!r}"
         )
-    width = embedding or units
+    return declared(per_step, still, embedding or units)
+
+
+def declared(
+    per_step: Mapping[str, int | Tokens], static: Mapping[str, int | Tokens], width: int
+) -> list[Declared]:
+    """Checked inputs as they are joined: those per step first, then the static ones.
+
+    Args:
+        per_step, static: sizes and tokens by name.
+        width: of the embeddings that have no size of their own.
+    """
     return [
-        Declared(name, None, one.vocabulary, one.embedding or width, per_step)
+        Declared(name, None, one.vocabulary, one.embedding or width, timed)
         if isinstance(one, Tokens)
-        else Declared(name, one, None, width, per_step)
-        for name, (one, per_step) in named.items()
+        else Declared(name, one, None, width, timed)
+        for inputs, timed in ((per_step, True), (static, False))
+        for name, one in inputs.items()
     ]
 
 
-def _named(argument: str, given: Any) -> dict[str, int | Tokens]:
-    """A dict of sizes and tokens, each checked."""
+def named(argument: str, given: Any) -> dict[str, int | Tokens]:
+    """A dict of sizes and tokens, each checked; an empty one for None."""
+    if given is None:
+        return {}
     if not isinstance(given, Mapping):
         raise ValueError(
             f"{argument} must be a dict from names to sizes or rnnzoo.Tokens; received "
@@ -143,12 +161,17 @@ def check_name(argument: str, name: Any) -> None:
 
 
 def join(
-    declared: list[Declared], tied: bool = False
+    declared: list[Declared], tied: bool = False, steps: int | None = None
 ) -> tuple[dict[str, Any], dict[str, Input], Any, Any]:
     """Input tensors and their declarations by name, what the stack reads, and a tied embedding.
 
     Embeddings and numbers stand side by side in the order of `declared`; what is static stands
     beside every step.
+
+    Args:
+        declared: the inputs, the first of them per step.
+        tied: whether the embedding of "inputs" is that of the outputs too.
+        steps: of every call; None for any number.
     """
     tensors, kept, parts, table = {}, {}, [], None
     for one in declared:
@@ -158,6 +181,7 @@ def join(
             one.vocabulary,
             one.embedding,
             tied and one.name == "inputs",
+            steps,
             per_step=one.per_step,
         )
         if not one.per_step:

@@ -130,16 +130,18 @@ def check_names(name: str, given: Any, taken: Iterable[str] = ()) -> list[str]:
     return list(given)
 
 
-def vocabularies(given: Any, names: list[str], place: str, named: bool) -> dict[str, Any]:
-    """The argument `vocabulary` by the names of the inputs of `place`, a dict where `named`."""
+def vocabularies(
+    given: Any, names: list[str], place: str, named: bool, argument: str = "vocabulary"
+) -> dict[str, Any]:
+    """What an argument gave, by the names of the inputs of `place`, a dict where `named`."""
     if given is None:
         return {}
     if not named and not isinstance(given, Mapping):
         return {names[0]: given}
     if not isinstance(given, Mapping) or not given or set(given) - set(names):
         raise ValueError(
-            f"vocabulary must be a dict by names of inputs, {', '.join(names)}, where {place} is "
-            f"one or vocabulary is; received {shown(given)}"
+            f"{argument} must be a dict by names of inputs, {', '.join(names)}, where {place} is "
+            f"one or {argument} is; received {shown(given)}"
         )
     return dict(given)
 

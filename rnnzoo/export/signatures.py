@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from rnnzoo import backend
+from rnnzoo.data.pairs import KEYS
 from rnnzoo.decoding import Beam, Sample, decode
 from rnnzoo.export.tables import TokenTable
 from rnnzoo.generation.prompts import continues, read_prompt, token_step
@@ -118,9 +119,12 @@ def pair_signatures(
 ) -> dict[str, Signature]:
     """The signatures of an encoder-decoder `model`; `tables` know the tokens of its sides."""
     decoder = model.decoder
-    names = [*model.spec.states, *model.constants]
-    source = {"source": _spec(model.encoder.input["source"]), "source_lengths": _COUNT}
-    target = {"target": _spec(decoder.input["inputs"], open_time=True), "target_lengths": _COUNT}
+    names = [*model.spec.states, *model.of_source]
+    source = {name: _spec(model.encoder.input[name]) for name in model.source_spec.inputs}
+    source["source_lengths"] = _COUNT
+    known = {name: _spec(decoder.input[name], open_time=True) for name in model.reader.beside}
+    target = {"target": _spec(decoder.input["inputs"], open_time=True), **known}
+    target["target_lengths"] = _COUNT
 
     def whole(batch: dict) -> dict:
         return {"outputs": model(batch, training=False)}
@@ -132,18 +136,21 @@ def pair_signatures(
     def decode_step(batch: dict) -> dict:
         return _out(model.decode(dict(batch)), list(model.spec.states))
 
-    step = {"inputs": target["target"], **{key: _spec(decoder.input[key]) for key in names}}
+    step = {"inputs": target["target"], **known}
+    step |= {key: _spec(decoder.input[key]) for key in (*names, *model.reader.static)}
     signatures = {
         "serving_default": Signature(whole, source | target),
         "encode": Signature(encode, source),
-        "decode_step": Signature(decode_step, step),
+        "decode_step": Signature(decode_step, step, ("inputs", *known)),
     }
     if model.start is None:
-        return signatures | {"generate": _values(model, source)}
-    return signatures | _translating(model, tables, beam, source)
+        return signatures | {"generate": _values(model, source | known)}
+    return signatures | _translating(model, tables, beam, source | known)
 
 
 def _translating(model: Any, tables: dict, beam: Beam, source: dict) -> dict[str, Signature]:
+    others = {name: spec for name, spec in source.items() if name not in KEYS}
+
     def write(batch: dict, sampler: Any) -> Any:
         begun = begin_target(model, model.reader.standardize(batch), sampler.copies)
         return decode(*begun, end=model.end, **_settings(batch, sampler))
@@ -159,7 +166,7 @@ def _translating(model: Any, tables: dict, beam: Beam, source: dict) -> dict[str
     def generate_text(batch: dict) -> dict:
         tokens, lengths = tables["source"].encode(batch["text"])
         read = {"source": tokens, "source_lengths": lengths}
-        found = generate(read | {key: batch[key] for key in _SETTINGS})
+        found = generate(read | {key: batch[key] for key in (*others, *_SETTINGS)})
         text = tables["target"].decode(found["tokens"], found["lengths"])
         return {"text": text, "scores": found["scores"]}
 
@@ -168,7 +175,7 @@ def _translating(model: Any, tables: dict, beam: Beam, source: dict) -> dict[str
         "beam": Signature(search, source | {"max_length": _COUNT}),
     }
     if all(tables.values()):
-        signatures["generate_text"] = Signature(generate_text, _TEXT | _SETTINGS)
+        signatures["generate_text"] = Signature(generate_text, _TEXT | others | _SETTINGS)
     return signatures
 
 
@@ -178,7 +185,7 @@ def _values(model: Any, source: dict) -> Signature:
     def generate(batch: dict) -> dict:
         steps = ops.max(batch["steps"])
         outputs = own_outputs(model, model.reader.standardize(batch), steps)
-        wanted = ops.arange(steps) < batch["steps"][:, None]
+        wanted = ops.arange(ops.shape(outputs)[1]) < batch["steps"][:, None]
         return {"outputs": ops.where(wanted[..., None], outputs, 0)}
 
     return Signature(generate, source | {"steps": _COUNT})

@@ -30,7 +30,9 @@ class Reading:
         lanes: rows that every batch must have; None: any.
         class_weight: as `fit` takes it.
         window: steps of the windows in which it is trained; None for whole batches.
+        burn_in: first steps of a batch that are not trained.
         parts: how many of inputs, targets and weights every batch has; None: any.
+        begins: whether every batch brings the states that its rows begin with; None: as it will.
     """
 
     reader: Any
@@ -39,7 +41,9 @@ class Reading:
     lanes: int | None = None
     class_weight: dict | None = None
     window: int | None = None
+    burn_in: int = 0
     parts: int | None = None
+    begins: bool | None = None
 
     def prepare(self, index: int, batch: Any) -> tuple:
         """Batch `index` as the model takes it: `(x, y, weight)` or shorter."""
@@ -47,11 +51,18 @@ class Reading:
         x = self.reader.as_dict(x)
         self.reader.check(x, self.lanes)
         check_divides(self.reader.rows(x))
+        if self.begins is not None and self.reader.begins(x) != self.begins:
+            raise ValueError(
+                "every batch must bring the states that its rows begin with, or none; received "
+                f"the first batch {_with_state(self.begins)} and another "
+                f"{_with_state(not self.begins)}"
+            )
         if self.every is not None:
             place = index % self.period if self.period else index
             x = self.reader.mark(x, starts_sequence(place, self.every))
         x, y, weight = self.reader.batch(x, y, weight, self.class_weight)
         self._check_windows(x, y)
+        self._check_burn_in(x)
         found = tuple(itertools.dropwhile(lambda part: part is None, (weight, y, x)))[::-1]
         if self.parts is not None and len(found) != self.parts:
             kinds = ("inputs", "targets", "weights")
@@ -69,14 +80,39 @@ class Reading:
         steps = self.reader.steps(x)
         for name, output in outputs.items():
             target = y.get(name) if isinstance(y, dict) else y
-            if target is None or not output.per_step or steps <= self.window:
+            whole = steps <= self.window and not self.burn_in
+            if target is None or not output.per_step or whole:
                 continue
             if not has_time(target, output, steps):
                 raise ValueError(
                     "TruncatedBPTT cuts targets by time, so they must have one entry for each "
                     f"step of the inputs, {steps}; received targets of shape {target.shape}. "
-                    f"Labels of whole sequences need a window of all steps, at least {steps}."
+                    f"Labels of whole sequences need a window of all steps, at least {steps}, and "
+                    "no burn_in."
                 )
+
+    def _check_burn_in(self, x: dict) -> None:
+        """ValueError where no step, or none of a row that has one output, is left to be trained."""
+        if not self.burn_in:
+            return
+        steps, spec = self.reader.steps(x), self.reader.spec
+        if steps <= self.burn_in:
+            raise ValueError(
+                f"burn_in must be less than the steps of every batch; received burn_in="
+                f"{self.burn_in} and a batch of {steps} steps, of which none would be trained"
+            )
+        if spec.of_last_step and self.reader.mask in x:
+            left = x[self.reader.mask][:, self.burn_in :].any(axis=1)
+            if not left.all():
+                raise ValueError(
+                    f"burn_in must be less than the steps of every row, whose last step is "
+                    f"trained; received burn_in={self.burn_in}, which holds all real steps of row "
+                    f"{int(np.argmin(left))}"
+                )
+
+
+def _with_state(begins: bool) -> str:
+    return "with 'state'" if begins else "without 'state'"
 
 
 def starts_sequence(index: int, every: int | str) -> bool:

@@ -131,8 +131,9 @@ def _begun(reading: Reading, batch: Any) -> tuple[Reading, tuple, int, bool]:
     first = reading.prepare(0, batch)
     rows = len(keras.tree.flatten(first[0])[0])
     streaming = reading.reader.carries(first[0])
-    lanes = rows if streaming else None
-    return dataclasses.replace(reading, lanes=lanes, parts=len(first)), first, rows, streaming
+    lanes, begins = rows if streaming else None, reading.reader.begins(first[0])
+    reading = dataclasses.replace(reading, lanes=lanes, parts=len(first), begins=begins)
+    return reading, first, rows, streaming
 
 
 def _of_dataset(reading: Reading, x: Any) -> Feed:

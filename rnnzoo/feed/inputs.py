@@ -33,7 +33,9 @@ class CoreInputs:
     """How batches of inputs for one core are read.
 
     A batch is an array where the core has one input, else a dict by name. With a dict may come
-    the reset mask, and `mask` or `lengths`, which say what is padding: losses leave it out.
+    the reset mask, `mask` or `lengths`, which say what is padding: losses leave it out, and
+    `state`, a dict of the states that its rows begin with. In its one form a batch has the
+    states by their names, beside the inputs.
 
     Attributes:
         spec: the contract of the core.
@@ -48,9 +50,18 @@ class CoreInputs:
 
     @property
     def flags(self) -> list[str]:
-        """What may come beside the inputs."""
+        """What may come beside the inputs, and the states."""
         given = [self.spec.reset] if self.spec.reset else []
         return given + [name for name in (self.mask, "lengths") if name not in self.spec.inputs]
+
+    @property
+    def _state(self) -> set[str]:
+        """The key under which a batch may bring states; none where it cannot."""
+        return {"state"} - set(self.spec.inputs) if self.spec.states else set()
+
+    @property
+    def _beside(self) -> str:
+        return f"{self.flags}{''.join(f', or {key!r}' for key in self._state)}"
 
     def as_dict(self, x: Any) -> dict[str, Any]:
         """`x` by name, as arrays; ValueError where names are missing, unknown or contradictory."""
@@ -58,21 +69,23 @@ class CoreInputs:
         if not isinstance(x, dict):
             if len(inputs) > 1:
                 raise ValueError(
-                    f"inputs must be a dict with {_names(inputs)} and any of {self.flags}; "
+                    f"inputs must be a dict with {_names(inputs)} and any of {self._beside}; "
                     f"received {type(x).__name__}"
                 )
             return {self.spec.leading: x}
-        if "reset" in x and "reset" not in inputs:
-            self.spec.refuse_streams("a batch with a reset")
-        if "reset" in x and "reset" not in {*inputs, *self.flags} and self.spec.uncut:
-            raise ValueError(
-                f"batches must come without 'reset', as sequences that must not be cut: "
-                f"{self.spec.uncut}; received keys {sorted(x)}"
-            )
-        if set(inputs) - set(x) or set(x) - {*inputs, *self.flags}:
+        allowed = {*inputs, *self.flags, *self._state}
+        for key in ("reset", "state"):
+            if key in x and key not in inputs:
+                self.spec.refuse_streams(f"a batch with a {key}")
+            if key in x and key not in allowed and self.spec.uncut:
+                raise ValueError(
+                    f"batches must come without {key!r}, as sequences that must not be cut: "
+                    f"{self.spec.uncut}; received keys {sorted(x)}"
+                )
+        if set(inputs) - set(x) or set(x) - allowed:
             raise ValueError(
                 f"inputs must be {'an array or ' if len(inputs) == 1 else ''}a dict with "
-                f"{_names(inputs)} and any of {self.flags}; received keys {sorted(x)}"
+                f"{_names(inputs)} and any of {self._beside}; received keys {sorted(x)}"
             )
         padding = {self.mask, "lengths"} & (set(x) - set(inputs))
         if padding and not self.spec.mask and (self.spec.whole_only or not self.spec.per_step):
@@ -123,8 +136,12 @@ class CoreInputs:
         return int(x[self.spec.leading].shape[1])
 
     def carries(self, x: Any) -> bool:
-        """Whether the inputs `x` bring a reset mask, and so go on from the batch before."""
-        return isinstance(x, dict) and self.spec.reset in x
+        """Whether the inputs `x` go on from the batch before: with a reset mask and no states."""
+        return isinstance(x, dict) and self.spec.reset in x and not self.begins(x)
+
+    def begins(self, x: Any) -> bool:
+        """Whether the inputs `x` bring the states that their rows begin with."""
+        return isinstance(x, dict) and not {*self._state, *self.spec.states}.isdisjoint(x)
 
     def check(self, x: Any, lanes: int | None = None) -> None:
         """ValueError where `x` is no batch for the core, or has another number of rows."""
@@ -145,6 +162,8 @@ class CoreInputs:
                 check_flags(key, values[key], (rows, steps))
         if "lengths" in values:
             check_lengths(np.asarray(values["lengths"]), rows, steps)
+        for key in self._state & set(values):
+            _check_states(self.spec, values[key], rows)
         real = self._mask(values, rows, steps)
         for name, one in self.spec.inputs.items():
             if one.vocabulary is not None:
@@ -159,6 +178,9 @@ class CoreInputs:
         found = {name: as_dtype(values[name], one.dtype) for name, one in self.spec.inputs.items()}
         if self.spec.reset in values:
             found[self.spec.reset] = np.asarray(values[self.spec.reset], "bool")
+        for key in self._state & set(values):
+            states = self.spec.states
+            found |= {name: as_dtype(v, states[name].dtype) for name, v in values[key].items()}
         rows, steps = found[self.spec.leading].shape[:2]
         real = self._mask(values, rows, steps)
         if real is not None:
@@ -200,6 +222,7 @@ class CoreInputs:
         x, y, weight = (*batch, None, None)[:3]
         outputs, steps = self.spec.outputs, x[self.spec.leading].shape[1]
         still = [name for name, one in self.spec.inputs.items() if not one.per_step]
+        still += self.spec.states
 
         def of_target(name: str, value: Any) -> bool:
             # Labels of whole sequences are as many as they are, from batch to batch.
@@ -218,8 +241,12 @@ class CoreInputs:
         return tuple(parts)
 
     def standardize(self, x: Any) -> dict[str, Tensor]:
-        """`x` as a dict of tensors: inputs, reset where given, and mask where the core has one."""
-        batch = {key: ops.convert_to_tensor(value) for key, value in self.as_dict(x).items()}
+        """`x` as a dict of tensors: inputs, mask where the core has one, reset and states given."""
+        given = self.as_dict(x)
+        for key in self._state & set(given):
+            _check_states(self.spec, given[key])
+            given |= {k: ops.cast(v, self.spec.states[k].dtype) for k, v in given.pop(key).items()}
+        batch = {key: ops.convert_to_tensor(value) for key, value in given.items()}
         if self.spec.reset in batch:
             batch[self.spec.reset] = ops.cast(batch[self.spec.reset], "bool")
         given = {self.mask, "lengths"} & (set(batch) - set(self.spec.inputs))
@@ -239,10 +266,11 @@ class CoreInputs:
                 f"received one of form {self.spec.form!r}, whose core takes no reset"
                 f"{f': {why}' if why else ''}"
             )
-        if reset in x:
+        if reset in x or self.begins(x):
             raise ValueError(
                 f"ResetStates marks the resets itself, so batches must come without a {reset!r} "
-                f"mask; received a batch with {sorted(x)}. Leave ResetStates out, or the mask."
+                f"mask and without a state; received a batch with {sorted(x)}. Leave ResetStates "
+                "out, or the mask or state."
             )
         flags = np.zeros(np.shape(x[self.spec.leading])[:2], "bool")
         flags[:, :1] = starts
@@ -306,19 +334,24 @@ def _check_length(name: str, array: Any, spec: Input, rows: int, steps: int) -> 
         )
 
 
-def _check_states(spec: CoreSpec, state: Any, rows: int) -> None:
+def _check_states(spec: CoreSpec, state: Any, rows: int | None = None) -> None:
+    """ValueError unless `state` has the states of `spec`, for `rows` rows (None: any number)."""
     if not isinstance(state, dict) or set(state) != set(spec.states):
         got = sorted(state) if isinstance(state, dict) else type(state).__name__
         raise ValueError(f"state must be a dict with the names {list(spec.states)}; received {got}")
     for key, one in spec.states.items():
-        wanted = (rows, *one.shape)
         given = tuple(state[key].shape) if hasattr(state[key], "shape") else None
+        own = rows if rows is not None or not given else given[0]
+        wanted = (own, *one.shape)
         if given != wanted:
             got = type(state[key]).__name__ if given is None else f"shape {given}"
             raise ValueError(
                 f"state {key!r} must be an array of shape (batch, units) = {wanted}, the batch "
                 f"being that of the inputs; received {got}"
             )
+        dtype = str(getattr(state[key], "dtype", ""))
+        if not any(kind in dtype for kind in ("float", "int", "bool")):
+            raise ValueError(f"state {key!r} must hold numbers; received dtype {dtype}")
 
 
 def lanes_of(rows: Any, lanes: int) -> np.ndarray:

@@ -1,18 +1,20 @@
 """The inputs of an encoder-decoder: what forms they may have, checked and brought into one.
 
-Users give `source` and `target`; teacher forcing, which shifts the target by one step, is done
-here (Williams & Zipser, 1989).
+Users give `source` and `target`, or several inputs by name in the place of the source, and beside
+the target what is known of its steps. Teacher forcing, which shifts the target by one step, is
+done here (Williams & Zipser, 1989).
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from rnnzoo import _checks
 from rnnzoo.core.spec import Input
+from rnnzoo.data.pairs import FLAGS
 from rnnzoo.feed.checks import (
     as_dtype,
     check_array,
@@ -28,21 +30,6 @@ from rnnzoo.feed.checks import (
 Tensor = Any
 
 SIDES = ("source", "target")
-_KEYS = tuple(f"{side}{kind}" for side in SIDES for kind in ("", "_mask", "_lengths"))
-
-
-class Steps(NamedTuple):
-    """What one step of a side is: `features` numbers, or one of `vocabulary` tokens."""
-
-    features: int | None
-    vocabulary: int | None
-
-    @property
-    def input(self) -> Input:
-        """A batch of such steps, as a core declares it."""
-        if self.vocabulary is None:
-            return Input((self.features,))
-        return Input((), "int32", self.vocabulary)
 
 
 def pad(sequences: Sequence, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -64,34 +51,20 @@ def pad(sequences: Sequence, name: str) -> tuple[np.ndarray, np.ndarray]:
     return padded, lengths
 
 
-def ragged_as_arrays(x: Any, steps: dict[str, Steps]) -> Any:
-    """`x` with lists of sequences turned into padded arrays beside their lengths."""
-    if not isinstance(x, dict):
-        return x
-    x = dict(x)
-    for side in SIDES:
-        if isinstance(x.get(side), (list, tuple)):
-            if not x[side]:
-                raise ValueError(f"{side} must have at least one row; received an empty list")
-            x[side], lengths = pad(x[side], side)
-            if steps[side].vocabulary is None and x[side].dtype.kind in "iufb":
-                x[side] = x[side].astype("float32")
-            if f"{side}_mask" not in x and f"{side}_lengths" not in x:
-                x[f"{side}_lengths"] = lengths
-    return x
-
-
 @dataclasses.dataclass(frozen=True)
 class PairInputs:
     """How batches of sources and targets are read.
 
     Attributes:
-        steps: what a step of each side is.
+        sides: for "source" and "target" what has its steps, by name: the source or the inputs in
+            its place; the target, and what is known of its steps beforehand.
+        static: what has no steps, by name.
         start, end: ids of the tokens before and after a target; None for real values.
         vocabularies: of the sides that have one, with which strings are encoded.
     """
 
-    steps: dict[str, Steps]
+    sides: dict[str, dict[str, Input]]
+    static: dict[str, Input]
     start: int | None
     end: int | None
     vocabularies: dict[str, Any]
@@ -101,10 +74,18 @@ class PairInputs:
         """The name of the mask of the outputs in a batch as the model runs it."""
         return "mask"
 
+    @property
+    def beside(self) -> list[str]:
+        """The names of what is known of the steps of a target beforehand."""
+        return [name for name in self.sides["target"] if name != "target"]
+
     def as_dict(self, x: Any, need_target: bool = True) -> dict[str, Any]:
         """`x` as a dict of arrays; strings encoded, lists of sequences padded."""
-        needed = SIDES if need_target else SIDES[:1]
-        if not isinstance(x, dict) or set(needed) - set(x) or set(x) - set(_KEYS):
+        needed = [*self.sides["source"], *self.static]
+        given = isinstance(x, dict) and not {*self.sides["target"]}.isdisjoint(x)
+        needed += [*self.sides["target"]] if need_target else self.beside if given else []
+        allowed = {*self.sides["source"], *self.static, *self.sides["target"], *FLAGS}
+        if not isinstance(x, dict) or set(needed) - set(x) or set(x) - allowed:
             if isinstance(x, dict) and "reset" in x:
                 raise ValueError(
                     "an encoder-decoder reads whole sequences and carries no state from batch to "
@@ -122,15 +103,47 @@ class PairInputs:
         for side in SIDES:
             if side in x and _is_text(x[side]):
                 x[side] = as_rows(side, x[side], self.vocabularies.get(side))
-        return plain(ragged_as_arrays(x, self.steps))
+        return plain(self._padded(x))
+
+    def _padded(self, x: dict) -> dict:
+        """`x` with lists turned into arrays: of sequences into padded ones, with their lengths."""
+        for name in self.static:
+            x[name] = np.asarray(x[name]) if isinstance(x[name], (list, tuple)) else x[name]
+        for side, inputs in self.sides.items():
+            found = {}
+            for name, one in inputs.items():
+                if not isinstance(x.get(name), (list, tuple)):
+                    continue
+                if not x[name]:
+                    raise ValueError(f"{name} must have at least one row; received an empty list")
+                x[name], found[name] = pad(x[name], name)
+                if one.vocabulary is None and x[name].dtype.kind in "iufb":
+                    x[name] = x[name].astype("float32")
+            if f"{side}_mask" in x or f"{side}_lengths" in x or not found:
+                continue
+            first, *others = found
+            for name in others:
+                if not np.array_equal(found[name], found[first]):
+                    raise ValueError(
+                        f"the rows of {first} and {name} must have the same numbers of steps; "
+                        f"received {_checks.shown(found[first].tolist())} and "
+                        f"{_checks.shown(found[name].tolist())}"
+                    )
+            x[f"{side}_lengths"] = found[first]
+        return x
+
+    def leading(self, side: str, x: Mapping) -> str | None:
+        """The input that says how many rows and steps a side of `x` has; None where it has none."""
+        return next((name for name in self.sides[side] if name in x), None)
 
     def vocabulary_sizes(self) -> dict[str, int | None]:
-        """The number of tokens of each side."""
-        return {side: self.steps[side].vocabulary for side in SIDES}
+        """The number of tokens of each input."""
+        inputs = self.sides["source"] | self.static | self.sides["target"]
+        return {name: one.vocabulary for name, one in inputs.items()}
 
     def rows(self, x: Any) -> int:
         """The number of rows of a batch that has been checked."""
-        return len(x["source"])
+        return len(x[self.leading("source", x)])
 
     def steps_in(self, x: dict) -> int:
         """The number of steps of a target in a batch that has been standardized."""
@@ -140,14 +153,42 @@ class PairInputs:
         """False: sources and targets are whole sequences."""
         return False
 
+    def begins(self, x: Any) -> bool:
+        """False: a target begins with what the encoder made of its source."""
+        return False
+
     def check(self, x: Any, lanes: int | None = None, need_target: bool = True) -> None:
         """ValueError where `x` is no batch of source and target."""
         x = self.as_dict(x, need_target)
         for side in SIDES:
-            if side in x:
-                _check_side(x, side, self.steps[side])
-        if "target" in x:
-            check_rows(int(np.shape(x["source"])[0]), target=x["target"])
+            if self.leading(side, x) is not None:
+                self._check_side(x, side)
+        rows = self.rows(x)
+        others = [*self.static, *self.sides["target"]]
+        for name, one in self.static.items():
+            check_array(x[name], one, name)
+        check_rows(rows, **{name: x[name] for name in others if name in x})
+        for name, one in self.static.items():
+            if one.vocabulary is not None:
+                check_ids(np.asarray(x[name]), one.vocabulary, f"{name} ")
+
+    def _check_side(self, x: Mapping, side: str) -> None:
+        """ValueError unless the inputs of a side agree with one another and with their mask."""
+        first = self.leading(side, x)
+        given = {name: one for name, one in self.sides[side].items() if name in x}
+        for name, one in given.items():
+            check_array(x[name], one, name)
+        shape = tuple(x[first].shape[:2])
+        for name in given:
+            if tuple(x[name].shape[:2]) != shape:
+                raise ValueError(
+                    f"all inputs of a side must have the same rows and steps; received "
+                    f"{tuple(x[name].shape)} for {name} beside {shape} of {first}"
+                )
+        valid = _checked_mask(x, side, shape)
+        for name, one in given.items():
+            if one.vocabulary is not None:
+                check_ids(np.where(valid, np.asarray(x[name]), 0), one.vocabulary, f"{name} ")
 
     def standard(self, x: Any) -> dict[str, np.ndarray]:
         """A batch that was checked, as the model runs it, in arrays."""
@@ -177,14 +218,16 @@ class PairInputs:
         return self.standard(x), self.targets(x), self.weights(x, weight)
 
     def timed(self, batch: tuple) -> tuple:
-        """For each array of a batch as the model runs it, whether its second axis is time: all."""
-        return tuple({name: True for name in b} if isinstance(b, dict) else True for b in batch)
+        """For each array of a batch as the model runs it, whether its second axis is time."""
+        first, *rest = batch
+        return {name: name not in self.static for name in first}, *(True for _ in rest)
 
     def standardize(self, x: Any) -> dict[str, Tensor]:
-        """`x` as the model runs it: `source`, `source_mask`, and with a target `inputs`, `mask`.
+        """`x` as the model runs it: the source and `source_mask`, with a target `inputs`, `mask`.
 
-        `inputs` are what the decoder is fed, `mask` is True where an output counts. With tokens,
-        `start` goes before the target and `end` after it; real values start from zeros.
+        What is static, and what is known of the steps of a target, keeps its name. `inputs` are
+        what the decoder is fed, `mask` is True where an output counts. With tokens, `start` goes
+        before the target and `end` after it; real values start from zeros.
         """
         if "inputs" in x or "before" in x:  # it is in this form already
             return x
@@ -193,8 +236,8 @@ class PairInputs:
     def targets(self, x: dict) -> np.ndarray:
         """What the outputs for the batch `x` should be, `(batch, steps of the outputs, ...)`."""
         x = self.as_dict(x)
-        mask = _mask(x, "target", np)
-        spec = self.steps["target"].input
+        mask = _mask(x, "target", x["target"], np)
+        spec = self.sides["target"]["target"]
         values = zeroed(as_dtype(x["target"], spec.dtype), ~mask)
         if self.end is None:
             return values
@@ -214,7 +257,8 @@ class PairInputs:
         if array.ndim == 1 or array.shape == (rows, 1):
             return np.repeat(array.reshape(rows, 1), longer, axis=1)
         if array.shape == (rows, steps) and longer > steps:
-            lengths = _mask(self.as_dict(x), "target", np).sum(axis=1)
+            x = self.as_dict(x)
+            lengths = _mask(x, "target", x["target"], np).sum(axis=1)
             last = np.maximum(lengths - 1, 0)[:, None]
             ends = np.take_along_axis(array, last, axis=1)
             array = np.concatenate([array, np.zeros_like(ends)], axis=1)
@@ -230,16 +274,24 @@ class PairInputs:
     def _run(self, x: dict, xp: Any) -> dict[str, Any]:
         """The batch as the model runs it, by NumPy on the host or by `keras.ops` in a graph."""
         batch = {}
-        for side in SIDES:
-            if side in x:
-                values, mask = x[side], _mask(x, side, xp)
-                if xp is np:
-                    values = as_dtype(values, self.steps[side].input.dtype)
-                values = _without_padding(values, mask, xp)
-                if side == "source":
-                    batch["source"], batch["source_mask"] = values, mask
-                else:
-                    batch["inputs"], batch["mask"] = self._fed(values, mask, xp)
+        for side, inputs in self.sides.items():
+            first = self.leading(side, x)
+            if first is None:
+                continue
+            mask = _mask(x, side, x[first], xp)
+            for name, one in inputs.items():
+                if name in x:
+                    values = as_dtype(x[name], one.dtype) if xp is np else x[name]
+                    batch[name] = _without_padding(values, mask, xp)
+            if side == "source":
+                batch["source_mask"] = mask
+        for name in self.beside if self.end is not None and first is not None else ():
+            zeros = xp.zeros_like(batch[name][:, :1])  # of the end token nothing is known
+            batch[name] = xp.concatenate([batch[name], zeros], axis=1)
+        if "target" in batch:
+            batch["inputs"], batch["mask"] = self._fed(batch.pop("target"), mask, xp)
+        for name, one in self.static.items():
+            batch[name] = as_dtype(x[name], one.dtype) if xp is np else x[name]
         return batch
 
     def _fed(self, values: Any, mask: Any, xp: Any) -> tuple:
@@ -280,10 +332,8 @@ def as_rows(name: str, given: Any, vocabulary: Any) -> list[np.ndarray]:
     return [np.asarray(vocabulary.encode(row)) for row in rows]
 
 
-def _check_side(x: Mapping, side: str, steps: Steps) -> None:
-    array = x[side]
-    check_array(array, steps.input, side)
-    shape = tuple(array.shape[:2])
+def _checked_mask(x: Mapping, side: str, shape: tuple) -> np.ndarray:
+    """The mask of a side whose inputs have `shape`; ValueError where it cannot be one."""
     mask, lengths = x.get(f"{side}_mask"), x.get(f"{side}_lengths")
     if mask is not None and lengths is not None:
         raise ValueError(f"{side}_mask and {side}_lengths say the same: give one; received both")
@@ -291,7 +341,7 @@ def _check_side(x: Mapping, side: str, steps: Steps) -> None:
         check_flags(f"{side}_mask", mask, shape)
     if lengths is not None:
         check_lengths(np.asarray(lengths), *shape, f"{side}_lengths")
-    valid = _mask({**x, side: np.empty(shape)}, side, np)
+    valid = _mask(x, side, np.empty(shape), np)
     if side == "source" and not valid.any(axis=1).all():
         row = int(np.argmin(valid.any(axis=1)))
         raise ValueError(
@@ -303,12 +353,12 @@ def _check_side(x: Mapping, side: str, steps: Steps) -> None:
             "target_mask must be True up to each row's end and False after it; "
             f"received a step after a gap in row {row}"
         )
-    if steps.vocabulary is not None:
-        check_ids(np.where(valid, np.asarray(array), 0), steps.vocabulary, f"{side} ")
+    return valid
 
 
-def _mask(x: Mapping, side: str, xp: Any) -> Any:
-    rows, steps = (np if xp is np else ops).shape(x[side])[:2]
+def _mask(x: Mapping, side: str, values: Any, xp: Any) -> Any:
+    """`(rows, steps)` bool, True on the real steps of a side, one of whose inputs is `values`."""
+    rows, steps = (np if xp is np else ops).shape(values)[:2]
     mask, lengths = x.get(f"{side}_mask"), x.get(f"{side}_lengths")
     if xp is not np:
         return real_steps(rows, steps, mask, lengths)

@@ -26,7 +26,13 @@ def write_tokens(model: Any, source: Any, chosen: Options, batch_size: int) -> G
 
     key = None if chosen.key is None else ("write", *chosen.key)
     run = compiled(model, key, build)
-    found = _in_batches(model, source, batch_size, run, chosen.values)
+    batch, known = _as_arrays(model, source)
+    if known is not None and chosen.max_length > known + 1:
+        raise ValueError(
+            "max_length must be at most one more than the steps of the target_inputs, for the end "
+            f"token; received max_length={chosen.max_length} and {known} steps"
+        )
+    found = _in_batches(model, batch, batch_size, run, chosen.values)
     found["tokens"] = found["tokens"][..., : chosen.max_length]
     if "alignment" in found:
         found["alignment"] = found["alignment"][..., : chosen.max_length, :]
@@ -34,9 +40,15 @@ def write_tokens(model: Any, source: Any, chosen: Options, batch_size: int) -> G
     return Generated(**found, text=text)
 
 
-def write_values(model: Any, source: Any, steps: int, batch_size: int) -> np.ndarray:
+def write_values(model: Any, source: Any, steps: int | None, batch_size: int) -> np.ndarray:
     """`(batch, steps, features)`: what a real-valued decoder writes when fed its own outputs."""
-    steps = _checks.positive_integer("steps", steps)
+    batch, known = _as_arrays(model, source)
+    steps = _checks.positive_integer("steps", known if steps is None else steps)
+    if known is not None and steps != known:
+        raise ValueError(
+            "steps must be those of the target_inputs, or be left out; received "
+            f"steps={steps} and {known} steps"
+        )
 
     def build() -> Callable:
         def run(inputs: dict) -> dict:
@@ -46,7 +58,7 @@ def write_values(model: Any, source: Any, steps: int, batch_size: int) -> np.nda
 
     more = room(steps, _PARTS)
     run = compiled(model, ("write", more), build)
-    return _in_batches(model, source, batch_size, run, lambda rows: {})["outputs"][:, :steps]
+    return _in_batches(model, batch, batch_size, run, lambda rows: {})["outputs"][:, :steps]
 
 
 def begin_target(model: Any, batch: dict, copies: int) -> tuple[Callable, dict, Tensor]:
@@ -54,23 +66,33 @@ def begin_target(model: Any, batch: dict, copies: int) -> tuple[Callable, dict, 
 
     Args:
         model: an encoder-decoder to tokens.
-        batch: `source` and `source_mask`.
+        batch: the source, `source_mask`, and what else is read but the target.
         copies: rows of the state for each row of the batch.
     """
     encoded = model.encode(batch)
     state = {key: encoded[key] for key in model.spec.states}
-    tokens = ops.full((ops.shape(batch["source"])[0],), model.start, dtype="int32")
-    return _decoder_step(model, encoded, copies), state, tokens
+    rows = ops.shape(batch["source_mask"])[0]
+    known = {name: batch[name] for name in model.reader.beside}
+    if known:
+        state["place"] = ops.zeros((rows,), "int32")
+    tokens = ops.full((rows,), model.start, dtype="int32")
+    return _decoder_step(model, encoded, known, copies), state, tokens
 
 
 def own_outputs(model: Any, batch: dict, steps: Any) -> Tensor:
-    """Traced: `steps` outputs of a real-valued decoder that is fed what it wrote."""
+    """Traced: `steps` outputs of a real-valued decoder that is fed what it wrote.
+
+    Where something is known of the target's steps, they are as many.
+    """
     encoded = model.encode(batch)
-    rows = ops.shape(batch["source"])[0]
+    rows = ops.shape(batch["source_mask"])[0]
+    known = {name: batch[name] for name in model.reader.beside}
+    for values in known.values():
+        steps = ops.shape(values)[1]
     fed = model.spec.inputs["inputs"]
     zeros = ops.zeros((rows, steps, *fed.shape), fed.dtype)
     own = {"inputs": zeros, "truth": ops.zeros((rows, steps), "bool")}
-    return model.decode({**encoded, **own})["outputs"]
+    return model.decode({**encoded, **own, **known})["outputs"]
 
 
 def kept(found: Any) -> dict[str, Tensor]:
@@ -79,46 +101,61 @@ def kept(found: Any) -> dict[str, Tensor]:
     return {name: getattr(found, name) for name in names if getattr(found, name) is not None}
 
 
-def _decoder_step(model: Any, encoded: dict[str, Tensor], copies: int) -> Callable:
-    """One step of the decoder as decoding wants it, over the memory in `encoded`."""
-    constants = {
-        key: ops.repeat(encoded[key], copies, axis=0) if copies > 1 else encoded[key]
-        for key in model.constants
-    }
+def _decoder_step(
+    model: Any, encoded: dict[str, Tensor], known: dict[str, Tensor], copies: int
+) -> Callable:
+    """One step of the decoder as decoding wants it, over the memory in `encoded`.
+
+    What is `known` of the target's steps is read at the `place` of its state.
+    """
+
+    def copied(values: Tensor) -> Tensor:
+        return ops.repeat(values, copies, axis=0) if copies > 1 else values
+
+    constants = {key: copied(encoded[key]) for key in model.constants}
+    known = {key: copied(values) for key, values in known.items()}
     # The decoder never writes the token that starts a target.
     keep = np.arange(model.spec.inputs["inputs"].vocabulary) != model.start
 
     def step(tokens: Tensor, state: dict) -> tuple:
-        outputs = model.decoder({"inputs": tokens[:, None], **state, **constants}, training=False)
+        state = dict(state)
+        place = state.pop("place", None)
+        given = {"inputs": tokens[:, None], **state, **constants}
+        given |= {key: _at(values, place) for key, values in known.items()}
+        outputs = model.decoder(given, training=False)
         logits = ops.where(keep, outputs["outputs"][:, 0], -1e9)
-        result = (logits, {key: outputs[key] for key in state})
+        after = {key: outputs[key] for key in state}
+        result = (logits, after | ({} if place is None else {"place": place + 1}))
         return (*result, outputs["alignment"][:, 0]) if "alignment" in outputs else result
 
     return step
 
 
+def _at(values: Tensor, place: Tensor) -> Tensor:
+    """`(rows, 1, ...)`: for each row its step `place`, or the last where there are fewer."""
+    place = ops.minimum(place, ops.shape(values)[1] - 1)
+    place = ops.reshape(place, (-1, 1, *[1] * (len(values.shape) - 2)))
+    return ops.take_along_axis(values, place, axis=1)
+
+
 def _in_batches(
-    model: Any, source: Any, batch_size: int, run: Callable, values: Callable
+    model: Any, batch: dict[str, np.ndarray], batch_size: int, run: Callable, values: Callable
 ) -> dict[str, np.ndarray]:
-    """The results of `run` for all rows of `source`, `batch_size` of them at a time.
+    """The results of `run` for all rows of a batch, `batch_size` of them at a time.
 
     All batches have one shape, one of few, for which a function is compiled: the last is filled
     up with its own first row, and sources with padding.
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    source, mask = _as_arrays(model, source)
-    count, steps = mask.shape
+    count, steps = batch["source_mask"].shape
     batch_size = min(batch_size, room(count))
-    padding = [(0, 0), (0, room(steps, _PARTS) - steps)]
-    mask = np.pad(mask, padding)
-    source = np.pad(source, padding + [(0, 0)] * (source.ndim - 2))
+    batch = {k: v if k in model.reader.static else _roomy(v) for k, v in batch.items()}
     values = as_numpy(values(count))
     parts = []
     for first in range(0, count, batch_size):
         rows = np.arange(first, min(first + batch_size, count))
         filled = np.concatenate([rows, np.full(batch_size - len(rows), first)])
-        part = {"source": source[filled], "source_mask": mask[filled]}
-        part = {key: ops.convert_to_tensor(value) for key, value in part.items()}
+        part = {key: ops.convert_to_tensor(value[filled]) for key, value in batch.items()}
         part["values"] = {k: ops.convert_to_tensor(v[filled]) for k, v in values.items()}
         found = as_numpy(dict(run(part)))
         if "alignment" in found:
@@ -127,10 +164,32 @@ def _in_batches(
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def _as_arrays(model: Any, source: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Source and mask, checked, from whatever form `generate` takes."""
+def _roomy(values: np.ndarray) -> np.ndarray:
+    """`values` with padding, so that there are one of few numbers of steps."""
+    steps = values.shape[1]
+    padding = [(0, 0), (0, room(steps, _PARTS) - steps)] + [(0, 0)] * (values.ndim - 2)
+    return np.pad(values, padding)
+
+
+def _as_arrays(model: Any, source: Any) -> tuple[dict[str, np.ndarray], int | None]:
+    """A batch without target, checked, from whatever form `generate` takes.
+
+    Beside it how many steps of the target something is known of; None where nothing ever is.
+    """
     given = dict(source) if isinstance(source, dict) else {"source": source}
     given.pop("target", None)
     model.reader.check(given, need_target=False)
-    batch = model.reader.standard(given)
-    return batch["source"], batch["source_mask"]
+    beside = model.reader.beside
+    if set(beside) - set(given):
+        raise ValueError(
+            "generate must be given what is known of the target's steps, "
+            f"{', '.join(map(repr, beside))}; received keys {sorted(given)}"
+        )
+    if beside and {"target_mask", "target_lengths"} & set(given):
+        raise ValueError(
+            "target_inputs of generate must have the same steps in every row, without target_mask "
+            f"and target_lengths; received keys {sorted(given)}"
+        )
+    given = model.reader.as_dict(given, need_target=False)
+    known = int(given[beside[0]].shape[1]) if beside else None
+    return model.reader.standard(given), known

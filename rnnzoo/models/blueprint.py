@@ -7,10 +7,13 @@ import keras
 
 from rnnzoo import _checks
 from rnnzoo.core.decoder import build_decoder
-from rnnzoo.core.encoder import build_encoder
-from rnnzoo.core.spec import CoreSpec
+from rnnzoo.core.encoder import PREFIX, build_encoder
+from rnnzoo.core.joined import Declared, Tokens, declared, named
+from rnnzoo.core.network import state_names
+from rnnzoo.core.spec import CoreSpec, Input
+from rnnzoo.data.pairs import KEYS
 from rnnzoo.data.tokens import size_and_vocabulary
-from rnnzoo.feed.source_target import Steps, check_end_tokens
+from rnnzoo.feed.source_target import check_end_tokens
 from rnnzoo.layers.stack import (
     bidirectional_layers,
     cell_config,
@@ -23,6 +26,11 @@ from rnnzoo.layers.stack import (
 
 ATTENTION = (None, "dot", "additive")
 FLAGS = ("input_feeding", "shared", "bidirectional", "tied", "residual", "layer_norm")
+NAMED = ("inputs", "static", "target_inputs")
+
+# Names of tensors that batches, cores and signatures have beside the inputs.
+_TAKEN = {*KEYS, "inputs", "outputs", "mask", "first", "before", "truth", "memory", "alignment"}
+_TAKEN |= {"fed", "place", "joined", "text", "steps", "max_length", "temperature", "seed", "values"}
 
 
 @dataclasses.dataclass
@@ -53,6 +61,9 @@ class Blueprint:
     activation: Any = None
     start: int | None = None
     end: int | None = None
+    inputs: Any = None
+    static: Any = None
+    target_inputs: Any = None
 
     def __post_init__(self):
         self.decoder_sizes = check_units(self.units)
@@ -64,10 +75,15 @@ class Blueprint:
         _checks.one_of("attention", self.attention, ATTENTION)
         for name in FLAGS:
             _checks.flag(name, getattr(self, name))
-        self.steps = {side: self._steps(side) for side in ("source", "target")}
+        self.sides = {
+            "source": self._side("source", self.inputs),
+            "target": self._side("target") | named("target_inputs", self.target_inputs),
+        }
+        self.still = named("static", self.static)
+        self._check_names()
         if self.embedding is not None:
             _checks.positive_integer("embedding", self.embedding)
-        self.tokens = self.steps["target"].vocabulary
+        self.tokens = getattr(self.sides["target"]["target"], "vocabulary", None)
         if self.tokens is not None:
             self.start, self.end, self.tokens = check_end_tokens(self.start, self.end, self.tokens)
         self._check_target()
@@ -82,6 +98,25 @@ class Blueprint:
             side: size_and_vocabulary(side, getattr(self, f"{side}_vocabulary"))[1]
             for side in ("source", "target")
         }
+
+    def inputs_of(self, side: str) -> dict[str, Input]:
+        """What batches bring of a side, "source", "target" or "static", as they are to be read."""
+        per_step = side != "static"
+        return {
+            name: Input((), "int32", one.vocabulary, per_step)
+            if isinstance(one, Tokens)
+            else Input((one,), per_step=per_step)
+            for name, one in (self.sides[side] if per_step else self.still).items()
+        }
+
+    def declared(self, side: str) -> list[Declared]:
+        """What the core of a side reads; the target of the step before is its "inputs"."""
+        inputs = dict(self.sides[side])
+        if side == "target":
+            target = inputs.pop("target")
+            inputs = {"inputs": target if self.tokens is None else Tokens(self.tokens), **inputs}
+        sizes = self.encoder_sizes if side == "source" else self.decoder_sizes
+        return declared(inputs, self.still, self.embedding or sizes[0])
 
     def models(
         self, policy: Any
@@ -101,21 +136,19 @@ class Blueprint:
         options = {"dropout": self.dropout, "recurrent_dropout": self.recurrent_dropout}
         decoder = self._layers("" if self.shared else "target_", self.decoder_sizes, options)
         encoder = decoder if self.shared else self._encoder_layers(options)
+        self._check_layer_names([*encoder, *decoder])
         width = self.decoder_sizes[-1]
         common = {"residual": self.residual, "layer_norm": self.layer_norm}
         first = build_encoder(
             encoder,
-            **self.steps["source"]._asdict(),
-            embedding=self.embedding or self.encoder_sizes[0],
+            declared=self.declared("source"),
             decoder_units=self.decoder_sizes,
             memory=self._memory(),
             **common,
         )
         second = build_decoder(
             decoder,
-            features=self.target_features,
-            vocabulary=self.tokens,
-            embedding=self.embedding or self.decoder_sizes[0],
+            declared=self.declared("target"),
             attention=self.attention,
             memory_width=width,
             input_feeding=self.input_feeding,
@@ -134,8 +167,15 @@ class Blueprint:
         for name in ("source_vocabulary", "target_vocabulary", "activation"):
             if not isinstance(config[name], (str, int, type(None))):
                 config[name] = serialize(config[name])
-        if self.target_vocabulary is not None and self.start == self.steps["target"].vocabulary:
+        own = None if self.tokens is None else self.inputs_of("target")["target"].vocabulary
+        if own is not None and self.start == own:
             config["start"] = config["end"] = None  # the model's own, to be added again
+        for name in NAMED:
+            if config[name] is not None:
+                config[name] = {
+                    key: dataclasses.asdict(one) if isinstance(one, Tokens) else int(one)
+                    for key, one in config[name].items()
+                }
         return config
 
     @classmethod
@@ -146,6 +186,12 @@ class Blueprint:
             if isinstance(config[name], dict):
                 config[name] = keras.saving.deserialize_keras_object(config[name])
         config["cell"] = cell_from_config(config["cell"])
+        for name in NAMED:
+            if config.get(name) is not None:
+                config[name] = {
+                    key: Tokens(**one) if isinstance(one, dict) else one
+                    for key, one in config[name].items()
+                }
         return cls(**config)
 
     def _layers(self, prefix: str, sizes: list[int], options: dict) -> list:
@@ -163,19 +209,51 @@ class Blueprint:
         fits = self.attention == "dot" and width == self.decoder_sizes[-1]
         return "plain" if fits else "projected"
 
-    def _steps(self, side: str) -> Steps:
+    def _side(self, side: str, inputs: Any = None) -> dict[str, int | Tokens]:
+        """The sizes and tokens of a side's steps, by the names that batches have."""
         features = getattr(self, f"{side}_features")
         vocabulary = getattr(self, f"{side}_vocabulary")
-        if (features is None) == (vocabulary is None):
+        if [features, vocabulary, inputs].count(None) != 2:
+            more = side == "source"
             raise ValueError(
                 f"exactly one of {side}_features (real-valued steps) and {side}_vocabulary "
-                f"(tokens) must be given; received {side}_features={features!r}, "
-                f"{side}_vocabulary={vocabulary!r}"
+                f"(tokens) must be given{', or instead inputs (several, by name)' * more}; "
+                f"received {side}_features={features!r}, {side}_vocabulary={vocabulary!r}"
+                f"{f', inputs={_checks.shown(inputs)}' * more}"
             )
+        if inputs is not None:
+            found = named("inputs", inputs)
+            if not found:
+                raise ValueError("inputs must name at least one input; received inputs={}")
+            return found
         if features is not None:
-            return Steps(_checks.positive_integer(f"{side}_features", features), None)
+            return {side: _checks.positive_integer(f"{side}_features", features)}
         size, _ = size_and_vocabulary(f"{side}_vocabulary", vocabulary)
-        return Steps(None, _checks.positive_integer(f"{side}_vocabulary", size))
+        return {side: Tokens(_checks.positive_integer(f"{side}_vocabulary", size))}
+
+    def _check_names(self) -> None:
+        """ValueError where two inputs have one name, or one has that of another tensor."""
+        groups = self.sides["source"], self.still, self.sides["target"]
+        names = [name for group in groups for name in group]
+        own = {"source"} if "source" in self.sides["source"] else set()
+        taken = (_TAKEN - own - {"target"}) & set(names)
+        taken |= {name for name in names if names.count(name) > 1}
+        if taken:
+            raise ValueError(
+                "inputs, static and target_inputs must have different names, which no other "
+                f"tensor of the model has; received names that are taken: {sorted(taken)}"
+            )
+
+    def _check_layer_names(self, layers: list) -> None:
+        """ValueError where an input has the name of a layer or of its state."""
+        states = state_names(layers)
+        names = {*states, *(PREFIX + name for name in states), *(layer.name for layer in layers)}
+        taken = names & {*self.sides["source"], *self.still, *self.sides["target"]}
+        if taken:
+            raise ValueError(
+                "inputs, static and target_inputs must have names that no layer and no state of "
+                f"the model has; received names that are taken: {sorted(taken)}"
+            )
 
     def _check_target(self) -> None:
         real = self.tokens is None
@@ -190,10 +268,13 @@ class Blueprint:
                 "activation is for real-valued targets: the outputs of target tokens are logits; "
                 f"received activation={_checks.shown(self.activation)}"
             )
-        if self.embedding is not None and self.steps["source"].vocabulary is None and real:
+        inputs = [one for side in (*self.sides.values(), self.still) for one in side.values()]
+        if self.embedding is not None and not any(
+            isinstance(one, Tokens) and one.embedding is None for one in inputs
+        ):
             raise ValueError(
-                "embedding is for tokens and needs source_vocabulary or target_vocabulary; "
-                f"received embedding={self.embedding}"
+                "embedding is for tokens and needs source_vocabulary or target_vocabulary, or a "
+                f"rnnzoo.Tokens without one of its own; received embedding={self.embedding}"
             )
         width = self.decoder_sizes[-1]
         if self.tied and (self.embedding or self.decoder_sizes[0]) != width:
@@ -218,10 +299,7 @@ class Blueprint:
                 f"nor be fed more on one side; received bidirectional={self.bidirectional}, "
                 f"input_feeding={self.input_feeding}"
             )
-        widths = [
-            steps.features or self.embedding or self.decoder_sizes[0]
-            for steps in self.steps.values()
-        ]
+        widths = [sum(one.width for one in self.declared(side)) for side in self.sides]
         if self.encoder_sizes != self.decoder_sizes or widths[0] != widths[1]:
             raise ValueError(
                 "shared=True is one RNN for both sides, so units and the size of a step must "

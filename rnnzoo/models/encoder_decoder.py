@@ -1,7 +1,9 @@
 """A sequence in, a sequence out."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from rnnzoo.core.joined import Tokens
 from rnnzoo.data.text import Vocabulary
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.models.blueprint import Blueprint
@@ -14,6 +16,9 @@ def encoder_decoder(
     source_vocabulary: int | Vocabulary | None = None,
     target_features: int | None = None,
     target_vocabulary: int | Vocabulary | None = None,
+    inputs: Mapping[str, int | Tokens] | None = None,
+    static: Mapping[str, int | Tokens] | None = None,
+    target_inputs: Mapping[str, int | Tokens] | None = None,
     units: int | list[int],
     encoder_units: int | list[int] | None = None,
     cell: str | type[RecurrentLayer] = "lstm",
@@ -39,11 +44,23 @@ def encoder_decoder(
     as you ask for (Sutskever et al., 2014). Each side has tokens or real values. The model
     does the teacher forcing: train it by `fit({"source": ..., "target": ...})`.
 
+    With `inputs`, `static` or `target_inputs` a batch has these by their names beside "target",
+    in every form that data may have. Padding is that of the side: `source_mask` or
+    `source_lengths` for `inputs`, `target_mask` or `target_lengths` for `target_inputs`.
+
     Args:
-        source_features: size of a real-valued source step; give this or `source_vocabulary`.
+        source_features: size of a real-valued source step; give this, `source_vocabulary` or
+            `inputs`.
         source_vocabulary: number of source tokens, or a `rnnzoo.data.Vocabulary`.
         target_features: size of a real-valued target step; give this or `target_vocabulary`.
         target_vocabulary: number of target tokens, or a `rnnzoo.data.Vocabulary`.
+        inputs: several inputs per source step by name, in the place of one source: sizes of
+            numbers `(batch, source time, size)`, or `rnnzoo.Tokens(n)` of token ids.
+        static: inputs per sequence by name, which every step of both sides is given: sizes of
+            numbers `(batch, size)`, or `rnnzoo.Tokens(n)` of token ids `(batch,)`.
+        target_inputs: what is known beforehand of each step of the target, by name, as its day of
+            the week: sizes of numbers `(batch, time, size)`, or `rnnzoo.Tokens(n)`. The step that
+            is to be written is read beside the target of the step before.
         units: size of the decoder's layer, or a list with one size per layer.
         encoder_units: the same for the encoder; `units` by default. Where the sizes differ,
             learned maps bridge the encoder's final states to the decoder's first ones.
@@ -86,6 +103,19 @@ def encoder_decoder(
     >>> history = model.fit(pairs, verbose=0)
     >>> model.generate([[1, 2, 3]], max_length=5).tokens.shape
     (1, 5)
+
+    A forecast from several inputs, whose days to come are known:
+
+    >>> import numpy as np
+    >>> model = rnnzoo.encoder_decoder(
+    ...     inputs={"sales": 1, "day": rnnzoo.Tokens(7)}, static={"store": rnnzoo.Tokens(50)},
+    ...     target_inputs={"next_day": rnnzoo.Tokens(7)}, target_features=1, units=8)
+    >>> model.compile("adam", "mse")
+    >>> past = {"sales": np.ones((2, 14, 1)), "day": np.zeros((2, 14), int), "store": [3, 4]}
+    >>> x = {**past, "next_day": np.zeros((2, 3), int), "target": np.ones((2, 3, 1))}
+    >>> history = model.fit(x, verbose=0)
+    >>> model.generate({**past, "next_day": np.zeros((2, 3), int)}).shape
+    (2, 3, 1)
     """
     settings = {key: value for key, value in locals().items() if key != "name"}
     return EncoderDecoder(Blueprint(**settings), name=name)

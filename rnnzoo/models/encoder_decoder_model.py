@@ -34,6 +34,9 @@ class EncoderDecoder(SequenceTrainer):
     * where rows differ in length, `source_mask` or `source_lengths`, `target_mask` or
       `target_lengths`; padding comes at the end and changes no output;
 
+    or, where the model was made with several inputs, these by name in the place of the source, and
+    beside the target what is static and what is known of the target's steps;
+
     and no `y`: the outputs are trained to be the target and, of tokens, the end token after
     it. Either side may also be a list of sequences of different length. Loss and metrics are
     means over real steps. `predict` gives the outputs with the true target fed in,
@@ -58,7 +61,11 @@ class EncoderDecoder(SequenceTrainer):
         shown = {"outputs": self.decoder_spec.outputs["outputs"]}
         self.spec = dataclasses.replace(self.decoder_spec, outputs=shown)
         self.reader = PairInputs(
-            blueprint.steps, blueprint.start, blueprint.end, blueprint.vocabularies
+            {side: blueprint.inputs_of(side) for side in ("source", "target")},
+            blueprint.inputs_of("static"),
+            blueprint.start,
+            blueprint.end,
+            blueprint.vocabularies,
         )
         # Holds the decoder's state between the windows of one batch.
         self.make_carries(self.spec, carries=False)
@@ -86,8 +93,14 @@ class EncoderDecoder(SequenceTrainer):
 
     @property
     def constants(self) -> list[str]:
-        """What the decoder reads of the source, the same at every step."""
-        return [name for name, one in self.spec.inputs.items() if not one.per_step]
+        """What the decoder reads at every step, the same at each: what is static comes last."""
+        inputs = [name for name, one in self.spec.inputs.items() if not one.per_step]
+        return sorted(inputs, key=lambda name: name in self.reader.static)
+
+    @property
+    def of_source(self) -> list[str]:
+        """Which of the `constants` the encoder makes of the source."""
+        return [name for name in self.constants if name not in self.reader.static]
 
     @property
     def reads_on(self) -> bool:
@@ -126,8 +139,9 @@ class EncoderDecoder(SequenceTrainer):
         """The outputs for a batch in its one form.
 
         Args:
-            x: `source`, `source_mask`, `inputs` and `mask`; of a window with `first`, True where
-                it is the first of its batch, and `before`, see `encode`.
+            x: the source, `source_mask`, `inputs`, `mask`, and what else the model reads; of a
+                window with `first`, True where it is the first of its batch, and `before`, see
+                `encode`.
             training: whether dropout is at work.
             cut: of a window, how it is run.
             carry: that of the windows.
@@ -140,7 +154,8 @@ class EncoderDecoder(SequenceTrainer):
         if carry is not None:
             carried = carry.read(rows)
             state = {k: ops.where(x["first"], s, carried[k]) for k, s in state.items()}
-        values = {"inputs": x["inputs"], **self._truth(x["inputs"], training)}
+        values = {name: x[name] for name in self.spec.step_inputs}
+        values |= self._truth(x["inputs"], training)
         constants = {key: encoded[key] for key in self.constants}
 
         def decode(values: dict, training: bool) -> dict:
@@ -155,23 +170,24 @@ class EncoderDecoder(SequenceTrainer):
         """What the decoder needs of a source: its first states, and with attention the memory.
 
         Args:
-            batch: `source`, `source_mask`, and `before`, where the source goes on from what
-                an earlier call returned.
+            batch: the source, `source_mask`, what is static, and `before`, where the source goes
+                on from what an earlier call returned.
             training: whether dropout is at work.
         """
-        source, mask, before = batch["source"], batch["source_mask"], batch.get("before")
-        rows = ops.shape(source)[0]
+        mask, before = batch["source_mask"], batch.get("before")
+        rows = ops.shape(mask)[0]
         own = list(self.source_spec.states)
         states = before or (self.source_spec.initial_state(self.encoder, rows) if own else {})
-        values = {"source": source, "source_mask": mask, **{key: states[key] for key in own}}
+        values = {name: batch[name] for name in self.source_spec.inputs}
+        values |= {"source_mask": mask, **{key: states[key] for key in own}}
         encoded = dict(self.encoder(values, training=training))
         started = self.initial_state(rows)  # of states that the encoder knows nothing of
         encoded |= {key: started[key] for key in self.spec.states if key not in encoded}
-        if self.constants:
+        if self.of_source:
             encoded["source_mask"] = mask
-            for key in self.constants if before else ():
+            for key in self.of_source if before else ():
                 encoded[key] = ops.concatenate([before[key], encoded[key]], axis=1)
-        return encoded
+        return encoded | {name: batch[name] for name in self.reader.static}
 
     def decode(self, values: dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
         """The decoder's outputs and states, step by step where one call cannot do it."""
@@ -189,10 +205,11 @@ class EncoderDecoder(SequenceTrainer):
         truncation = self.settings.truncation
         if truncation is None:
             return update(state, x, y, weight, None, 1.0, None)
-        source = {key: x[key] for key in ("source", "source_mask")}
+        source = {key: x[key] for key in (*self.source_spec.step_inputs, "source_mask")}
+        static = {key: x[key] for key in self.reader.static}
         if self.reads_on:
             head, source = truncation.split_source(source, "source_mask")
-            state, before = forward(state, head, None)
+            state, before = forward(state, head | static, None)
             source["before"] = before
 
         def of_window(state, x, y, weight, cut, share, start) -> Any:
@@ -204,8 +221,8 @@ class EncoderDecoder(SequenceTrainer):
         task = Task(
             update=of_window,
             forward=lambda state, x: forward(state, x, self.window_carry),
-            x={key: x[key] for key in ("inputs", "mask")},
-            still=source,
+            x={key: x[key] for key in (*self.spec.step_inputs, "mask")},
+            still=source | static,
             y=y,
             weight=weight,
             timed=[value is not None for value in keras.tree.flatten((y, weight))],
@@ -236,11 +253,15 @@ class EncoderDecoder(SequenceTrainer):
         Args:
             source: an array as in `fit`, or a dict with `source` and `source_mask` or
                 `source_lengths`, or a list of sequences of different length, or strings
-                where the model was made with a source `Vocabulary`.
-            max_length: target tokens at most, the end token included. For tokens only.
+                where the model was made with a source `Vocabulary`. Of a model with several
+                inputs a dict by their names: all but the target, with as many steps of the
+                `target_inputs` as are to be written.
+            max_length: target tokens at most, the end token included. For tokens only. What is
+                known of the target's steps must reach to the last but one of them.
             sampler: 'greedy', 'sample', or an object of `rnnzoo.decoding`, as
                 `Sample(temperature=0.7, seed=1)` or `Beam(5)`.
-            steps: steps to write. For real-valued targets only, fed back as they come.
+            steps: steps to write. For real-valued targets only, fed back as they come; by default
+                those of the `target_inputs`, where the model has such.
             min_length: tokens before the end token may come.
             forbidden: ids of tokens that never come.
             batch_size: rows that run at a time; it changes no result.
@@ -252,7 +273,8 @@ class EncoderDecoder(SequenceTrainer):
             ValueError: an argument out of its range, a source that does not fit the model.
         """
         if self.start is None:
-            if steps is None or max_length is not None or sampler != "greedy":
+            known = self.reader.beside and steps is None
+            if not known and steps is None or max_length is not None or sampler != "greedy":
                 raise ValueError(
                     "a decoder of real values has no end token and no sampler: generate must be "
                     f"given steps alone; received steps={steps}, max_length={max_length}, "
@@ -301,8 +323,8 @@ class EncoderDecoder(SequenceTrainer):
             ValueError: words that are not of a card, weights that the storage cannot hold.
             FileExistsError: there is a preset, and no `overwrite=True`.
         """
-        sides = {side: one.input for side, one in self.blueprint.steps.items()}
-        return write_preset(self, folder, golden_batch(sides), **told)
+        parts = [self.blueprint.inputs_of(part) for part in ("source", "static", "target")]
+        return write_preset(self, folder, golden_batch(parts[0] | parts[1] | parts[2]), **told)
 
     def get_config(self) -> dict:
         dtype = keras.dtype_policies.serialize(self.dtype_policy)

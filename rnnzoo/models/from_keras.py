@@ -110,5 +110,6 @@ def _check_layer(layer: Any) -> None:
     if isinstance(layer, keras.Model) and not is_graph(layer) and any(map(is_recurrent, parts)):
         raise ValueError(
             f"the layers of the subclassed model {layer.name!r} ({type(layer).__name__}) are not "
-            "known, and there are recurrent ones among them; make it a Functional model"
+            "known, and there are recurrent ones among them; make it a Functional model (one of "
+            "rnnzoo by its to_keras())"
         )

@@ -3,6 +3,7 @@
 import os
 import pathlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import keras
@@ -43,10 +44,18 @@ class RecurrentModel(SequenceTrainer):
     * `reset`: `(batch, time)` bool, True where a sequence begins;
     * `mask`: `(batch, time)` bool, False on padding, or `lengths`: `(batch,)` integers.
       Outputs of many-to-one are those of the last real step; of one-to-one, losses and metrics
-      leave padding out.
+      leave padding out;
+    * `state`: dict of arrays `(batch, ...)` by the names that `initial_state` has, from which
+      the rows begin, as `step` gave them or as they were stored. Such a batch is one of sequences
+      of its own, with a `reset` mask too: it neither reads nor moves a carried state. The arrays
+      are data, to which no gradient goes.
 
     Training and evaluation each have a carry of their own: validation, `predict` and `step`
     never move the training state. `evaluate` and `predict` start from the initial state.
+
+    Called as a layer, `model(inputs)`, also within a Functional model, it is a pure function that
+    knows no carry: rows begin with the initial state, or with `state`, and start afresh where
+    `reset` says so. What such a model must go on from, it passes in.
 
     Args:
         core: Functional model from inputs, reset and states to outputs and states, by name.
@@ -107,7 +116,7 @@ class RecurrentModel(SequenceTrainer):
         return self.core
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        return self.run(self.reader.standardize(inputs), training)
+        return self._from_start(self.reader.standardize(inputs), training)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Shapes of the outputs for inputs of such shapes."""
@@ -122,9 +131,7 @@ class RecurrentModel(SequenceTrainer):
         )
 
     def compute_output_spec(self, inputs: Any, training: Any = None) -> Any:
-        return self.output_specs(
-            inputs if isinstance(inputs, dict) else {self.spec.leading: inputs}
-        )
+        return self.output_specs(self.reader.as_dict(inputs))
 
     def output_specs(self, x: dict[str, Any]) -> Any:
         """Symbols of the outputs for a batch of symbols."""
@@ -150,15 +157,12 @@ class RecurrentModel(SequenceTrainer):
             carry: the carry that it goes on from, where it is another.
         """
         spec = self.spec
-        # A mask may be for the losses alone; a step that is not compiled gets arrays of the host.
-        x = {name: ops.convert_to_tensor(v) for name, v in x.items() if name in self.core.input}
-        if carry is None and spec.reset in x:
+        if carry is None and self.reader.carries(x):
             carry = self.training_carry if training else self.evaluation_carry
-        rows = ops.shape(x[spec.leading])[0]
         if carry is None:
-            batch = {**self._started(x), **x}
-            state = self.start_of(rows)
-            return spec.bare(run_core(self.core, spec, batch, state, None, training)[0])
+            return self._from_start(x, training)
+        x = self._read(x)
+        rows = ops.shape(x[spec.leading])[0]
         self._check_rows(rows, carry)
         outputs, state = run_core(self.core, spec, x, carry.read(rows), cut, training)
         carry.write(state, rows)
@@ -178,13 +182,13 @@ class RecurrentModel(SequenceTrainer):
         truncation, spec = self.settings.truncation, self.spec
         if truncation is None:
             return update(state, x, y, weight, None, 1.0, None)
-        streams = spec.reset in x
-        carry = self.training_carry if streams else self.window_carry
-        if not streams:
-            rows = ops.shape(x[spec.leading])[0]
-            x = {**self._started(x), **x}
-            if spec.reset is None:
-                state = self.set_carry(state, carry, self.start_of(rows), rows)
+        carry = self.training_carry
+        if not self.reader.carries(x):
+            carry, rows = self.window_carry, ops.shape(x[spec.leading])[0]
+            x, given = self._begun(x, rows)
+            if given or spec.reset is None:
+                first = partial(dict, given) if given else partial(self.start_of, rows)
+                state = self.set_carry(state, carry, first, rows)
         still = {name: x[name] for name, one in spec.inputs.items() if not one.per_step}
         steps = x[spec.leading].shape[1]
         task = Task(
@@ -214,13 +218,32 @@ class RecurrentModel(SequenceTrainer):
                 masks[name] = ops.logical_and(own, given)
         return self.spec.bare(masks)
 
-    def _started(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The reset of whole sequences, True at the first step of every row; none without one."""
-        if self.spec.reset is None:
-            return {}
-        rows, steps = ops.shape(x[self.spec.leading])[:2]
-        first = ops.equal(ops.arange(steps, dtype="int32"), 0)
-        return {self.spec.reset: ops.broadcast_to(first[None], (rows, steps))}
+    def _from_start(self, x: dict[str, Tensor], training: bool) -> Any:
+        """The outputs for sequences of their own, whatever a carry holds."""
+        x = self._read(x)
+        rows = ops.shape(x[self.spec.leading])[0]
+        x, given = self._begun(x, rows)
+        state = given or self.start_of(rows)
+        return self.spec.bare(run_core(self.core, self.spec, x, state, None, training)[0])
+
+    def _read(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What of a batch the core reads, as tensors."""
+        # A mask may be for the losses alone; a step that is not compiled gets arrays of the host.
+        return {k: ops.convert_to_tensor(v) for k, v in x.items() if k in self.core.input}
+
+    def _begun(self, x: dict[str, Tensor], rows: Any) -> tuple[dict[str, Tensor], State]:
+        """`x` without the states that it may bring, and these.
+
+        Where it brings neither states nor a reset mask, it gets one that is True at the first
+        step of every row: there a sequence starts, from a learned state too.
+        """
+        given = {name: x[name] for name in self.spec.states if name in x}
+        x = {name: value for name, value in x.items() if name not in given}
+        if self.spec.reset is not None and self.spec.reset not in x:
+            steps = ops.shape(x[self.spec.leading])[1]
+            first = ops.equal(ops.arange(steps, dtype="int32"), -1 if given else 0)
+            x[self.spec.reset] = ops.broadcast_to(first[None], (rows, steps))
+        return x, given
 
     def initial_state(self, batch_size: int | Tensor) -> State:
         """The state that starts a sequence: dict of `(batch_size, units)` tensors by name."""

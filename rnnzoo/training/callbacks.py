@@ -44,6 +44,13 @@ class TruncatedBPTT(SequenceCallback):
     * many-to-one: the last `window` valid steps of each row are trained; those before run
       forward only.
 
+    With `burn_in`, the first steps of every batch have no loss and no gradient: they only run
+    forward, so that the steps after them start from states as the present weights make them.
+    It is for sequences that start from stored states, as an agent's replay memory has them
+    (Kapturowski et al., 2019), or from nothing. Windows do not reach back into them, and history
+    tells of the steps after them; validation and `evaluate` count all steps. A row of
+    one-to-one that ends within them is trained on nothing.
+
     A batch without `reset` is a set of whole sequences. A batch with it goes on from the batch
     before (see `rnnzoo.data`). A window of at least all steps is full back-propagation.
 
@@ -57,9 +64,12 @@ class TruncatedBPTT(SequenceCallback):
     Args:
         window: steps to propagate back through, an integer of at least 1.
         stride: steps between updates, 1 to `window`; `window` by default.
+        burn_in: first steps of every batch that run forward only, an integer of at least 0.
 
     Raises:
-        ValueError: window or stride out of range; a model that is not of rnnzoo.
+        ValueError: window, stride or burn-in out of range; a model that is not of rnnzoo; a
+            batch that is not longer than the burn-in, or of many-to-one has such a row; a
+            burn-in of an encoder-decoder, whose source is what it reads beforehand.
 
     Example:
 
@@ -72,9 +82,9 @@ class TruncatedBPTT(SequenceCallback):
     4
     """
 
-    def __init__(self, window: int, stride: int | None = None):
+    def __init__(self, window: int, stride: int | None = None, burn_in: int = 0):
         super().__init__()
-        self.truncation = truncation(window, stride)
+        self.truncation = truncation(window, stride, burn_in)
 
     def configure(self, model: SequenceTrainer, settings: Settings) -> Settings:
         spec = model.spec
@@ -83,6 +93,11 @@ class TruncatedBPTT(SequenceCallback):
             raise ValueError(
                 "TruncatedBPTT must be used with a model whose sequences may be cut; received one "
                 f"of form {spec.form!r}: {spec.uncut}"
+            )
+        if model.decodes and self.truncation.burn_in:
+            raise ValueError(
+                "burn_in must be 0 for a model of encoder_decoder, whose source is what it reads "
+                f"before it is trained; received burn_in={self.truncation.burn_in}"
             )
         if not (spec.per_step or spec.of_last_step):
             timed = [name for name, output in spec.outputs.items() if output.per_step]

@@ -190,11 +190,11 @@ class BackendStep(LentState):
             trainable, optimizer = jax.lax.cond(held > 0, apply, lambda: (trainable, optimizer))
         return trainable, fixed, optimizer, metrics
 
-    def set_carry(self, state: tuple, carry: Any, values: dict, rows: Any) -> tuple:
-        """The training state after the first `rows` lanes of `carry` were set to `values`."""
+    def set_carry(self, state: tuple, carry: Any, values: Callable, rows: Any) -> tuple:
+        """The training state after the first `rows` lanes of `carry` were set to `values()`."""
         trainable, fixed, optimizer, metrics = state
         with keras.StatelessScope(state_mapping=self._mapping(trainable, fixed, None)) as scope:
-            carry.write(values, rows)
+            carry.write(values(), rows)
         return trainable, _now(scope, self.non_trainable_variables), optimizer, metrics
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:

@@ -3,6 +3,7 @@
 Under a `tf.distribute` strategy a step runs once for each replica, on its rows of the batch.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -97,9 +98,9 @@ class BackendStep:
         update_metrics(self, x, y, y_pred, weight)
         return state
 
-    def set_carry(self, state: tuple, carry: Any, values: dict, rows: Any) -> tuple:
-        """The training state after the first `rows` lanes of `carry` were set to `values`."""
-        carry.write(values, rows)
+    def set_carry(self, state: tuple, carry: Any, values: Callable, rows: Any) -> tuple:
+        """The training state after the first `rows` lanes of `carry` were set to `values()`."""
+        carry.write(values(), rows)
         return state
 
     def _own_part(self, measured: Measured) -> tf.Tensor:

@@ -159,6 +159,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 steps=steps_per_epoch,
                 shuffle=shuffle is None or shuffle,
                 class_weight=class_weight,
+                trains=True,
             )
             if data.streaming:
                 _refuse_shuffling(shuffle, validation_split)
@@ -371,19 +372,26 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
     def _streams(self, x: Any) -> bool:
         return self.settings.reset_every is not None or self.reader.carries(x)
 
-    def _reading(self, class_weight: Any = None) -> Reading:
+    def _reading(self, class_weight: Any = None, trains: bool = False) -> Reading:
         truncation = self.settings.truncation
         return Reading(
             self.reader,
             every=self.settings.reset_every,
             class_weight=class_weight,
             window=None if truncation is None else truncation.window,
+            burn_in=truncation.burn_in if trains and truncation is not None else 0,
         )
 
     def _feed(
-        self, x: Any, y: Any = None, weight: Any = None, class_weight: Any = None, **options: Any
+        self,
+        x: Any,
+        y: Any = None,
+        weight: Any = None,
+        class_weight: Any = None,
+        trains: bool = False,
+        **options: Any,
     ) -> Feed:
-        return feed(self._reading(class_weight), x, y, weight, **options)
+        return feed(self._reading(class_weight, trains), x, y, weight, **options)
 
     def _validation(self, given: Any, batch_size: Any, steps: Any) -> Batches:
         batches = isinstance(given, list) and not is_array_like(given)

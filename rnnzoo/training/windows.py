@@ -5,6 +5,7 @@ ceil(T / s) updates. Update u owns the outputs of steps u*s to (u+1)*s - 1, the 
 left; it runs from step max(0, (u+1)*s - w) on, and hands on the state in front of the first
 step of update u + 1. So the first ceil(w / s) - 1 updates grow, all others but the last are
 alike and run in one compiled loop, and the last may be short (Williams & Peng, 1990).
+The steps of a burn-in come before all of these, and are not among the T.
 """
 
 from collections.abc import Callable
@@ -141,10 +142,20 @@ class Task(NamedTuple):
         x = {**_cut(self.x, start, length), **self.still}
         return self.update(state, x, self.y, self.weight, None, 1.0, start)
 
+    def after(self, steps: int) -> "Task":
+        """The task without its first steps, of which there are fewer than all."""
+        y, weight = self._along_time(lambda values: values[:, steps:])
+        x = {key: values[:, steps:] for key, values in self.x.items()}
+        return self._replace(x=x, y=y, weight=weight)
+
     def _targets(self, first: Any, newest: Any) -> tuple:
+        return self._along_time(lambda values: _cut(values, first, newest))
+
+    def _along_time(self, change: Callable) -> tuple:
+        """Targets and weights after a change of those that have time."""
         parts = keras.tree.flatten((self.y, self.weight))
-        cut = [_cut(v, first, newest) if t else v for v, t in zip(parts, self.timed)]
-        return keras.tree.pack_sequence_as((self.y, self.weight), cut)
+        changed = [change(v) if timed else v for v, timed in zip(parts, self.timed)]
+        return keras.tree.pack_sequence_as((self.y, self.weight), changed)
 
 
 @dataclass(frozen=True)
@@ -154,13 +165,18 @@ class Truncation:
     Attributes:
         window: steps to propagate back through, at least 1.
         stride: steps between updates, 1 to `window`.
+        burn_in: first steps of a batch that run forward only, without a loss; at least 0.
     """
 
     window: int
     stride: int
+    burn_in: int = 0
 
     def run(self, task: Task, state: Any) -> Any:
         """The training state after all windows of one batch."""
+        if self.burn_in:
+            state = task.read(state, 0, self.burn_in)
+            task = task.after(self.burn_in)
         if task.last_only:
             return self._last_window(task, state)
         if self.stride == self.window:
@@ -264,8 +280,8 @@ def _cut(values: Any, start: Any, length: Any) -> Any:
     return keras.tree.map_structure(lambda value: ops.take(value, steps, axis=1), values)
 
 
-def truncation(window: Any, stride: Any = None) -> Truncation:
-    """A checked `Truncation`; ValueError for a window or stride out of range."""
+def truncation(window: Any, stride: Any = None, burn_in: Any = 0) -> Truncation:
+    """A checked `Truncation`; ValueError for a window, stride or burn-in out of range."""
     window = _checks.positive_integer("window", window)
     stride = window if stride is None else _checks.positive_integer("stride", stride)
     if stride > window:
@@ -274,4 +290,4 @@ def truncation(window: Any, stride: Any = None) -> Truncation:
             f"through), or steps between windows would be trained on nothing; "
             f"received window={window}, stride={stride}"
         )
-    return Truncation(window, stride)
+    return Truncation(window, stride, _checks.integer("burn_in", burn_in, 0))
