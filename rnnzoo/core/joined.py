@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 
 from rnnzoo import _checks
+from rnnzoo.core.scaling import Scaling
 from rnnzoo.core.spec import Input, input_of
 from rnnzoo.layers.per_step import PerStepRepeat, PerStepTiedEmbedding
 
@@ -143,12 +144,12 @@ def check_name(argument: str, name: Any) -> None:
 
 
 def join(
-    declared: list[Declared], tied: bool = False
+    declared: list[Declared], tied: bool, scales: Scaling, reset: Any
 ) -> tuple[dict[str, Any], dict[str, Input], Any, Any]:
     """Input tensors and their declarations by name, what the stack reads, and a tied embedding.
 
-    Embeddings and numbers stand side by side in the order of `declared`; what is static stands
-    beside every step.
+    Embeddings and numbers, these through `scales`, stand side by side in the order of `declared`;
+    what is static stands beside every step.
     """
     tensors, kept, parts, table = {}, {}, [], None
     for one in declared:
@@ -165,6 +166,8 @@ def join(
         tensors[one.name], kept[one.name] = x, input_of(x, one.vocabulary, one.per_step)
         parts.append(value)
         table = table or own
+    scales.measure(tensors, reset)
+    parts = [scales.scaled(one.name, part) for one, part in zip(declared, parts)]
     joined = parts[0] if len(parts) == 1 else keras.layers.Concatenate(name="joined")(parts)
     return tensors, kept, joined, table
 

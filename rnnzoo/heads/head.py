@@ -33,6 +33,7 @@ class Head:
         whole_sequences: whether the steps of a sequence hang together in the loss, so that a
             sequence must not be cut into windows.
         levels: those at which an export gives quantiles.
+        scalings: the kinds of scaling by series that `in_units` can undo.
     """
 
     parameters: int
@@ -42,6 +43,7 @@ class Head:
     per_step: bool = True
     whole_sequences: bool = False
     levels: tuple[float, ...] = (0.1, 0.5, 0.9)
+    scalings: tuple[str, ...] = ()
 
     def layer(self, name: str = "parameters") -> keras.layers.Layer:
         """A new layer `(batch, [time,] features) -> (batch, [time,] parameters)`."""
@@ -99,6 +101,15 @@ class Head:
             seed: None, an int (always the same draw) or a `keras.random.SeedGenerator`.
         """
         raise self._lacks("sample")
+
+    def in_units(self, parameters: Tensor, shift: Tensor | None, scale: Tensor) -> Tensor:
+        """Raw parameters of `scale * target + shift` out of those of a target.
+
+        Args:
+            parameters: `(batch, [time,] parameters)`.
+            shift, scale: `(batch, [time,] outputs)`; a shift of None is 0.
+        """
+        raise ValueError(f"{type(self).__name__} is a head of {self.kind}, which have no units")
 
     def summaries(self, parameters: Tensor, loops: bool = True) -> dict[str, Tensor]:
         """What an export gives beside the parameters, of what the head can say.

@@ -24,6 +24,7 @@ class NumericHead(Head):
     """
 
     raw_names: tuple[str, ...] = ()
+    scalings = ("mean", "standard")
 
     def __init__(self, size: int = 1):
         self.size = _checks.positive_integer("size", size)
@@ -131,6 +132,18 @@ def log_positive(raw: Tensor) -> Tensor:
     # log(softplus(x)) = x - exp(x) / 2 + O(exp(2x))
     tail = ops.logaddexp(low - 0.5 * ops.exp(low), ops.full_like(low, math.log(TINY)))
     return ops.where(small, tail, ops.log(positive(high)))
+
+
+def moved(values: Tensor, shift: Tensor | None, scale: Tensor) -> Tensor:
+    """`scale * values + shift`."""
+    values = values * scale
+    return values if shift is None else values + shift
+
+
+def stretched(raw: Tensor, factor: Tensor) -> Tensor:
+    """The number whose softplus is `factor` times that of `raw`, kept off 0."""
+    wanted = ops.maximum(ops.softplus(raw) * factor, TINY)
+    return wanted + ops.log(-ops.expm1(-wanted))
 
 
 def seeds(seed: Any, count: int) -> list[Any]:
