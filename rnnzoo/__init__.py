@@ -2,8 +2,9 @@
 
 from rnnzoo import cells, data, decoding, heads, layers, metrics, serving, zoo
 from rnnzoo._version import __version__ as __version__
-from rnnzoo.core import CoreSpec, Tokens
+from rnnzoo.core import CoreSpec, Scaling, Tokens
 from rnnzoo.export.export import export
+from rnnzoo.generation.forecasts import Forecast
 from rnnzoo.generation.options import Generated
 from rnnzoo.models.encoder_decoder import encoder_decoder
 from rnnzoo.models.encoder_decoder_model import EncoderDecoder
@@ -21,9 +22,11 @@ __all__ = [
     "BackupAndResume",
     "CoreSpec",
     "EncoderDecoder",
+    "Forecast",
     "Generated",
     "RecurrentModel",
     "ResetStates",
+    "Scaling",
     "ScheduledSampling",
     "StopOnDivergence",
     "Tokens",

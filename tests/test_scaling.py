@@ -8,6 +8,8 @@ from reference import close
 
 import rnnzoo
 from rnnzoo import heads
+from rnnzoo.core import scaling
+from rnnzoo.core.scaling import MomentsCell
 
 ROWS, STEPS = 3, 7
 
@@ -17,10 +19,10 @@ def series(rows=ROWS, steps=STEPS, size=1):
     return (x * np.array([1.0, 100.0, 0.01])[:rows, None, None]).astype("float32")
 
 
-def made(scaling, outputs, **options):
+def made(how, outputs, **options):
     keras.utils.set_random_seed(1)
     return rnnzoo.one_to_one(
-        **{"features": 1, "units": 4, "outputs": outputs, "scaling": scaling, **options}
+        **{"features": 1, "units": 4, "outputs": outputs, "scaling": how, **options}
     )
 
 
@@ -34,25 +36,54 @@ def stepped(model, x, resets=()):
     return np.concatenate(parts, axis=1)
 
 
-@pytest.fixture(scope="module", params=["mean", "standard"])
+SCALINGS = [
+    rnnzoo.Scaling("mean"),
+    rnnzoo.Scaling("standard"),
+    rnnzoo.Scaling("change", lag=2),
+]
+
+
+@pytest.fixture(scope="module", params=SCALINGS, ids=repr)
 def normal(request):
     return made(request.param, heads.Normal())
 
 
+def measured(past, kind):
+    """The shift and scale `(rows, numbers)` of outputs after the values `past`."""
+    size = np.abs(past).mean(axis=1)
+    if kind == "standard":
+        return past.mean(axis=1), np.maximum(past.std(axis=1), 1e-3 * size)
+    if kind == "change":
+        changes = np.abs(past[:, 2:] - past[:, :-2])
+        shift = past[:, max(past.shape[1] - 2, 0)]
+        return shift, changes.mean(axis=1) if changes.size else np.abs(shift)
+    return np.zeros_like(size), size
+
+
 def test_an_untrained_model_of_zeros_says_what_was_measured(normal):
     kind = normal.core.get_layer("inputs_measured").cell.kind
-    normal.core.get_layer("output_layer").set_weights([np.zeros((4, 2)), np.zeros(2)])
-    x = series()
+    layer, x = normal.core.get_layer("output_layer"), series()
+    weights = layer.get_weights()
+    layer.set_weights([np.zeros_like(w) for w in weights])
     natural = normal.heads["outputs"].natural(normal.predict(x, verbose=0))
+    layer.set_weights(weights)
     for t in range(STEPS):
-        past = x[:, : t + 1].astype("float64")
-        if kind == "mean":
-            mean, scale = np.zeros((ROWS, 1)), np.abs(past).mean(axis=1)
-        else:
-            mean = past.mean(axis=1)
-            scale = np.maximum(past.std(axis=1), 1e-3 * np.abs(past).mean(axis=1))
+        mean, scale = measured(x[:, : t + 1].astype("float64"), kind)
         np.testing.assert_allclose(natural["mean"][:, t], mean, rtol=1e-4, atol=1e-7)
         np.testing.assert_allclose(natural["scale"][:, t], scale * np.log(2), rtol=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["mean", "standard", "change"])
+def test_numbers_of_a_step_share_a_scale(kind):
+    cell = MomentsCell(2, kind, shared=True)
+    x = series(size=2)
+    states = [np.zeros((ROWS, n), "float32") for n in cell.state_size]
+    for t in range(STEPS):
+        moments, states = cell(x[:, t], states)
+    found = scaling.measured(kind, moments, 2).scale
+    flat = (np.diff(x, axis=1) if kind == "change" else x).reshape(ROWS, -1)
+    wanted = flat.std(axis=1) if kind == "standard" else np.abs(flat).mean(axis=1)
+    close(found, np.stack([wanted, wanted], axis=1), 1e-4)
 
 
 def test_cut_equals_whole_also_after_a_reset(normal):
@@ -83,13 +114,13 @@ def test_parameters_in_units_are_those_of_a_changed_target(head):
     shift = rng.normal(size=(5, size)).astype("float32")
     scale = np.exp(rng.normal(0.0, 3.0, size=(5, size))).astype("float32")
     changed = head.in_units(raw, shift, scale)
-    if head._has("mean"):
+    if head.says("mean"):
         close(head.mean(changed), scale * ops.convert_to_numpy(head.mean(raw)) + shift, 1e-4)
-    if head._has("quantile"):
+    if head.says("quantile"):
         wanted = scale[..., None] * ops.convert_to_numpy(head.quantile(raw, [0.1, 0.9]))
         wanted = wanted + shift[..., None]
         np.testing.assert_allclose(head.quantile(changed, [0.1, 0.9]), wanted, rtol=1e-4, atol=1e-4)
-    if head._has("log_prob"):
+    if head.says("log_prob"):
         z = rng.normal(size=(5, size)).astype("float32")
         wanted = ops.convert_to_numpy(head.log_prob(raw, z)) - np.log(scale).sum(axis=-1)
         np.testing.assert_allclose(head.log_prob(changed, scale * z + shift), wanted, atol=2e-3)
@@ -106,14 +137,15 @@ def test_counts_are_as_in_deepar():
         head.in_units(raw, np.ones((1, 1)), np.ones((1, 1)))
 
 
-def test_other_units_change_nothing_but_units():
-    model = made({"load": "mean", "before": "load"}, heads.StudentT(), features=None,
+@pytest.mark.parametrize("how", SCALINGS[::2], ids=repr)
+def test_other_units_change_nothing_but_units(how):
+    model = made({"load": how, "before": "load"}, heads.StudentT(), features=None,
                  inputs={"load": 1, "before": 1, "hour": rnnzoo.Tokens(3)})  # fmt: skip
     x = {"load": series(), "before": series() + 0.1, "hour": np.arange(21).reshape(3, 7) % 3}
     large = x | {name: 1000 * x[name] for name in ("load", "before")}
     found = [model.heads["outputs"].natural(model.predict(one, verbose=0)) for one in (x, large)]
-    close(1000 * found[0]["location"], found[1]["location"], 1e-3)
-    close(1000 * found[0]["scale"], found[1]["scale"], 1e-3)
+    for name in ("location", "scale"):
+        np.testing.assert_allclose(1000 * found[0][name], found[1][name], rtol=1e-3, atol=1e-3)
 
 
 def test_a_scaled_model_trains_in_windows_and_is_saved(tmp_path):
@@ -130,12 +162,12 @@ def test_a_scaled_model_trains_in_windows_and_is_saved(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scaling": "max"}, "scaling must be one of"),
-        ({"scaling": {"load": "mean"}}, "'load'"),
-        ({"scaling": {}}, "scaling must be"),
+        ({"how": "max"}, "scaling must be one of"),
+        ({"how": {"load": "mean"}}, "'load'"),
+        ({"how": {}}, "scaling must be"),
         ({"outputs": heads.Logits(3)}, "Logits"),
         ({"outputs": heads.Normal(2)}, "1 numbers"),
-        ({"outputs": heads.NegativeBinomial(), "scaling": "standard"}, "'standard'"),
+        ({"outputs": heads.NegativeBinomial(), "how": "standard"}, "'standard'"),
         ({"outputs": {"a": 1, "b": 2}}, "'b', 2"),
         ({"bidirectional": True}, "not bidirectional"),
         ({"features": None, "vocabulary": 5, "outputs": 1}, "scaling must be"),
@@ -143,7 +175,12 @@ def test_a_scaled_model_trains_in_windows_and_is_saved(tmp_path):
 )
 def test_what_cannot_be_scaled_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        made(**{"scaling": "mean", "outputs": 1, **options})
+        made(**{"how": "mean", "outputs": 1, **options})
+
+
+def test_a_lag_is_for_changes():
+    with pytest.raises(ValueError, match="lag is for kind='change'"):
+        rnnzoo.Scaling("mean", lag=2)
 
 
 def test_a_stock_model_says_the_same(normal):

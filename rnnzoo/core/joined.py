@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 
 from rnnzoo import _checks
-from rnnzoo.core.scaling import Scaling
+from rnnzoo.core.scaling import Scales
 from rnnzoo.core.spec import Input, input_of
 from rnnzoo.layers.per_step import PerStepRepeat, PerStepTiedEmbedding
 
@@ -144,7 +144,7 @@ def check_name(argument: str, name: Any) -> None:
 
 
 def join(
-    declared: list[Declared], tied: bool, scales: Scaling, reset: Any
+    declared: list[Declared], tied: bool, scales: Scales, reset: Any
 ) -> tuple[dict[str, Any], dict[str, Input], Any, Any]:
     """Input tensors and their declarations by name, what the stack reads, and a tied embedding.
 

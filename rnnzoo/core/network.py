@@ -8,7 +8,7 @@ import keras
 
 from rnnzoo import _checks
 from rnnzoo.core.joined import Declared, check_name, declared_inputs, join
-from rnnzoo.core.scaling import Scaling
+from rnnzoo.core.scaling import Scales
 from rnnzoo.core.spec import CoreSpec, Output, input_of, output_of, states_of
 from rnnzoo.heads.head import Head
 from rnnzoo.layers.per_step import PerStepDense
@@ -70,7 +70,7 @@ def build_core(
     check_residual(residual, sizes)
     whole = bidirectional or any(getattr(one, "whole_sequences", False) for one in ends.values())
     numbers = {one.name: one.features for one in declared if one.per_step and one.features}
-    scales = Scaling(scaling, numbers, ends, whole)
+    scales = Scales(scaling, numbers, ends, whole)
     layers = (bidirectional_layers if bidirectional else stack_layers)(
         layer_class, sizes, **options
     )
@@ -252,7 +252,7 @@ def output_layers(
     table: Any,
     activation: Any,
     mask: Any = None,
-    scales: Scaling | None = None,
+    scales: Scales | None = None,
 ) -> tuple[dict[str, Any], dict[str, Output]]:
     """The outputs of `hidden` and their declarations, by name.
 

@@ -7,8 +7,9 @@ series would look ahead, and one that is given would have to come with every bat
 request.
 """
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -21,11 +22,50 @@ from rnnzoo.layers.rnn import RNN
 
 Tensor = Any
 
-KINDS = ("mean", "standard")
-_STATES = ("moments", "count")
+KINDS = ("mean", "standard", "change")
+_STATES = ("moments", "count", "past")
 
 # The least deviation, as a part of the mean of absolute values: that of one value alone is 0.
 _LEAST = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """How series of different size are brought to one.
+
+    At each step the scale is that of all values since the sequence began, that step included.
+
+    Args:
+        kind: 'mean' divides by the mean of absolute values (DeepAR: Salinas et al., 2020);
+            'standard' takes the mean away and divides by the standard deviation; 'change' reads
+            and says changes from the value `lag` steps before, divided by the mean of their
+            absolute values, so that a model that has learnt nothing repeats what was there.
+        lag: of 'change', the steps between the values that are compared: 1, or those of a
+            season, such as 24 of hourly values. While there is none so far back, it is the first.
+        shared: whether the numbers of a step have one scale, instead of one each.
+
+    Raises:
+        ValueError: another kind, or a flag that is none.
+
+    Example:
+
+    >>> import numpy as np, rnnzoo
+    >>> hourly = rnnzoo.one_to_one(features=1, units=4, outputs=rnnzoo.heads.StudentT(),
+    ...                            scaling=rnnzoo.Scaling("change", lag=24))
+    >>> x = 1e6 + np.arange(72.0).reshape(1, 72, 1) % 24
+    >>> np.round(hourly.generate(x, max_length=3).mean[0, :, 0])
+    array([1000000., 1000001., 1000002.], dtype=float32)
+    """
+
+    kind: str
+    lag: int = 1
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        _checks.one_of("kind", self.kind, KINDS)
+        if _checks.positive_integer("lag", self.lag) > 1 and self.kind != "change":
+            raise ValueError(f"lag is for kind='change'; received lag={self.lag}, kind={self.kind!r}")
+        _checks.flag("shared", self.shared)
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
@@ -34,57 +74,104 @@ class MomentsCell(keras.layers.Layer):
 
     Args:
         features: numbers a step.
-        kind: 'mean', the mean of absolute values; 'standard', beside it the mean and the variance
-            (Welford, 1962), `3 * features` numbers.
+        kind, lag, shared: as `Scaling` has them. The moments of 'mean' are the mean of absolute
+            values; of 'standard' also the mean and the variance (Welford, 1962); of 'change' the
+            mean of absolute changes, and the values that the next step and this one are compared
+            with.
     """
 
-    state_names, output_state = _STATES, "moments"
+    output_state = "moments"
 
-    def __init__(self, features: int, kind: str, **kwargs: Any):
+    def __init__(self, features: int, kind: str, lag: int = 1, shared: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
-        self.features, self.kind = features, kind
+        self.features, self.kind, self.lag, self.shared = features, kind, lag, shared
         self.output_size = features * (1 if kind == "mean" else 3)
-        self.state_size = [self.output_size, 1]
+        self.state_size = [self.output_size, 1] + [lag * features] * (kind == "change")
+        self.state_names = _STATES[: len(self.state_size)]
 
     def call(self, inputs: Tensor, states: list[Tensor], training: bool = False) -> tuple:
-        moments, count = states
-        count = count + 1.0
-        size = ops.split(moments, self.output_size // self.features, axis=-1)
-        size[0] = size[0] + (ops.abs(inputs) - size[0]) / count
+        moments, count, *past = states
+        size, *rest = ops.split(moments, self.output_size // self.features, axis=-1)
+        if self.kind == "change":
+            past = ops.where(count > 0, past[0], ops.tile(inputs, [1, self.lag]))
+            before = past[:, : self.features]
+            past = [ops.concatenate([past[:, self.features :], inputs], axis=-1)]
+            changed = (self._pooled(ops.abs(inputs - before)) - size) / (count - self.lag + 1.0)
+            size = ops.where(count >= self.lag, size + changed, size)
+            found = [size, past[0][:, : self.features], before]
+        else:
+            found = [size + (self._pooled(ops.abs(inputs)) - size) / (count + 1.0)]
         if self.kind == "standard":
-            mean = size[1] + (inputs - size[1]) / count
-            spread = (inputs - size[1]) * (inputs - mean)
-            size[1:] = mean, size[2] + (spread - size[2]) / count
-        moments = ops.concatenate(size, axis=-1)
-        return moments, [moments, count]
+            mean = rest[0] + (self._pooled(inputs) - rest[0]) / (count + 1.0)
+            spread = self._pooled((inputs - rest[0]) * (inputs - mean))
+            found += [mean, rest[1] + (spread - rest[1]) / (count + 1.0)]
+        moments = ops.concatenate(found, axis=-1)
+        return moments, [moments, count + 1.0, *past]
+
+    def _pooled(self, values: Tensor) -> Tensor:
+        """`values`, or their mean in the place of each where they share a scale."""
+        if not self.shared:
+            return values
+        return ops.zeros_like(values) + ops.mean(values, axis=-1, keepdims=True)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this cell again."""
-        return {**super().get_config(), "features": self.features, "kind": self.kind}
+        own = {name: getattr(self, name) for name in ("features", "kind", "lag", "shared")}
+        return {**super().get_config(), **own}
 
 
-def shift_and_scale(moments: Tensor, features: int) -> tuple[Tensor | None, Tensor]:
-    """What is taken from values, None for nothing, and what they are then divided by.
+class Measured(NamedTuple):
+    """What was measured, `(batch, time, features)` each; a shift of None is 0.
 
-    The scale of zeros alone is 1.
+    Attributes:
+        before: what is taken from an input that was measured.
+        shift: what is taken from another one of its scale, and given back to outputs.
+        scale: what both are divided by; of zeros alone it is 1.
     """
+
+    before: Tensor | None
+    shift: Tensor | None
+    scale: Tensor
+
+
+def measured(kind: str, moments: Tensor, features: int) -> Measured:
+    """What the `moments` of a `MomentsCell` say."""
     size, *rest = ops.split(moments, moments.shape[-1] // features, axis=-1)
-    shift = rest[0] if rest else None
-    scale = ops.maximum(ops.sqrt(ops.maximum(rest[1], 0.0)), _LEAST * size) if rest else size
-    return shift, ops.where(scale > 0, scale, ops.ones_like(scale))
+    before, shift, scale = None, None, size
+    if kind == "standard":
+        before = shift = rest[0]
+        scale = ops.maximum(ops.sqrt(ops.maximum(rest[1], 0.0)), _LEAST * size)
+    if kind == "change":
+        shift, before = rest
+        scale = ops.where(size > 0, size, ops.abs(shift))  # as long as there was no change
+    return Measured(before, shift, ops.where(scale > 0, scale, ops.ones_like(scale)))
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
 class Scaled(keras.layers.Layer):
-    """A call is `[values, moments] -> values` of about 1, `(batch, time, features)`."""
+    """A call is `[values, moments] -> values` of about 1, `(batch, time, features)`.
+
+    Args:
+        kind: that of the moments.
+        own: whether they are those of the values, and not of another input.
+    """
+
+    def __init__(self, kind: str, own: bool, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.kind, self.own = kind, own
 
     def call(self, inputs: list[Tensor]) -> Tensor:
         values, moments = inputs
-        shift, scale = shift_and_scale(moments, values.shape[-1])
-        return (values if shift is None else values - shift) / scale
+        found = measured(self.kind, moments, values.shape[-1])
+        shift = found.before if self.own else found.shift
+        return (values if shift is None else values - shift) / found.scale
 
     def compute_output_shape(self, input_shape: list[tuple]) -> tuple:
         return input_shape[0]
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make this layer again."""
+        return {**super().get_config(), "kind": self.kind, "own": self.own}
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
@@ -93,15 +180,17 @@ class Unscaled(keras.layers.Layer):
 
     Args:
         head: the head.
+        kind: that of the moments.
     """
 
-    def __init__(self, head: Head, **kwargs: Any):
+    def __init__(self, head: Head, kind: str, **kwargs: Any):
         super().__init__(**kwargs)
-        self.head = head
+        self.head, self.kind = head, kind
 
     def call(self, inputs: list[Tensor]) -> Tensor:
         parameters, moments = inputs
-        return self.head.in_units(parameters, *shift_and_scale(moments, self.head.outputs))
+        found = measured(self.kind, moments, self.head.outputs)
+        return self.head.in_units(parameters, found.shift, found.scale)
 
     def compute_output_shape(self, input_shape: list[tuple]) -> tuple:
         return input_shape[0]
@@ -109,7 +198,7 @@ class Unscaled(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this layer again."""
         head = keras.saving.serialize_keras_object(self.head)
-        return {**super().get_config(), "head": head}
+        return {**super().get_config(), "head": head, "kind": self.kind}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Unscaled":
@@ -117,7 +206,7 @@ class Unscaled(keras.layers.Layer):
         return cls(**{**config, "head": head})
 
 
-class Scaling:
+class Scales:
     """The scaling of a core: what `join` reads through it and outputs come back through.
 
     Args:
@@ -154,8 +243,8 @@ class Scaling:
 
     def measure(self, given: dict[str, Any], reset: Any) -> None:
         """Add a layer that measures each input that has a scale of its own."""
-        for name, kind in self.kinds.items():
-            cell = MomentsCell(self.sizes[name], kind, dtype=_dtype())
+        for name, how in self.kinds.items():
+            cell = MomentsCell(self.sizes[name], **dataclasses.asdict(how), dtype=_dtype())
             layer = RNN(cell, name=f"{name}_measured", dtype=_dtype())
             state = {}
             for part, spec in layer.state_spec().items():
@@ -170,52 +259,60 @@ class Scaling:
         """The input `name` as the stack reads it."""
         if name not in self.of:
             return value
-        moments = self._moments[self.of[name]]
-        return Scaled(name=f"{name}_scaled", dtype=_dtype())([value, moments])
+        source = self.of[name]
+        layer = Scaled(
+            self.kinds[source].kind, name == source, name=f"{name}_scaled", dtype=_dtype()
+        )
+        return layer([value, self._moments[source]])
 
     def unscaled(self, head: Head | None, parameters: Any, name: str) -> Any:
         """The `parameters` of an output in the units of the first input that is scaled."""
         if not self.of:
             return parameters
         head = Linear(parameters.shape[-1]) if head is None else head
-        moments = self._moments[next(iter(self.kinds))]
-        return Unscaled(head, name=name, dtype=_dtype())([parameters, moments])
+        source, how = next(iter(self.kinds.items()))
+        layer = Unscaled(head, how.kind, name=name, dtype=_dtype())
+        return layer([parameters, self._moments[source]])
 
     def _check_output(self, name: str, one: Any) -> None:
-        first, kind = next(iter(self.kinds.items()))
-        kinds = one.scalings if isinstance(one, Head) else KINDS
+        first, how = next(iter(self.kinds.items()))
+        kinds = one.scalings if isinstance(one, Head) else Linear.scalings
         size = one.outputs if isinstance(one, Head) and kinds else one
-        if kind not in kinds or size != self.sizes[first]:
+        if how.kind not in kinds or size != self.sizes[first]:
             raise ValueError(
                 f"with scaling every output is in the units of {first!r}, so it must have its "
-                f"{self.sizes[first]} numbers a step and a head that {kind!r} scaling can be undone "
+                f"{self.sizes[first]} numbers a step and a head that {how.kind!r} scaling can be undone "
                 f"on; received {name!r}, {_checks.shown(one)}"
             )
 
 
-def _declared(scaling: Any, sizes: dict[str, int]) -> tuple[dict[str, str], dict[str, str]]:
-    """For each scaled input the one whose scale it has, and the kinds of those that are measured.
+def _declared(scaling: Any, sizes: dict[str, int]) -> tuple[dict[str, str], dict[str, Scaling]]:
+    """For each scaled input the one whose scale it has, and how those are that are measured.
 
     Raises:
         ValueError: a name or kind that is none.
     """
     if scaling is None:
         return {}, {}
-    if isinstance(scaling, str) and len(sizes) == 1:
+    if isinstance(scaling, (str, Scaling)) and len(sizes) == 1:
         scaling = dict.fromkeys(sizes, scaling)
-    fits = isinstance(scaling, Mapping) and scaling and set(scaling) <= set(sizes)
-    kinds = {name: kind for name, kind in scaling.items() if kind in KINDS} if fits else {}
-    for name, kind in scaling.items() if fits else ():
-        same = kind in kinds and sizes[kind] == sizes[name]
+    fits = isinstance(scaling, Mapping) and bool(scaling) and set(scaling) <= set(sizes)
+    given = {
+        name: Scaling(one) if isinstance(one, str) and one in KINDS else one
+        for name, one in (scaling.items() if fits else ())
+    }
+    kinds = {name: one for name, one in given.items() if isinstance(one, Scaling)}
+    for name, one in given.items():
+        same = isinstance(one, str) and one in kinds and sizes[one] == sizes[name]
         fits = fits and (name in kinds or same)
     if not fits:
         raise ValueError(
-            f"scaling must be one of {KINDS} for a model with one input of numbers, or a dict from "
-            "names of inputs of numbers per step to one of these, or to the name of an input that "
-            f"has one, whose scale they then share (of the same size); received "
-            f"scaling={_checks.shown(scaling)} for inputs of numbers {sizes}"
+            f"scaling must be one of {KINDS} or a rnnzoo.Scaling for a model with one input of "
+            "numbers, or a dict from names of inputs of numbers per step to one of these, or to "
+            "the name of an input that has one, whose scale they then share (of the same size); "
+            f"received scaling={_checks.shown(scaling)} for inputs of numbers {sizes}"
         )
-    return {name: name if name in kinds else scaling[name] for name in scaling}, kinds
+    return {name: name if name in kinds else given[name] for name in given}, kinds
 
 
 def _dtype() -> str:

@@ -123,11 +123,15 @@ class Head:
                 found by a search, and all that is said of whole sequences.
         """
         found = {}
-        if self._has("mean") and (loops or not self.whole_sequences):
+        if self.says("mean") and (loops or not self.whole_sequences):
             found["mean"] = self.mean(parameters)
-        if self._has("quantile") and loops:
+        if self.says("quantile") and loops:
             found["quantiles"] = self.quantile(parameters, self.levels)
         return found | ({"path": self.mode(parameters)} if self.whole_sequences and loops else {})
+
+    def says(self, method: str) -> bool:
+        """Whether the head has `method`, such as 'mean', 'quantile' or 'sample'."""
+        return getattr(type(self), method) is not getattr(Head, method)
 
     def check_targets(self, targets: Any, sample_weight: Any = None) -> None:
         """ValueError that names the first target out of the head's domain.
@@ -177,13 +181,9 @@ class Head:
         """The domain in words."""
         return "finite numbers"
 
-    def _has(self, method: str) -> bool:
-        """Whether the head defines what here is an error."""
-        return getattr(type(self), method) is not getattr(Head, method)
-
     def _lacks(self, method: str) -> ValueError:
         methods = ("log_prob", "mean", "mode", "quantile", "sample")
-        has = list(filter(self._has, methods))
+        has = list(filter(self.says, methods))
         return ValueError(
             f"{type(self).__name__} is a head of {self.kind}, which have no {method}; it has "
             f"{', '.join(has)}"
