@@ -4,6 +4,8 @@ from rnnzoo import cells, data, decoding, heads, layers, metrics, serving, zoo
 from rnnzoo._version import __version__ as __version__
 from rnnzoo.core import CoreSpec, Scaling, Tokens
 from rnnzoo.export.export import export
+from rnnzoo.generation.backtest import Backtest, backtest
+from rnnzoo.generation.forecaster import Forecaster
 from rnnzoo.generation.forecasts import Forecast
 from rnnzoo.generation.options import Generated
 from rnnzoo.models.encoder_decoder import encoder_decoder
@@ -20,9 +22,11 @@ from rnnzoo.zoo.loading import from_preset
 
 __all__ = [
     "BackupAndResume",
+    "Backtest",
     "CoreSpec",
     "EncoderDecoder",
     "Forecast",
+    "Forecaster",
     "Generated",
     "RecurrentModel",
     "ResetStates",
@@ -31,6 +35,7 @@ __all__ = [
     "StopOnDivergence",
     "Tokens",
     "TruncatedBPTT",
+    "backtest",
     "cells",
     "data",
     "decoding",

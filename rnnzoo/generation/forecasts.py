@@ -143,7 +143,7 @@ def continue_series(
 ) -> Forecast:
     """What a one-to-one model on numbers says after `prompt`, as `model.generate` tells."""
     how = feed_of(model, feed, "generate")
-    horizon, samples, seed = checked_paths(how.head, horizon, samples, seed)
+    horizon, samples, seed = checked_paths(how.head, horizon, samples, seed, "max_length")
     if prompt is None and (state is None or NEXT not in state):
         raise ValueError(
             "prompt must be given, or a state that an earlier generate returned; received "
@@ -163,13 +163,19 @@ def continue_series(
     return forecast_from(model, how, said, state, still, planned, horizon, samples, seed)
 
 
-def checked_paths(head: Head, horizon: Any, samples: Any, seed: Any) -> tuple:
-    """`(horizon, samples, seed)`; ValueError for what is none, or a head that draws no samples."""
-    horizon = _checks.positive_integer("max_length", horizon)
+def checked_paths(head: Head, horizon: Any, samples: Any, seed: Any, name: str) -> tuple:
+    """`(horizon, samples, seed)`; ValueError for what is none, or a head that draws no samples.
+
+    Args:
+        head: what is said.
+        horizon, samples, seed: as they were given.
+        name: of the first.
+    """
+    horizon = _checks.positive_integer(name, horizon)
     samples = _checks.optional_count("samples", samples)
     if samples is None and seed is not None:
         raise ValueError(f"seed is for samples=n; received seed={_checks.shown(seed)} without")
-    seed = None if seed is None else _checks.integer("seed", seed, 0)
+    seed = None if seed is None else _checks.integer("seed", seed, 0, _checks.LARGEST)
     if samples is not None and not head.says("sample"):
         raise ValueError(
             f"samples need a head that draws them, as rnnzoo.heads.StudentT(); received "
@@ -215,9 +221,12 @@ def planned_steps(
             f"future must be a dict with the inputs per step that are known ahead, {how.others}, "
             f"at the steps to come; received {None if future is None else sorted(future)}"
         )
-    if not future:
-        return {}
     inputs, found = model.spec.inputs, {}
+    if future is None:
+        return {
+            name: np.zeros((rows, 0, *inputs[name].shape), inputs[name].dtype)
+            for name in how.others
+        }
     for name in how.others:
         array = _checks.array(f"future[{name!r}]", future[name])
         steps = array.shape[1] if array.ndim > 1 else None
@@ -267,7 +276,7 @@ def forecast_from(
     found = as_numpy(
         compiled(
             model,
-            ("series", how.name, more, samples, bool(planned)),
+            ("series", how.name, more, samples),
             lambda: lambda given: _Paths(model, how, more, samples, given).run(),
         )(inputs)
     )

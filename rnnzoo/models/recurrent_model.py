@@ -16,6 +16,7 @@ from rnnzoo.core.spec import CoreSpec
 from rnnzoo.core.to_stock import stock_model
 from rnnzoo.export.export import export
 from rnnzoo.feed.inputs import CoreInputs, lanes_of
+from rnnzoo.generation.forecaster import Forecaster
 from rnnzoo.generation.forecasts import Forecast, continue_series, feed_of
 from rnnzoo.generation.options import Generated, options
 from rnnzoo.generation.prompts import continue_prompt, continues
@@ -338,6 +339,17 @@ class RecurrentModel(SequenceTrainer):
         given |= {"min_length": min_length or None, "forbidden": tuple(forbidden) or None}
         _refuse_given(given, "tokens", "numbers, drawn by samples=n")
         return continue_series(self, prompt, max_length, state=state, **of_numbers)
+
+    def forecaster(
+        self, static: Mapping[str, Any] | None = None, feed: str | None = None
+    ) -> Forecaster:
+        """A new `rnnzoo.Forecaster`: observes series step by step, and forecasts from now.
+
+        Args:
+            static: the inputs per sequence, `(batch, ...)` by name.
+            feed: the input whose next value the output is, where several could be.
+        """
+        return Forecaster(self, static, feed)
 
     @property
     def states(self) -> dict[str, np.ndarray]:
