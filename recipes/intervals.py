@@ -1,8 +1,7 @@
 """Forecast many series with intervals: one autoregressive network for all of them (DeepAR).
 
 Each step reads the value of now, the one of a week before the next, its hour, and which series it
-is; a Student's t says what comes next. All is in units of how much a series changes from one day
-to the next, measured on the way. Paths drawn from it are fed back for the hours to come.
+is; a Student's t says what comes next, in units of how much the series changes from day to day.
 """
 
 import argparse
@@ -21,7 +20,6 @@ from running import parse, safeguards
 
 import rnnzoo
 from rnnzoo import metrics
-from rnnzoo.curves import picture
 from rnnzoo.data import read_csv, read_text
 
 HERE = Path(__file__).resolve().parent
@@ -31,7 +29,6 @@ OPTIONS = (
     ("season", 24, "steps of a season"),
     ("cycle", 168, "steps of the long season; at least --ahead"),
     ("units", 64, "size of the layer"),
-    ("identity", 8, "numbers that stand for a series"),
     ("dropout", 0.0, "share dropped"),
     ("epochs", 30, "passes over the data"),
     ("rate", 3e-3, "highest learning rate"),
@@ -56,15 +53,10 @@ def arguments() -> tuple:
 def read(path: Path) -> list[np.ndarray]:
     """The series, of M4 with their test part."""
     if not path.is_dir():
-        found = [sequence[:, 0] for sequence in read_csv(path).sequences]
-        if not found:
-            raise ValueError(f"{path} has no series")
-        return [one.astype("float64") for one in found]
-    parts = []
-    for part in ("train", "test"):
-        rows = list(csv.reader(io.StringIO(read_text(path / f"Hourly-{part}.csv.gz"))))[1:]
-        parts.append([np.array([value for value in row[1:] if value], "float64") for row in rows])
-    return [np.concatenate(pair) for pair in zip(*parts, strict=True)]
+        return [sequence[:, 0].astype("float64") for sequence in read_csv(path).sequences]
+    texts = [read_text(path / f"Hourly-{part}.csv.gz") for part in ("train", "test")]
+    rows = zip(*(list(csv.reader(io.StringIO(text)))[1:] for text in texts), strict=True)
+    return [np.array([v for v in (*one[1:], *two[1:]) if v], "float64") for one, two in rows]
 
 
 def inputs(series: np.ndarray, identity: int) -> dict[str, np.ndarray]:
@@ -79,22 +71,21 @@ def inputs(series: np.ndarray, identity: int) -> dict[str, np.ndarray]:
 
 
 def ridge(series: list[np.ndarray], changes: bool, strength: float) -> np.ndarray:
-    """Forecasts by a linear map of two cycles, of values or of changes from season to season."""
-    past, ahead, season = 2 * args.cycle, args.ahead, args.season
-    pairs, now = [], []
+    """Forecasts by a linear map of two cycles, of values or of changes from the last season."""
+    past, ahead = 2 * args.cycle, args.ahead
+    x, y, now = [], [], []
     for one in series:
-        spread = np.abs(one[season:] - one[:-season]).mean() + 1e-9
+        spread = np.abs(one[args.season :] - one[: -args.season]).mean() + 1e-9
         for end in [*range(past, len(one) - ahead + 1, 6), len(one)]:
-            read = one[end - past : end]
-            base = np.resize(read[-season:], past + ahead) * changes
+            read, coming = one[end - past : end], np.resize(one[end : end + ahead], ahead)
+            base = np.resize(read[-args.season :], past + ahead) * changes
             size = spread if changes else np.abs(read).mean() + 1e-9
-            read = (read - base[:past]) / size
-            if end < len(one):
-                pairs.append((read, (one[end : end + ahead] - base[:ahead]) / size))
-        now.append((read, size, base[:ahead]))
-    x, y = (np.array(part) for part in zip(*pairs))
+            x.append((read - base[:past]) / size)
+            y.append((coming - base[:ahead]) / size)
+        now.append((x.pop(), y.pop(), size, base[:ahead]))
+    x, y = np.array(x), np.array(y)
     weights = np.linalg.solve(x.T @ x + strength * np.eye(past), x.T @ y)
-    return np.array([read @ weights * size + base for read, size, base in now])
+    return np.array([read @ weights * size + base for read, _, size, base in now])
 
 
 parser, args, scope = arguments()
@@ -107,8 +98,7 @@ try:
             f"received a series of {min(map(len, series))} steps, --ahead {args.ahead}"
         )
 except (OSError, ValueError) as error:
-    absent = "M4 is not bundled: fetch Hourly-train.csv and Hourly-test.csv from the GitHub "
-    absent += "repository Mcompetitions/M4-methods, gzip them, and give --data FOLDER"
+    absent = "M4 is not bundled: give --data FOLDER, see recipes/README.md"
     parser.error(absent if args.data == M4 and not M4.exists() else f"--data: {error}")
 known = [one[: -args.ahead] for one in series]
 truth = np.array([one[-args.ahead :] for one in series])
@@ -129,7 +119,7 @@ rate = keras.optimizers.schedules.CosineDecay(args.rate, updates)
 with scope:
     model = rnnzoo.one_to_one(
         inputs={"value": 1, "before": 1, "hour": rnnzoo.Tokens(args.season, 8)},
-        static={"series": rnnzoo.Tokens(len(known), args.identity)},
+        static={"series": rnnzoo.Tokens(len(known), 8)},
         units=args.units,
         dropout=args.dropout,
         outputs=rnnzoo.heads.StudentT(),
@@ -139,41 +129,21 @@ with scope:
 begin = time.time()
 called = [rnnzoo.TruncatedBPTT(args.window), *safeguards(args)]
 model.fit(data, epochs=args.epochs, callbacks=called, verbose=2)
-trained = time.time()
-rows = [inputs(one, place) for place, one in enumerate(series)]
+minutes = (time.time() - begin) / 60
 options = {"samples": args.samples, "season": args.season, "seed": 1, "feed": "value"}
+rows = [inputs(one, place) for place, one in enumerate(series)]
 found = rnnzoo.backtest(model, rows, args.ahead, **options)
-middle = found.forecasts[0].quantile([0.1, 0.5, 0.9])[..., 0, :]
 forecasts = {
-    "network": middle[..., 1],
+    "network": found.forecasts[0].quantile(0.5)[..., 0],
     "repeat the season": np.array([np.resize(one[-args.season :], args.ahead) for one in known]),
     "ridge on values": ridge(known, False, 1e3),
     "ridge on changes": ridge(known, True, 1e5),
 }
-
-
-def draw(figure) -> None:
-    """Some forecasts, with their intervals, against the truth."""
-    steps = np.arange(args.ahead)
-    for place, i in enumerate(np.linspace(0, len(series) - 1, 4).astype(int)):
-        axes = figure.add_subplot(4, 1, place + 1, ylabel=f"series {i + 1}")
-        axes.plot(np.arange(-args.cycle, 0), known[i][-args.cycle :], color="gray", label="before")
-        axes.plot(steps, truth[i], color="black", label="truth")
-        axes.plot(steps, middle[i, :, 1], label="median")
-        axes.fill_between(steps, middle[i, :, 0], middle[i, :, 2], alpha=0.3, label="80 %")
-        axes.grid(alpha=0.3)
-    figure.axes[0].legend(ncols=4)
-    figure.axes[-1].set_xlabel("steps from now")
-
-
-print(f"\nforecasts          {picture(draw, HERE / 'output' / 'intervals.png', size=(10, 10))}")
-print(f"training           {(trained - begin) / 60:.1f} minutes, {model.count_params():,} parameters")
-print(f"forecasting        {time.time() - trained:.0f} seconds, {args.samples} paths a series")
+print(f"\ntraining           {minutes:.1f} minutes, {model.count_params():,} parameters")
 print(f"data               {len(series)} series, the last {args.ahead} steps of each to test")
 print("\n                     MASE    sMAPE")
 for name, points in forecasts.items():
     errors = [metrics.mase(*each, args.season) for each in zip(truth, points, known)]
     print(f"{name:19} {np.nanmean(errors):6.3f}   {metrics.smape(truth, points).mean():6.3f}")
-said = found.metrics
-print(f"\n80 % intervals      {said['coverage']:.1%} of the truth within")
-print(f"scaled CRPS         {said['scaled_CRPS']:.3f}")
+text = "\n80 % intervals      {coverage:.1%} of the truth\nscaled CRPS         {scaled_CRPS:.3f}"
+print(text.format(**found.metrics))

@@ -110,7 +110,9 @@ def test_rows_of_different_length_equal_each_alone(rich):
         }
     )  # fmt: skip
     for row, length in enumerate(lengths):
-        alone = {k: v[row : row + 1, :length] if v.ndim > 1 else v[[row]] for k, v in prompt.items()}
+        alone = {
+            k: v[row : row + 1, :length] if v.ndim > 1 else v[[row]] for k, v in prompt.items()
+        }
         known = {k: v[row : row + 1, :2] for k, v in future.items()}
         found = rich.generate(alone, max_length=3, feed="load", future=known)
         close(found.mean[0], ragged.mean[row], 1e-4)
@@ -313,5 +315,3 @@ def test_backtests_that_cannot_be_are_refused(plain):
     ):
         with pytest.raises(ValueError, match=message):
             rnnzoo.backtest(plain, **{"series": x, **options})
-
-

@@ -64,7 +64,9 @@ class Scaling:
     def __post_init__(self) -> None:
         _checks.one_of("kind", self.kind, KINDS)
         if _checks.positive_integer("lag", self.lag) > 1 and self.kind != "change":
-            raise ValueError(f"lag is for kind='change'; received lag={self.lag}, kind={self.kind!r}")
+            raise ValueError(
+                f"lag is for kind='change'; received lag={self.lag}, kind={self.kind!r}"
+            )
         _checks.flag("shared", self.shared)
 
 
@@ -281,8 +283,8 @@ class Scales:
         if how.kind not in kinds or size != self.sizes[first]:
             raise ValueError(
                 f"with scaling every output is in the units of {first!r}, so it must have its "
-                f"{self.sizes[first]} numbers a step and a head that {how.kind!r} scaling can be undone "
-                f"on; received {name!r}, {_checks.shown(one)}"
+                f"{self.sizes[first]} numbers a step and a head on which {how.kind!r} scaling can "
+                f"be undone; received {name!r}, {_checks.shown(one)}"
             )
 
 

@@ -91,8 +91,8 @@ def backtest(
     if first.min() <= season:
         raise ValueError(
             f"every series must have more than {season} steps (a season) before its first origin, "
-            f"so at least {season + 1 + horizon + (windows - 1) * stride}; received {lengths.min()} "
-            f"for series {int(first.argmin())}"
+            f"so at least {season + 1 + horizon + (windows - 1) * stride}; received "
+            f"{lengths.min()} for series {int(first.argmin())}"
         )
     forecaster = Forecaster(model, {name: still[name] for name in how.still}, how.name)
     forecaster.observe({**values, "lengths": first})

@@ -5,7 +5,7 @@ repeated for all paths, which then run in one compiled loop.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -67,6 +67,7 @@ def token_step(model: Any) -> Callable:
     """One step of `model`, which `continues`, as decoding wants it."""
     core, spec = model.core, model.spec
     name, output = next(iter(spec.outputs.items()))
+
     def step(tokens: Tensor, state: State) -> tuple[Tensor, State]:
         tokens = tokens[:, None]
         values = {spec.leading: tokens, **state}
