@@ -2,8 +2,11 @@
 
 from rnnzoo import cells, data, decoding, heads, layers, metrics, serving, zoo
 from rnnzoo._version import __version__ as __version__
-from rnnzoo.core import CoreSpec, Tokens
+from rnnzoo.core import CoreSpec, Scaling, Tokens
 from rnnzoo.export.export import export
+from rnnzoo.generation.backtest import Backtest, backtest
+from rnnzoo.generation.forecaster import Forecaster
+from rnnzoo.generation.forecasts import Forecast
 from rnnzoo.generation.options import Generated
 from rnnzoo.models.encoder_decoder import encoder_decoder
 from rnnzoo.models.encoder_decoder_model import EncoderDecoder
@@ -19,15 +22,20 @@ from rnnzoo.zoo.loading import from_preset
 
 __all__ = [
     "BackupAndResume",
+    "Backtest",
     "CoreSpec",
     "EncoderDecoder",
+    "Forecast",
+    "Forecaster",
     "Generated",
     "RecurrentModel",
     "ResetStates",
+    "Scaling",
     "ScheduledSampling",
     "StopOnDivergence",
     "Tokens",
     "TruncatedBPTT",
+    "backtest",
     "cells",
     "data",
     "decoding",

@@ -162,7 +162,8 @@ def test_bad_prompts(case):
 @pytest.mark.parametrize(
     "options",
     [
-        {"features": 3, "outputs": 3},
+        {"features": 3, "outputs": 2},
+        {"features": 3, "outputs": rnnzoo.heads.Logits(3)},
         {"vocabulary": 5, "outputs": 4},
         {"vocabulary": 5, "activation": "tanh"},
     ],

@@ -1,4 +1,4 @@
-"""Encoder-decoders of several inputs by name: what they read, in every form, and what is refused."""
+"""Encoder-decoders of several inputs by name: what they read in every form, what is refused."""
 
 import keras
 import numpy as np

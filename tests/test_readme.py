@@ -45,6 +45,18 @@ def given():
     }
 
 
+def series_of_loads(rng):
+    """Two meters: what came before, what is known of the hours to come, all of it in a list."""
+    load = rng.normal(5.0, 1.0, (2, 240, 1)).astype("float32")
+    hour, meters = np.tile(np.arange(240) % 24, (2, 1)), np.arange(2)
+    read = {"load": load[:, :60], "hour": hour[:, :60]}
+    whole = [{"load": load[i], "hour": hour[i], "meter": meters[i]} for i in range(2)]
+    return {
+        **{**read, "meters": meters, "history": {**read, "meter": meters}, "series": whole},
+        **{"next_load": load[:, 1:61], "hours": {"hour": hour[:, 60:108]}},
+    }
+
+
 # What else a block finds, by a word of it: one name means another thing further down.
 def beside(block):
     rng = np.random.default_rng(1)
@@ -56,6 +68,8 @@ def beside(block):
         return {"x": np.zeros((3, 5, 12), "float32"), "lengths": np.array([5, 3, 1])}
     if "data.stream(ids, batch_size=64" in block:
         return {"ids": rng.integers(0, 65, 64 * 101)}
+    if "forecaster" in block:
+        return series_of_loads(rng)
     if "MirroredStrategy" in block:
         ids = rng.integers(0, 65, 4 * 26)
         return {"batches": rnnzoo.data.stream(ids, 4, 25, vocabulary=65)}

@@ -21,7 +21,7 @@ if keras.backend.backend() == "jax":
 import tensorflow as tf
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAINING = ("char_lm", "speaker", "chorales", "scan", "pronounce", "forecast")
+TRAINING = ("char_lm", "speaker", "chorales", "scan", "pronounce", "forecast", "intervals")
 RECIPES = (*TRAINING, "memory", "serve_saved_model", "serve")
 CHORALES = ROOT.parent / "shared/data/jsb-chorales/jsb-chorales-quarter.json.gz"
 
@@ -296,6 +296,28 @@ def test_memory_plays_and_learns(recipes, run):
     status, _, error = run("memory", *sizes, "--steps", 12, "--burn-in", 11)
     assert status == 2
     assert "burn-in leave 2 steps; received" in error
+
+
+def test_intervals_trains_on_own_series(recipes, run):
+    path, rng = recipes / "own.csv", np.random.default_rng(0)
+    lines = [
+        f"s{i},{t},{10.0**i * (3 + np.sin(t)) + rng.normal():.3f}"
+        for i in range(3)
+        for t in range(50)
+    ]
+    path.write_text("\n".join(["sequence,step,value", *lines]) + "\n", encoding="utf-8")
+    options = ("--ahead", 4, "--season", 3, "--cycle", 6, "--units", 4, "--window", 10)
+    more = ("--epochs", 1, "--samples", 5)
+    status, out, _ = run("intervals", "--data", path, *options, *more)
+    assert status == 0
+    names = [line.rsplit(maxsplit=2)[0] for line in out.splitlines()[-7:-3]]
+    assert names == ["network", "repeat the season", "ridge on values", "ridge on changes"]
+    status, _, error = run("intervals", "--data", path, "--ahead", 30)
+    assert status == 2
+    assert "received a series of 50 steps, --ahead 30" in error
+    status, _, error = run("intervals")  # no data beside this copy
+    assert status == 2
+    assert "M4 is not bundled" in error
 
 
 @pytest.mark.parametrize("recipe", ["scan", "pronounce"])

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 
 from rnnzoo import _checks
+from rnnzoo.core.scaling import Scales
 from rnnzoo.core.spec import Input, input_of
 from rnnzoo.layers.per_step import PerStepRepeat, PerStepTiedEmbedding
 
@@ -161,16 +162,22 @@ def check_name(argument: str, name: Any) -> None:
 
 
 def join(
-    declared: list[Declared], tied: bool = False, steps: int | None = None
+    declared: list[Declared],
+    tied: bool = False,
+    scales: Scales | None = None,
+    reset: Any = None,
+    steps: int | None = None,
 ) -> tuple[dict[str, Any], dict[str, Input], Any, Any]:
     """Input tensors and their declarations by name, what the stack reads, and a tied embedding.
 
-    Embeddings and numbers stand side by side in the order of `declared`; what is static stands
-    beside every step.
+    Embeddings and numbers, these through `scales`, stand side by side in the order of `declared`;
+    what is static stands beside every step.
 
     Args:
         declared: the inputs, the first of them per step.
         tied: whether the embedding of "inputs" is that of the outputs too.
+        scales: what divides numbers, and is told where they are; None for numbers as they come.
+        reset: first steps of sequences, for `scales`.
         steps: of every call; None for any number.
     """
     tensors, kept, parts, table = {}, {}, [], None
@@ -189,6 +196,9 @@ def join(
         tensors[one.name], kept[one.name] = x, input_of(x, one.vocabulary, one.per_step)
         parts.append(value)
         table = table or own
+    if scales is not None:
+        scales.measure(tensors, reset)
+        parts = [scales.scaled(one.name, part) for one, part in zip(declared, parts)]
     joined = parts[0] if len(parts) == 1 else keras.layers.Concatenate(name="joined")(parts)
     return tensors, kept, joined, table
 

@@ -8,6 +8,7 @@ import keras
 
 from rnnzoo import _checks
 from rnnzoo.core.joined import Declared, check_name, declared_inputs, join
+from rnnzoo.core.scaling import Scales
 from rnnzoo.core.spec import CoreSpec, Output, input_of, output_of, states_of
 from rnnzoo.heads.head import Head
 from rnnzoo.layers.per_step import PerStepDense
@@ -43,6 +44,7 @@ def build_core(
     inputs: Any = None,
     static: Any = None,
     bidirectional: bool = False,
+    scaling: Any = None,
 ) -> tuple[keras.Model, CoreSpec]:
     """A Functional model `{inputs, "reset", states} -> {outputs, states}`, and its contract.
 
@@ -67,24 +69,27 @@ def build_core(
     _check_activation(activation, ends)
     check_residual(residual, sizes)
     whole = bidirectional or any(getattr(one, "whole_sequences", False) for one in ends.values())
+    numbers = {one.name: one.features for one in declared if one.per_step and one.features}
+    scales = Scales(scaling, numbers, ends, whole)
     layers = (bidirectional_layers if bidirectional else stack_layers)(
         layer_class, sizes, **options
     )
-    _check_names(declared, ends, layers, state_names(layers))
+    _check_names(declared, ends, layers, state_names(layers), scales.names)
 
-    given, kept, sequence, table = join(declared, tied)
     reset = None if whole else keras.Input((None,), dtype="bool", name="reset")
+    given, kept, sequence, table = join(declared, tied, scales, reset)
     masked = many_to_one or whole
     mask = keras.Input((None,), dtype="bool", name="mask") if masked else None
     hidden, state_inputs, states, starts = _read(
         sequence, layers, reset, mask, many_to_one, residual, layer_norm
     )
-    found, shown = output_layers(hidden, ends, options["dropout"], table, activation, mask)
+    state_inputs, states = scales.inputs | state_inputs, scales.states | states
+    found, shown = output_layers(hidden, ends, options["dropout"], table, activation, mask, scales)
     spec = CoreSpec(
         form="many_to_one" if many_to_one else "one_to_one",
         inputs=kept,
         outputs=shown,
-        states=states_of(state_inputs, starts),
+        states=states_of(state_inputs, scales.starts + starts),
         reset=None if whole else "reset",
         mask="mask" if masked else None,
     )
@@ -211,10 +216,14 @@ def state_names(layers: list) -> list[str]:
 
 
 def _check_names(
-    declared: list[Declared], ends: dict[str, Any], layers: list, states: list[str]
+    declared: list[Declared],
+    ends: dict[str, Any],
+    layers: list,
+    states: list[str],
+    others: list[str],
 ) -> None:
     """ValueError where two layers, or an output and a state, would have one name."""
-    ours = ["reset", "mask", "lengths", "joined", "dropout", "norm_outputs", *states]
+    ours = ["reset", "mask", "lengths", "joined", "dropout", "norm_outputs", *states, *others]
     for index, layer in enumerate(layers):
         ours += [layer.name, f"norm_{index}", f"residual_{index}"]
     for one in declared:
@@ -243,6 +252,7 @@ def output_layers(
     table: Any,
     activation: Any,
     mask: Any = None,
+    scales: Scales | None = None,
 ) -> tuple[dict[str, Any], dict[str, Output]]:
     """The outputs of `hidden` and their declarations, by name.
 
@@ -253,6 +263,7 @@ def output_layers(
         table: the embedding through which the outputs of a tied model go, or None.
         activation: of outputs that are given by size.
         mask: `(batch, time)` bool, which heads of whole sequences read.
+        scales: what brings outputs back to the units of a series.
     """
     per_step = len(hidden.shape) == 3
     if dropout and any(one is not None for one in ends.values()):
@@ -273,7 +284,12 @@ def output_layers(
         options = {"dtype": full_precision(y.dtype), "name": last}
         identity = one is None
         layer = keras.layers.Identity if identity else partial(keras.layers.Activation, own)
-        found[name] = layer(**options)(y)
+        if scales is not None and scales.of:
+            # It ends with no layer's bias then, but in the units of the series.
+            y, ending = layer(dtype=options["dtype"])(y), None
+            found[name] = scales.unscaled(head, y, last)
+        else:
+            found[name] = layer(**options)(y)
         shown[name] = output_of(found[name], own, ending, per_step, head)
     return found, shown
 

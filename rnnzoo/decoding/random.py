@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -9,6 +10,9 @@ Tensor = Any
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
+
+# A draw has up to 2**20 numbers for each row and step.
+_DRAW = 20
 
 
 def uniform(seeds: Tensor, index: Tensor) -> Tensor:
@@ -23,6 +27,60 @@ def uniform(seeds: Tensor, index: Tensor) -> Tensor:
     key = (seeds[:, 0], seeds[:, 1])
     bits, _ = threefry(key, (zero + ops.cast(index, "uint32"), zero))
     return ops.cast(ops.right_shift(bits, _word(8)), "float32") * 2.0**-24
+
+
+class RowSeeds(keras.random.SeedGenerator):
+    """A seed whose numbers depend on a row's own words and step only, never on its neighbours.
+
+    It is a generator for `keras.random` too, which then draws by the first row and the step.
+
+    Args:
+        words: `(rows, 2)` uint32.
+        index: int32 scalar, the step.
+    """
+
+    def __init__(self, words: Tensor, index: Tensor):
+        # Not Keras's own: that would make a variable, which no loop could count up.
+        self.words, self.index, self.drawn = words, index, 0
+
+    def next(self, ordered: bool = True) -> Tensor:
+        """A seed of `keras.random`, another at each call."""
+        del ordered
+        left, right = self._counted()
+        self._count()
+        return ops.stack(threefry((self.words[0, 0], self.words[0, 1]), (left, right)))
+
+    def uniform(self, shape: tuple, dtype: str) -> Tensor:
+        """Multiples of 2**-24 in [0, 1) of `shape`, whose first axis is that of the rows."""
+        size = int(np.prod(shape[1:]))
+        index, place = self._counted()
+        self._count()
+        place = place + ops.cast(ops.arange(size, dtype="int32"), "uint32")[None]
+        zeros = ops.zeros_like(self.words[:, :1]) + ops.zeros_like(place)
+        bits, _ = threefry((self.words[:, :1], self.words[:, 1:]), (zeros + index, zeros + place))
+        values = ops.cast(ops.right_shift(bits, _word(8)), "float32") * 2.0**-24
+        return ops.cast(ops.reshape(values, (-1, *shape[1:])), dtype)
+
+    def _counted(self) -> tuple[Tensor, Tensor]:
+        """The two words that count the numbers of a row: the step, and the first of a draw."""
+        return ops.cast(self.index, "uint32"), _word(self.drawn << _DRAW)
+
+    def _count(self) -> None:
+        self.drawn += 1
+
+
+def words_of_paths(seed: Tensor, rows: Any, paths: int) -> Tensor:
+    """The words of `paths` rows for each of `rows`, next to each other, `(rows * paths, 2)`.
+
+    Args:
+        seed: int32 scalar.
+        rows: how many there are.
+        paths: drawn of each.
+    """
+    row = ops.repeat(ops.arange(rows, dtype="int32"), paths)
+    path = ops.tile(ops.arange(paths, dtype="int32"), [rows])
+    row, path, zero = (ops.cast(x, "uint32") for x in (row, path, ops.zeros_like(row)))
+    return ops.stack(threefry((zero + ops.cast(seed, "uint32"), row), (path, zero)), axis=-1)
 
 
 def threefry(key: tuple, counter: tuple) -> tuple[Tensor, Tensor]:

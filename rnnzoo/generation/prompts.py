@@ -9,7 +9,8 @@ from keras import ops
 
 from rnnzoo import _checks
 from rnnzoo.feed.source_target import as_rows
-from rnnzoo.generation.options import Generated, Options, as_numpy, compiled, room, texts
+from rnnzoo.generation.options import Generated, Options, as_numpy, compiled, texts
+from rnnzoo.generation.reading import read_steps
 from rnnzoo.layers.recurrent import State, Tensor
 
 _ACTIVATIONS = ("linear", "softmax")
@@ -26,7 +27,11 @@ def continue_prompt(model: Any, prompt: Any, state: State | None, chosen: Option
     rows = _prompts(model, prompt, last)
     if state is None:
         state = model.initial_state(len(rows))
-    state = _read(model, [row[:-1] for row in rows], state)
+    lengths = np.array([len(row) - 1 for row in rows])
+    before = np.zeros((len(rows), lengths.max()), "int32")
+    for place, row in zip(before, rows):
+        place[: len(row) - 1] = row[:-1]
+    _, state = read_steps(model, {model.spec.leading: before}, lengths, {}, state)
 
     def build() -> Callable:
         def run(inputs: dict) -> dict:
@@ -59,20 +64,9 @@ def continues(model: Any) -> bool:
 
 
 def token_step(model: Any) -> Callable:
-    """One step of `model` as decoding wants it; ValueError where it is no token model."""
+    """One step of `model`, which `continues`, as decoding wants it."""
     core, spec = model.core, model.spec
-    given = spec.inputs[spec.leading]
     name, output = next(iter(spec.outputs.items()))
-    spec.refuse_streams("generate")
-    if not continues(model):
-        raise ValueError(
-            "generate must be called on a one_to_one model made with vocabulary, whose outputs "
-            "are the next token's logits (activation None) or probabilities ('softmax'); "
-            f"received a {model.form} model of {'tokens' if given.vocabulary else 'real values'}, "
-            f"outputs={output.shape[-1]}, vocabulary={given.vocabulary}, "
-            f"activation={output.activation!r}, of inputs {list(spec.inputs)} and outputs "
-            f"{list(spec.outputs)}"
-        )
 
     def step(tokens: Tensor, state: State) -> tuple[Tensor, State]:
         tokens = tokens[:, None]
@@ -145,30 +139,3 @@ def _prompts(model: Any, prompt: Any, last: Any) -> list[np.ndarray]:
     if not rows:
         raise ValueError("prompt must have at least one row; received none")
     return rows
-
-
-def _read(model: Any, rows: list[np.ndarray], state: State) -> State:
-    """The state after each row has read its tokens.
-
-    In pieces of 1, 2, 4, ... steps, of which a row reads those that its length is made of: so
-    rows of different length run together, and few shapes are compiled for all lengths.
-    """
-    lengths = np.array([len(row) for row in rows])
-    read = np.zeros_like(lengths)
-    piece = room(int(lengths.max())) if lengths.any() else 0
-    while piece:
-        on = (lengths & piece) > 0
-        if on.any():
-            tokens = np.zeros((len(rows), piece), "int32")
-            for i in np.flatnonzero(on):
-                tokens[i] = rows[i][read[i] : read[i] + piece]
-            new = model.step(tokens, state)[1]
-            state = new if on.all() else {k: _chosen(on, new[k], state[k]) for k in new}
-            read += piece * on
-        piece //= 2
-    return state
-
-
-def _chosen(on: np.ndarray, new: Tensor, old: Tensor) -> Tensor:
-    """`new` in the rows that are `on`, else `old`."""
-    return ops.where(np.reshape(on, (-1,) + (1,) * (len(new.shape) - 1)), new, old)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from rnnzoo.heads.numeric import Distribution, Tensor, positive, seeds, uniform_like
+from rnnzoo.heads.numeric import Distribution, Tensor, positive, seeds, stretched, uniform_like
 from rnnzoo.heads.special import incomplete_beta, log_beta_kernel
 
 # 2**24: from here on float32 does not hold every whole number.
@@ -33,6 +33,7 @@ class NegativeBinomial(Distribution):
     """
 
     raw_names = ("mean", "dispersion")
+    scalings = ("mean",)
 
     def natural(self, parameters: Tensor) -> dict[str, Tensor]:
         """`mean` and `dispersion`, `(batch, [time,] size)` each.
@@ -42,6 +43,22 @@ class NegativeBinomial(Distribution):
         """
         mean, dispersion = self._raw(parameters)
         return {"mean": positive(mean), "dispersion": positive(dispersion, 1e-8)}
+
+    def in_units(self, parameters: Tensor, shift: Tensor | None, scale: Tensor) -> Tensor:
+        """Raw parameters of counts `scale` times as high.
+
+        The dispersion is divided by the root of the scale, as in DeepAR. Counts have no shift.
+
+        Args:
+            parameters: `(batch, [time,] parameters)`.
+            shift: None.
+            scale: `(batch, [time,] size)`.
+        """
+        if shift is not None:
+            raise ValueError(f"the counts of {self} cannot be shifted; received shift={shift}")
+        mean, dispersion = self._raw(parameters)
+        parts = [stretched(mean, scale), stretched(dispersion, 1.0 / ops.sqrt(scale))]
+        return ops.concatenate(parts, axis=-1)
 
     def _log_prob(self, natural: dict[str, Tensor], targets: Tensor) -> Tensor:
         mean, size = natural["mean"], 1.0 / natural["dispersion"]

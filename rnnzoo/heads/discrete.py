@@ -117,6 +117,7 @@ class Bernoulli(Distribution):
     """
 
     raw_names = ("logit",)
+    scalings = ()
 
     def natural(self, parameters: Tensor) -> dict[str, Tensor]:
         """The `logit` of a 1, `(batch, [time,] size)`.

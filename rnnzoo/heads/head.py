@@ -33,6 +33,7 @@ class Head:
         whole_sequences: whether the steps of a sequence hang together in the loss, so that a
             sequence must not be cut into windows.
         levels: those at which an export gives quantiles.
+        scalings: the kinds of scaling by series that `in_units` can undo.
     """
 
     parameters: int
@@ -42,6 +43,7 @@ class Head:
     per_step: bool = True
     whole_sequences: bool = False
     levels: tuple[float, ...] = (0.1, 0.5, 0.9)
+    scalings: tuple[str, ...] = ()
 
     def layer(self, name: str = "parameters") -> keras.layers.Layer:
         """A new layer `(batch, [time,] features) -> (batch, [time,] parameters)`."""
@@ -100,6 +102,15 @@ class Head:
         """
         raise self._lacks("sample")
 
+    def in_units(self, parameters: Tensor, shift: Tensor | None, scale: Tensor) -> Tensor:
+        """Raw parameters of `scale * target + shift` out of those of a target.
+
+        Args:
+            parameters: `(batch, [time,] parameters)`.
+            shift, scale: `(batch, [time,] outputs)`; a shift of None is 0.
+        """
+        raise ValueError(f"{type(self).__name__} is a head of {self.kind}, which have no units")
+
     def summaries(self, parameters: Tensor, loops: bool = True) -> dict[str, Tensor]:
         """What an export gives beside the parameters, of what the head can say.
 
@@ -112,11 +123,15 @@ class Head:
                 found by a search, and all that is said of whole sequences.
         """
         found = {}
-        if self._has("mean") and (loops or not self.whole_sequences):
+        if self.says("mean") and (loops or not self.whole_sequences):
             found["mean"] = self.mean(parameters)
-        if self._has("quantile") and loops:
+        if self.says("quantile") and loops:
             found["quantiles"] = self.quantile(parameters, self.levels)
         return found | ({"path": self.mode(parameters)} if self.whole_sequences and loops else {})
+
+    def says(self, method: str) -> bool:
+        """Whether the head has `method`, such as 'mean', 'quantile' or 'sample'."""
+        return getattr(type(self), method) is not getattr(Head, method)
 
     def check_targets(self, targets: Any, sample_weight: Any = None) -> None:
         """ValueError that names the first target out of the head's domain.
@@ -166,13 +181,9 @@ class Head:
         """The domain in words."""
         return "finite numbers"
 
-    def _has(self, method: str) -> bool:
-        """Whether the head defines what here is an error."""
-        return getattr(type(self), method) is not getattr(Head, method)
-
     def _lacks(self, method: str) -> ValueError:
         methods = ("log_prob", "mean", "mode", "quantile", "sample")
-        has = list(filter(self._has, methods))
+        has = list(filter(self.says, methods))
         return ValueError(
             f"{type(self).__name__} is a head of {self.kind}, which have no {method}; it has "
             f"{', '.join(has)}"

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from rnnzoo.heads.head import Tensor, hidden_where_absent
-from rnnzoo.heads.numeric import NumericHead
+from rnnzoo.heads.numeric import NumericHead, moved
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
@@ -31,6 +31,10 @@ class Linear(NumericHead):
             parameters: `(batch, [time,] size)`.
         """
         return {"mean": self._checked(parameters)}
+
+    def in_units(self, parameters: Tensor, shift: Tensor | None, scale: Tensor) -> Tensor:
+        """The means of `scale * target + shift` out of those of a target."""
+        return moved(self._checked(parameters), shift, scale)
 
     def losses(self, parameters: Tensor, targets: Tensor, present: Tensor | None = None) -> Tensor:
         """The squared error of each step, its mean over `size`; 0 where a step is not `present`.

@@ -14,9 +14,11 @@ from rnnzoo.heads.numeric import (
     Tensor,
     chosen,
     log_positive,
+    moved,
     normal_like,
     positive,
     seeds,
+    stretched,
 )
 from rnnzoo.heads.special import halved
 
@@ -81,6 +83,17 @@ class Mixture(Distribution):
             natural["correlation"] = _STRONGEST * ops.tanh(raw)
             natural["unexplained"] = (1.0 - _STRONGEST**2) + _STRONGEST**2 * steep
         return natural
+
+    def in_units(self, parameters: Tensor, shift: Tensor | None, scale: Tensor) -> Tensor:
+        """Raw parameters of `scale * target + shift` out of those of a target."""
+        parameters, size = self._checked(parameters), self.size
+        rows, *means = ops.split(parameters, self.parameters // self.components, axis=-1)
+        means, spreads, rest = means[:size], means[size : 2 * size], means[2 * size :]
+        shifts = [None] * size if shift is None else ops.split(shift, size, axis=-1)
+        scales = ops.split(scale, size, axis=-1)
+        means = [moved(*each) for each in zip(means, shifts, scales)]
+        spreads = [stretched(*each) for each in zip(spreads, scales)]
+        return ops.concatenate([rows, *means, *spreads, *rest], axis=-1)
 
     def _log_prob(self, natural: dict[str, Tensor], targets: Tensor) -> Tensor:
         log_scale = natural["log_scale"]

@@ -11,9 +11,11 @@ from rnnzoo.heads.numeric import (
     Distribution,
     Tensor,
     log_positive,
+    moved,
     normal_like,
     positive,
     seeds,
+    stretched,
     uniform_like,
 )
 from rnnzoo.heads.special import halved, incomplete_beta, log_gamma_half_step
@@ -59,6 +61,11 @@ class Normal(Distribution):
         """
         mean, scale = self._raw(parameters)
         return {"mean": mean, "scale": positive(scale), "log_scale": log_positive(scale)}
+
+    def in_units(self, parameters: Tensor, shift: Tensor | None, scale: Tensor) -> Tensor:
+        """Raw parameters of `scale * target + shift` out of those of a target."""
+        mean, spread = self._raw(parameters)
+        return ops.concatenate([moved(mean, shift, scale), stretched(spread, scale)], axis=-1)
 
     def _log_prob(self, natural: dict[str, Tensor], targets: Tensor) -> Tensor:
         log_scale = natural["log_scale"]
@@ -122,6 +129,12 @@ class StudentT(Distribution):
             "scale": positive(scale),
             "degrees": positive(degrees, 1.0),
         }
+
+    def in_units(self, parameters: Tensor, shift: Tensor | None, scale: Tensor) -> Tensor:
+        """Raw parameters of `scale * target + shift` out of those of a target."""
+        location, spread, degrees = self._raw(parameters)
+        parts = [moved(location, shift, scale), stretched(spread, scale), degrees]
+        return ops.concatenate(parts, axis=-1)
 
     def _log_prob(self, natural: dict[str, Tensor], targets: Tensor) -> Tensor:
         degrees, scale = natural["degrees"], natural["scale"]

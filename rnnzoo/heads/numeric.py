@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from rnnzoo import _checks
+from rnnzoo.decoding.random import RowSeeds
 from rnnzoo.heads.head import Head, Tensor, levels_of
 
 # Kept off 0 so that logarithms and quotients, and their gradients, stay finite in float32.
@@ -24,6 +25,7 @@ class NumericHead(Head):
     """
 
     raw_names: tuple[str, ...] = ()
+    scalings = ("mean", "standard", "change")
 
     def __init__(self, size: int = 1):
         self.size = _checks.positive_integer("size", size)
@@ -133,6 +135,18 @@ def log_positive(raw: Tensor) -> Tensor:
     return ops.where(small, tail, ops.log(positive(high)))
 
 
+def moved(values: Tensor, shift: Tensor | None, scale: Tensor) -> Tensor:
+    """`scale * values + shift`."""
+    values = values * scale
+    return values if shift is None else values + shift
+
+
+def stretched(raw: Tensor, factor: Tensor) -> Tensor:
+    """The number whose softplus is `factor` times that of `raw`, kept off 0."""
+    wanted = ops.maximum(ops.softplus(raw) * factor, TINY)
+    return wanted + ops.log(-ops.expm1(-wanted))
+
+
 def seeds(seed: Any, count: int) -> list[Any]:
     """`count` seeds for draws that must not depend on each other; of an int, always the same."""
     if seed is None or isinstance(seed, keras.random.SeedGenerator):
@@ -148,12 +162,17 @@ def seeds(seed: Any, count: int) -> list[Any]:
 
 def uniform_like(x: Tensor, seed: Any) -> Tensor:
     """Numbers of the shape and dtype of `x` in (0, 1), both ends left out."""
-    drawn = keras.random.uniform(ops.shape(x), dtype=x.dtype, seed=seed)
+    if isinstance(seed, RowSeeds):
+        drawn = seed.uniform(x.shape, x.dtype)
+    else:
+        drawn = keras.random.uniform(ops.shape(x), dtype=x.dtype, seed=seed)
     return drawn * (1.0 - 2.0**-23) + 2.0**-24  # in float32 they are multiples of 2**-23
 
 
 def normal_like(x: Tensor, seed: Any) -> Tensor:
     """Standard normal numbers of the shape and dtype of `x`."""
+    if isinstance(seed, RowSeeds):
+        return math.sqrt(2.0) * ops.erfinv(2.0 * uniform_like(x, seed) - 1.0)
     return keras.random.normal(ops.shape(x), dtype=x.dtype, seed=seed)
 
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from rnnzoo import _checks
 from rnnzoo.heads.head import Tensor, hidden_where_absent, levels_of
-from rnnzoo.heads.numeric import NumericHead
+from rnnzoo.heads.numeric import NumericHead, moved
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
@@ -55,6 +55,11 @@ class Quantiles(NumericHead):
             parameters: `(batch, [time,] parameters)`, raw.
         """
         return {"quantiles": ops.sort(self._by_level(parameters), axis=-1)}
+
+    def in_units(self, parameters: Tensor, shift: Tensor | None, scale: Tensor) -> Tensor:
+        """The quantiles of `scale * target + shift` out of those of a target."""
+        parts = ops.split(self._checked(parameters), len(self.levels), axis=-1)
+        return ops.concatenate([moved(part, shift, scale) for part in parts], axis=-1)
 
     def losses(self, parameters: Tensor, targets: Tensor, present: Tensor | None = None) -> Tensor:
         """The pinball loss of each step, `(batch, [time])`; 0 where a step is not `present`.

@@ -2,6 +2,16 @@
 
 from rnnzoo.metrics.accuracy import SequenceAccuracy
 from rnnzoo.metrics.edits import edit_distance
+from rnnzoo.metrics.forecasts import coverage, crps, mase, smape
 from rnnzoo.metrics.perplexity import BitsPerSymbol, Perplexity
 
-__all__ = ["BitsPerSymbol", "Perplexity", "SequenceAccuracy", "edit_distance"]
+__all__ = [
+    "BitsPerSymbol",
+    "Perplexity",
+    "SequenceAccuracy",
+    "coverage",
+    "crps",
+    "edit_distance",
+    "mase",
+    "smape",
+]

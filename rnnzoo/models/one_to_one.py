@@ -5,6 +5,7 @@ from typing import Any
 
 from rnnzoo.core.joined import Tokens
 from rnnzoo.core.network import build_core
+from rnnzoo.core.scaling import Scaling
 from rnnzoo.data.text import Vocabulary
 from rnnzoo.data.tokens import size_and_vocabulary
 from rnnzoo.heads.head import Head
@@ -30,6 +31,7 @@ def one_to_one(
     tied: bool = False,
     learned_initial_state: bool = False,
     activation: Any = None,
+    scaling: str | Scaling | Mapping[str, str | Scaling] | None = None,
     name: str = "one_to_one",
 ) -> RecurrentModel:
     """A model `(batch, time, features)` or tokens `(batch, time)` -> `(batch, time, outputs)`.
@@ -69,6 +71,12 @@ def one_to_one(
         tied: use the embedding as output weights (Press & Wolf, 2017).
         learned_initial_state: train the state that starts a sequence, instead of zeros.
         activation: of outputs given by size; None leaves them linear (logits, for tokens).
+        scaling: None, or how series of different size are brought to one: 'mean', 'standard',
+            'change', or a `rnnzoo.Scaling`, which tells of them. Or a dict of these by the names
+            of inputs; instead of one of them may stand the name of an input that has one, whose
+            scale the two then share. All is undone on the way out: data, and the outputs with
+            their heads, are in the units of the series, those of the first input that is named.
+            The scale is measured as a sequence goes by, and is part of the state.
         name: name of the model.
 
     Returns:
@@ -122,5 +130,6 @@ def one_to_one(
         inputs=inputs,
         static=static,
         bidirectional=bidirectional,
+        scaling=scaling,
     )
     return RecurrentModel(core, spec, name=name, vocabulary=kept)

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,8 +17,10 @@ from rnnzoo.core.spec import CoreSpec
 from rnnzoo.core.to_stock import stock_model
 from rnnzoo.export.export import export
 from rnnzoo.feed.inputs import CoreInputs, lanes_of
+from rnnzoo.generation.forecaster import Forecaster
+from rnnzoo.generation.forecasts import Forecast, continue_series, feed_of
 from rnnzoo.generation.options import Generated, options
-from rnnzoo.generation.prompts import continue_prompt
+from rnnzoo.generation.prompts import continue_prompt, continues
 from rnnzoo.heads.head import Head
 from rnnzoo.layers.recurrent import State, Tensor
 from rnnzoo.presets.folder import write_preset
@@ -296,41 +298,81 @@ class RecurrentModel(SequenceTrainer):
         end: int | None = None,
         min_length: int = 0,
         forbidden: Iterable[int] = (),
-    ) -> Generated:
-        """What a one-to-one model on tokens writes after `prompt`.
+        samples: int | None = None,
+        seed: int | None = None,
+        feed: str | None = None,
+        future: Mapping[str, Any] | None = None,
+    ) -> Generated | Forecast:
+        """What a one-to-one model writes after `prompt`: tokens, or numbers with their intervals.
 
-        A pure function, as `step`: nothing in the model changes.
+        A pure function, as `step`: nothing in the model changes. A model on numbers is one whose
+        output is the next value of one of its inputs. It is fed the mean that its head says, or
+        paths drawn from it; the prompt is read once for all paths. `export` writes no such loop:
+        what it writes has `step`, of which the loop is made.
 
         Args:
             prompt: `(batch, time)` token ids, or a list of sequences of different length, or
-                a string or strings where the model was made with a `Vocabulary`. None goes on
-                from `state` without new tokens.
-            max_length: tokens to write at most, the end token included.
+                a string or strings where the model was made with a `Vocabulary`. Of numbers what
+                `fit` takes, `(batch, time, features)` or a dict by name, with `lengths` where
+                rows are shorter than others. None goes on from `state` without new steps.
+            max_length: tokens to write at most, the end token included; of numbers, the steps.
             sampler: 'greedy', 'sample', or an object of `rnnzoo.decoding`, as
-                `Sample(temperature=0.7, seed=1)` or `Beam(5)`.
+                `Sample(temperature=0.7, seed=1)` or `Beam(5)`. For tokens, as are the next three.
             state: the state of an earlier result, or of `step`; None starts afresh.
             end: the token that ends a row; by default rows run on to `max_length`.
             min_length: tokens before the end token may come.
             forbidden: ids of tokens that never come.
+            samples: paths drawn for each row. None feeds the mean: of a head that has none, the
+                median. For numbers, as are the next three.
+            seed: an integer of at least 0, which with its number draws a row's paths, so that
+                they depend on no other row; None draws one from NumPy's generator.
+            feed: the input whose next value the output is, where several could be.
+            future: the other inputs per step at the steps to come, `(batch, steps, ...)` by name;
+                of `max_length` steps the last is not fed, and may be left out.
 
         Returns:
-            `rnnzoo.Generated`, without the prompt; its `state` goes on from there.
+            `rnnzoo.Generated`, or of numbers `rnnzoo.Forecast`, without the prompt; its `state`
+            goes on from there.
 
         Raises:
-            ValueError: an argument out of its range, a model that is not on tokens.
+            ValueError: an argument out of its range or for the other kind of model, a model that
+                can be fed neither; `samples` from a head that draws none.
 
         Example:
 
-        >>> import rnnzoo
+        >>> import numpy as np, rnnzoo
         >>> vocabulary = rnnzoo.data.Vocabulary("abc")
         >>> model = rnnzoo.one_to_one(vocabulary=vocabulary, units=4)
         >>> first = model.generate("ab", max_length=3)
         >>> more = model.generate(state=first.state, max_length=2)
         >>> len(first.text[0] + more.text[0])
         5
+        >>> model = rnnzoo.one_to_one(features=1, units=4, outputs=rnnzoo.heads.StudentT())
+        >>> found = model.generate(np.zeros((2, 9, 1)), max_length=24, samples=50, seed=1)
+        >>> found.samples.shape, found.mean.shape, found.quantile([0.1, 0.9]).shape
+        ((2, 50, 24, 1), (2, 24, 1), (2, 24, 1, 2))
         """
-        chosen = options(sampler, max_length, end, min_length, forbidden)
-        return continue_prompt(self, prompt, state, chosen)
+        of_numbers = {"samples": samples, "seed": seed, "feed": feed, "future": future}
+        if continues(self):
+            _refuse_given(of_numbers, "numbers", "tokens, drawn by sampler=Sample(seed=...)")
+            chosen = options(sampler, max_length, end, min_length, forbidden)
+            return continue_prompt(self, prompt, state, chosen)
+        feed_of(self, feed, "generate")
+        given = {"sampler": None if sampler == "greedy" else sampler, "end": end}
+        given |= {"min_length": min_length or None, "forbidden": tuple(forbidden) or None}
+        _refuse_given(given, "tokens", "numbers, drawn by samples=n")
+        return continue_series(self, prompt, max_length, state=state, **of_numbers)
+
+    def forecaster(
+        self, static: Mapping[str, Any] | None = None, feed: str | None = None
+    ) -> Forecaster:
+        """A new `rnnzoo.Forecaster`: observes series step by step, and forecasts from now.
+
+        Args:
+            static: the inputs per sequence, `(batch, ...)` by name.
+            feed: the input whose next value the output is, where several could be.
+        """
+        return Forecaster(self, static, feed)
 
     @property
     def states(self) -> dict[str, np.ndarray]:
@@ -440,6 +482,16 @@ def _check_vocabulary(vocabulary: Any, spec: CoreSpec) -> None:
             f"the vocabulary of a model must be one of its {size} tokens; received "
             f"{_checks.shown(vocabulary)}"
         )
+
+
+def _refuse_given(options: dict[str, Any], wanted: str, has: str) -> None:
+    """ValueError where one of `options`, which are for models on `wanted`, was given."""
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} is for models on {wanted}; received {name}={_checks.shown(value)} for "
+                f"one on {has}"
+            )
 
 
 def _leaves(y: Any, weight: Any) -> list:

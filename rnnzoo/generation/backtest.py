@@ -1,0 +1,174 @@
+"""`backtest`: forecasts of a past that is known, and how good they were."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rnnzoo import _checks
+from rnnzoo.generation.forecaster import Forecaster
+from rnnzoo.generation.forecasts import Forecast, checked_paths, feed_of, series_of
+from rnnzoo.metrics.forecasts import coverage, crps, mase, seasonal_scale, smape
+
+
+@dataclasses.dataclass(frozen=True)
+class Backtest:
+    """Forecasts from several origins in the past, and how good they were.
+
+    Attributes:
+        metrics: by name the mean over all series and origins: `MASE` and `sMAPE` of the median of
+            the samples, or of the mean where there are none; with samples `CRPS`, in units of the
+            series, `scaled_CRPS`, divided as MASE is, and `coverage` of the middle interval.
+        by_series: the same for each, `(series, origins)`; NaN, left out of the mean, where a
+            history never changes and so has no scale.
+        forecasts: one for each origin, of all series.
+        truth: what came, `(series, origins, horizon, size)`.
+    """
+
+    metrics: dict[str, float]
+    by_series: dict[str, np.ndarray]
+    forecasts: list[Forecast]
+    truth: np.ndarray
+
+
+def backtest(
+    model: Any,
+    series: Any,
+    horizon: int,
+    stride: int | None = None,
+    *,
+    windows: int = 1,
+    samples: int | None = 100,
+    season: int = 1,
+    level: float = 0.8,
+    seed: int | None = None,
+    feed: str | None = None,
+) -> Backtest:
+    """How well `model` forecasts the last `windows` stretches of `horizon` steps of each series.
+
+    The last stretch ends with the series, each other `stride` steps before the next. History is
+    read once: from origin to origin the model only observes what came since.
+
+    Args:
+        model: a one-to-one model on numbers, whose output is the next value of an input.
+        series: a list with one array `(time, size)`, or dict of arrays by the names of inputs, for
+            each series; or a batch as `fit` takes it, with `lengths` where some are shorter. All
+            inputs reach to the end, so that those known ahead are read from there.
+        horizon: steps of a forecast.
+        stride: steps from one origin to the next; `horizon` by default.
+        windows: how many origins.
+        samples: paths drawn for each; None for a head that draws none, and then MASE and sMAPE.
+        season: steps of a season, for MASE: 24 of hourly values.
+        level: of the middle interval whose coverage is told: 0.8 is that from 10 to 90 %.
+        seed: as `model.generate` takes it; the origins draw differently.
+        feed: the input whose next value the output is, where several could be.
+
+    Raises:
+        ValueError: an argument out of its range, a series that is too short.
+
+    Example:
+
+    >>> import numpy as np, rnnzoo
+    >>> model = rnnzoo.one_to_one(features=1, units=4, outputs=rnnzoo.heads.Normal())
+    >>> series = [np.sin(np.arange(n))[:, None] for n in (50, 60)]
+    >>> found = rnnzoo.backtest(model, series, horizon=6, windows=3, samples=20, seed=1)
+    >>> sorted(found.metrics), found.truth.shape
+    (['CRPS', 'MASE', 'coverage', 'sMAPE', 'scaled_CRPS'], (2, 3, 6, 1))
+    """
+    how = feed_of(model, feed, "backtest")
+    horizon, samples, _ = checked_paths(how.head, horizon, samples, None, "horizon")
+    stride = horizon if stride is None else _checks.positive_integer("stride", stride)
+    windows, season = (
+        _checks.positive_integer(name, value)
+        for name, value in (("windows", windows), ("season", season))
+    )
+    level = _checks.number("level", level, "in (0, 1)", lambda v: 0 < v < 1)
+    seed = int(np.random.randint(2**30)) if seed is None else _checks.seed("seed", seed)
+    batch = _batch(model, series) if isinstance(series, (list, tuple)) else series
+    values, lengths, still = series_of(model, batch, {})
+    first = lengths - horizon - (windows - 1) * stride
+    if first.min() <= season:
+        raise ValueError(
+            f"every series must have more than {season} steps (a season) before its first origin, "
+            f"so at least {season + 1 + horizon + (windows - 1) * stride}; received "
+            f"{lengths.min()} for series {int(first.argmin())}"
+        )
+    forecaster = Forecaster(model, {name: still[name] for name in how.still}, how.name)
+    forecaster.observe({**values, "lengths": first})
+    forecasts, truth, rows = [], [], {}
+    for place in range(windows):
+        origin = first + place * stride
+        future = {name: _taken(values[name], origin, horizon - 1) for name in how.others}
+        forecasts.append(
+            forecaster.forecast(
+                horizon, samples, future or None, None if samples is None else seed + place
+            )
+        )
+        truth.append(_taken(values[how.name], origin, horizon))
+        histories = [v[:n] for v, n in zip(values[how.name], origin)]
+        for name, found in _measured(forecasts[-1], truth[-1], histories, season, level).items():
+            rows.setdefault(name, []).append(found)
+        if place + 1 < windows:
+            forecaster.observe({name: _taken(v, origin, stride) for name, v in values.items()})
+    by_series = {name: np.stack(found, axis=1) for name, found in rows.items()}
+    means = {name: float(np.nanmean(found)) for name, found in by_series.items()}
+    return Backtest(means, by_series, forecasts, np.stack(truth, axis=1))
+
+
+def _measured(
+    forecast: Forecast, truth: np.ndarray, histories: list, season: int, level: float
+) -> dict[str, np.ndarray]:
+    """Each metric of each series, the mean over the numbers of a step."""
+    point = forecast.mean if forecast.samples is None else forecast.quantile(0.5)
+    y, f = np.swapaxes(truth, 1, 2), np.swapaxes(point, 1, 2)  # (series, size, steps)
+    scale = np.stack([seasonal_scale(history.T, season) for history in histories])
+    scale = np.where(scale > 0, scale, np.nan)
+    found = {
+        "MASE": np.stack([mase(*each, season) for each in zip(y, f, (h.T for h in histories))]),
+        "sMAPE": smape(y, f),
+    }
+    if forecast.samples is not None:
+        tail = (1 - level) / 2
+        low, high = np.moveaxis(forecast.quantile([tail, 1 - tail]), -1, 0)
+        score = crps(y, np.moveaxis(forecast.samples, 3, 1))
+        inside = coverage(y, np.swapaxes(low, 1, 2), np.swapaxes(high, 1, 2))
+        found |= {"CRPS": score, "scaled_CRPS": score / scale, "coverage": inside}
+    return {name: value.mean(axis=1) for name, value in found.items()}
+
+
+def _batch(model: Any, series: list | tuple) -> dict[str, Any]:
+    """A list of series as one batch, padded at their ends, with their lengths."""
+    inputs = model.spec.inputs
+    named = [one if isinstance(one, Mapping) else {model.spec.leading: one} for one in series]
+    for place, one in enumerate(named):
+        if set(one) != set(inputs):
+            raise ValueError(
+                f"every series must be {'an array or ' if len(inputs) == 1 else ''}a dict with the "
+                f"inputs {list(inputs)}; received {_checks.shown(series[place])} as series {place}"
+            )
+    if not named:
+        raise ValueError("series must have at least one series; received none")
+    found = {}
+    for name, spec in inputs.items():
+        arrays = [_checks.array(name, one[name]) for one in named]
+        if not spec.per_step:
+            found[name] = np.stack(arrays)
+            continue
+        arrays = [a[:, None] if a.ndim == 1 and spec.shape == (1,) else a for a in arrays]
+        if any(a.ndim != 1 + len(spec.shape) for a in arrays):
+            wanted = ("time", *spec.shape)
+            shapes = sorted({a.shape for a in arrays if a.ndim != len(wanted)})
+            raise ValueError(f"{name} of a series must be {wanted}; received shapes {shapes}")
+        lengths = [len(a) for a in arrays]
+        if found.setdefault("lengths", lengths) != lengths:
+            raise ValueError(f"all inputs of a series must have its steps; {name} has others")
+        found[name] = np.zeros((len(arrays), max(lengths), *arrays[0].shape[1:]), arrays[0].dtype)
+        for row, a in zip(found[name], arrays):
+            row[: len(a)] = a
+    return {**found, "lengths": np.array(found["lengths"])}
+
+
+def _taken(values: np.ndarray, first: np.ndarray, steps: int) -> np.ndarray:
+    """`steps` of each row of `values` from step `first` of it on."""
+    return np.stack([row[begin : begin + steps] for row, begin in zip(values, first)])

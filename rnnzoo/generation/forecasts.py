@@ -1,0 +1,356 @@
+"""`generate` of a one-to-one model on numbers: a series continued, by its means or by many paths.
+
+The prompt is read once. What it left, the states and what the model says of the next step, is
+repeated for all paths, which then run in one compiled loop.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+from rnnzoo import _checks
+from rnnzoo.backend import Buffer
+from rnnzoo.decoding.random import RowSeeds, words_of_paths
+from rnnzoo.decoding.stepper import shaped_like
+from rnnzoo.generation.options import as_numpy, compiled, room
+from rnnzoo.generation.reading import read_steps
+from rnnzoo.heads.head import Head, levels_of
+from rnnzoo.heads.linear import Linear
+from rnnzoo.layers.recurrent import State, Tensor
+
+# The name under which a state holds what the model says of the step after it.
+NEXT = "next"
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """What a model says of the steps to come, as NumPy arrays in the units of its data.
+
+    Attributes:
+        mean: `(batch, steps, size)`: with samples their mean; without, each step's mean given the
+            means before it.
+        samples: `(batch, samples, steps, size)`, paths drawn at random; None without.
+        parameters: `(batch, steps, parameters)` of the head, without samples; else None.
+        state: what the prompt left, the forecast not read: give it to the next `generate` with
+            what came since, or alone to forecast again.
+        head: the head that said it.
+    """
+
+    mean: np.ndarray
+    samples: np.ndarray | None
+    parameters: np.ndarray | None
+    state: State
+    head: Head
+
+    def quantile(self, p: float | Sequence[float]) -> np.ndarray:
+        """The quantiles of each step, `(batch, steps, size)`.
+
+        With samples, those of the samples. Without, those of the head for each step as if the
+        steps before it were exactly as forecast: from the second step on too narrow.
+
+        Args:
+            p: a number between 0 and 1, or several, which become the last axis.
+
+        Raises:
+            ValueError: no samples, and a head without quantiles.
+        """
+        levels = levels_of(p)
+        if self.samples is not None:
+            found = np.quantile(self.samples, levels, axis=1)
+            return np.moveaxis(found, 0, -1) if levels.ndim else found
+        if not self.head.says("quantile"):
+            raise ValueError(
+                f"quantiles need a head that knows them, as rnnzoo.heads.StudentT(); this model "
+                f"ends with {self.head}, which says a mean and nothing more"
+            )
+        return ops.convert_to_numpy(self.head.quantile(self.parameters, p))
+
+
+class Feed(NamedTuple):
+    """How a model is fed what it said.
+
+    Attributes:
+        name: the input that is fed.
+        head: what is said; `Linear` for plain numbers.
+        others: the other inputs per step, whose values to come must be known.
+        still: the inputs per sequence.
+    """
+
+    name: str
+    head: Head
+    others: list[str]
+    still: list[str]
+
+
+def feed_of(model: Any, feed: str | None, what: str) -> Feed:
+    """How `model` is fed; ValueError where it cannot be, or where `feed` does not say by what.
+
+    Args:
+        model: a model of one core.
+        feed: the name of an input, or None where there is only one that can be.
+        what: the method that needs it, for errors.
+    """
+    spec = model.spec
+    spec.refuse_streams(what)
+    name, output = next(iter(spec.outputs.items()))
+    head = output.head
+    if head is None and output.shape[-1:] != (None,):
+        head = Linear(output.shape[-1])
+    fits = [
+        key
+        for key in spec.step_inputs
+        if spec.inputs[key].vocabulary is None
+        and spec.inputs[key].shape == (head.outputs,) == head.target_shape
+    ]
+    one = len(spec.outputs) == 1 and spec.states and not spec.uncut and output.judged_per_step
+    if not one or not fits:
+        raise ValueError(
+            f"{what} must be called on a one_to_one model made with vocabulary, whose outputs are "
+            "the next token's logits (activation None) or probabilities ('softmax'), or on one "
+            "whose one output is numbers of the size of an input per step, to which they are fed "
+            f"back; received a {model.form} model of "
+            f"{'tokens' if spec.inputs[spec.leading].vocabulary else 'real values'}, of inputs "
+            f"{ {key: value.shape for key, value in spec.inputs.items()} } and outputs "
+            f"{ {key: value.shape for key, value in spec.outputs.items()} }, "
+            f"activation={output.activation!r}"
+        )
+    if feed is None and len(fits) > 1 or feed is not None and feed not in fits:
+        raise ValueError(
+            f"feed must name the input that the output {name!r} is the next value of, one of "
+            f"{fits}; received feed={_checks.shown(feed)}"
+        )
+    if not head.says("mean") and not head.says("quantile"):
+        raise ValueError(f"{what} feeds a mean or median; received a model with {head}")
+    chosen = fits[0] if feed is None else feed
+    others = [key for key in spec.step_inputs if key != chosen]
+    still = [key for key, value in spec.inputs.items() if not value.per_step]
+    return Feed(chosen, head, others, still)
+
+
+def continue_series(
+    model: Any,
+    prompt: Any,
+    horizon: Any,
+    *,
+    state: State | None,
+    samples: int | None,
+    seed: int | None,
+    feed: str | None,
+    future: Mapping[str, Any] | None,
+) -> Forecast:
+    """What a one-to-one model on numbers says after `prompt`, as `model.generate` tells."""
+    how = feed_of(model, feed, "generate")
+    horizon, samples, seed = checked_paths(how.head, horizon, samples, seed, "max_length")
+    if prompt is None and (state is None or NEXT not in state):
+        raise ValueError(
+            "prompt must be given, or a state that an earlier generate returned; received "
+            f"prompt=None and {'no state' if state is None else 'a state of step'}"
+        )
+    state = None if state is None else dict(state)
+    still = {} if state is None else {key: state.pop(key) for key in how.still if key in state}
+    said = None if state is None else state.pop(NEXT, None)
+    if prompt is not None:
+        values, lengths, still = series_of(model, prompt, still)
+        rows = len(lengths)
+        planned = planned_steps(model, how, future, horizon, rows)
+        state = model.initial_state(rows) if state is None else state
+        said, state = read_steps(model, values, lengths, still, state)
+    else:
+        planned = planned_steps(model, how, future, horizon, len(said))
+    return forecast_from(model, how, said, state, still, planned, horizon, samples, seed)
+
+
+def checked_paths(head: Head, horizon: Any, samples: Any, seed: Any, name: str) -> tuple:
+    """`(horizon, samples, seed)`; ValueError for what is none, or a head that draws no samples.
+
+    Args:
+        head: what is said.
+        horizon, samples, seed: as they were given.
+        name: of the first.
+    """
+    horizon = _checks.positive_integer(name, horizon)
+    samples = _checks.optional_count("samples", samples)
+    if samples is None and seed is not None:
+        raise ValueError(f"seed is for samples=n; received seed={_checks.shown(seed)} without")
+    seed = None if seed is None else _checks.integer("seed", seed, 0, _checks.LARGEST)
+    if samples is not None and not head.says("sample"):
+        raise ValueError(
+            f"samples need a head that draws them, as rnnzoo.heads.StudentT(); received "
+            f"samples={samples} for a model that ends with {head}"
+        )
+    return horizon, samples, int(np.random.randint(2**31 - 1)) if seed is None else seed
+
+
+def series_of(model: Any, prompt: Any, still: dict) -> tuple[dict, np.ndarray, dict]:
+    """What stands at each step, how many steps each row has, and what stands still; all checked.
+
+    Args:
+        model: the model.
+        prompt: as `fit` takes it, with `lengths` or `mask` where rows are shorter than others.
+        still: inputs per sequence that were given before.
+    """
+    reader, spec = model.reader, model.spec
+    given = reader.as_dict({**still, **prompt} if isinstance(prompt, Mapping) else prompt)
+    if spec.reset in given:
+        raise ValueError("a prompt has no reset: its rows are whole sequences, or go on from state")
+    reader.check(given)
+    found = reader.standard(given)
+    mask = found.pop(reader.mask, None) if reader.mask not in spec.inputs else None
+    rows, steps = found[spec.leading].shape[:2]
+    lengths = np.full(rows, steps) if mask is None else mask.sum(axis=1)
+    if not rows or not steps or not lengths.all():
+        raise ValueError(
+            f"every prompt must have at least one step; received {rows} rows of {steps} steps"
+            f"{'' if mask is None else f', of lengths {lengths.tolist()}'}"
+        )
+    if mask is not None and (mask != (np.arange(steps) < lengths[:, None])).any():
+        raise ValueError("the mask of a prompt must be False on padding at its end alone")
+    still = {key: value for key, value in found.items() if key not in spec.step_inputs}
+    return {key: found[key] for key in spec.step_inputs}, lengths, still
+
+
+def planned_steps(
+    model: Any, how: Feed, future: Mapping | None, horizon: int, rows: int
+) -> dict[str, np.ndarray]:
+    """The other inputs of the steps that are fed, `(rows, steps, ...)` by name, checked."""
+    if sorted(future or {}) != sorted(how.others if future is not None or horizon > 1 else []):
+        raise ValueError(
+            f"future must be a dict with the inputs per step that are known ahead, {how.others}, "
+            f"at the steps to come; received {None if future is None else sorted(future)}"
+        )
+    inputs, found = model.spec.inputs, {}
+    if future is None:
+        return {
+            name: np.zeros((rows, 0, *inputs[name].shape), inputs[name].dtype)
+            for name in how.others
+        }
+    for name in how.others:
+        array = _checks.array(f"future[{name!r}]", future[name])
+        steps = array.shape[1] if array.ndim > 1 else None
+        if array.shape[:1] != (rows,) or steps not in (horizon - 1, horizon):
+            raise ValueError(
+                f"future[{name!r}] must have {rows} rows and, for the {horizon} steps to come, "
+                f"{horizon - 1} steps, those at which a forecast is fed, or {horizon}, of which "
+                f"the last is not fed; received shape {array.shape}"
+            )
+        found[name] = array[:, : horizon - 1]
+    zeros = {
+        key: np.zeros((rows, *((horizon - 1,) if one.per_step else ()), *one.shape), one.dtype)
+        for key, one in inputs.items()
+    }
+    model.reader.check({**zeros, **found})
+    return {key: np.asarray(value, inputs[key].dtype) for key, value in found.items()}
+
+
+def forecast_from(
+    model: Any,
+    how: Feed,
+    said: Tensor,
+    state: State,
+    still: dict,
+    planned: dict[str, np.ndarray],
+    horizon: int,
+    samples: int | None,
+    seed: int,
+) -> Forecast:
+    """The `horizon` steps after `state`, of the first of which the model has `said` what it knows.
+
+    Everything must have been checked.
+    """
+    more, rows = room(horizon), len(said)
+    pad = {name: [(0, 0), (0, more - value.shape[1])] for name, value in planned.items()}
+    inputs = {
+        "said": ops.convert_to_tensor(said),
+        "state": {key: ops.convert_to_tensor(value) for key, value in state.items()},
+        "still": {key: ops.convert_to_tensor(value) for key, value in still.items()},
+        "planned": {
+            name: ops.convert_to_tensor(np.pad(value, pad[name] + [(0, 0)] * (value.ndim - 2)))
+            for name, value in planned.items()
+        },
+        "steps": ops.convert_to_tensor(horizon, "int32"),
+        "seed": ops.convert_to_tensor(seed, "int32"),
+    }
+    found = as_numpy(
+        compiled(
+            model,
+            ("series", how.name, more, samples),
+            lambda: lambda given: _Paths(model, how, more, samples, given).run(),
+        )(inputs)
+    )
+    kept = {**state, NEXT: said, **still}
+    values = np.moveaxis(found["values"], 0, 1)[:, :horizon]
+    if samples is None:
+        parameters = np.moveaxis(found["parameters"], 0, 1)[:, :horizon]
+        return Forecast(values, None, parameters, kept, how.head)
+    paths = values.reshape(rows, samples, horizon, values.shape[-1])
+    return Forecast(paths.mean(axis=1), paths, None, kept, how.head)
+
+
+class _Paths:
+    """The loop over the steps to come, traced: all paths of all rows side by side."""
+
+    def __init__(self, model: Any, how: Feed, more: int, samples: int | None, given: dict):
+        self.model, self.how, self.samples = model, how, samples
+        copies = samples or 1
+
+        def repeated(value: Tensor) -> Tensor:
+            return ops.repeat(value, copies, axis=0) if copies > 1 else value
+
+        self.steps, self.planned, self.copies = given["steps"], given["planned"], copies
+        self.still = {key: repeated(value) for key, value in given["still"].items()}
+        self.said = ops.cast(repeated(given["said"]), "float32")
+        self.state = {key: repeated(value) for key, value in given["state"].items()}
+        rows = ops.shape(given["said"])[0]
+        self.words = None if samples is None else words_of_paths(given["seed"], rows, copies)
+        shapes = {"values": how.head.outputs}
+        shapes |= {"parameters": given["said"].shape[-1]} if samples is None else {}
+        self.kept = {
+            name: Buffer(more, (rows * copies, size), "float32") for name, size in shapes.items()
+        }
+
+    def run(self) -> dict[str, Tensor]:
+        """`values`, and `parameters` where nothing is drawn, `(steps, rows, ...)`."""
+        first = ops.convert_to_tensor(0, "int32")
+        carry = {
+            "state": self.state,
+            "content": {name: buffer.empty() for name, buffer in self.kept.items()},
+            **self._put(first, self.said, {n: b.empty() for n, b in self.kept.items()}),
+        }
+        _, carry = ops.while_loop(
+            lambda index, _: index < self.steps, self._turn, (first + 1, carry)
+        )
+        return {name: b.stacked(carry["content"][name]) for name, b in self.kept.items()}
+
+    def _turn(self, index: Tensor, carry: dict) -> tuple:
+        core, spec = self.model.core, self.model.spec
+        value = carry["value"][:, None]
+        others = {name: ops.take(x, index - 1, axis=1) for name, x in self.planned.items()}
+        if self.copies > 1:
+            others = {name: ops.repeat(x, self.copies, axis=0) for name, x in others.items()}
+        others = {name: x[:, None] for name, x in others.items()}
+        given = {self.how.name: value, **others, **self.still, **carry["state"]}
+        if spec.reset:
+            given[spec.reset] = ops.zeros_like(value[..., 0], dtype="bool")
+        if spec.mask:
+            given[spec.mask] = ops.ones_like(value[..., 0], dtype="bool")
+        outputs, state = spec.split(core(given, training=False))
+        said = ops.cast(next(iter(outputs.values()))[:, 0], "float32")
+        new = {"state": state, **self._put(index, said, carry["content"])}
+        return index + 1, shaped_like(new, carry)
+
+    def _put(self, index: Tensor, said: Tensor, content: dict) -> dict:
+        """What step `index` of the forecast is, kept."""
+        head = self.how.head
+        if self.samples is not None:
+            value = head.sample(said, RowSeeds(self.words, index))
+        elif head.says("mean"):
+            value = head.mean(said)
+        else:
+            value = head.quantile(said, 0.5)
+        value = ops.reshape(ops.cast(value, "float32"), (-1, head.outputs))
+        put = {"values": value, "parameters": said}
+        content = {name: b.put(content[name], index, put[name]) for name, b in self.kept.items()}
+        return {"value": value, "content": content}

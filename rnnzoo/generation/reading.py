@@ -1,0 +1,48 @@
+"""Steps that are there already, read by a model in few compiled calls."""
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from rnnzoo.generation.options import room
+from rnnzoo.layers.recurrent import State, Tensor
+
+
+def read_steps(
+    model: Any, values: dict[str, np.ndarray], lengths: np.ndarray, still: dict, state: State
+) -> tuple[Tensor | None, State]:
+    """What the one output says after each row's last step, and the state there; None for no steps.
+
+    In pieces of 1, 2, 4, ... steps, of which a row reads those that its length is made of: so
+    rows of different length run together, and few shapes are compiled for all lengths.
+
+    Args:
+        model: a model of one core, with one output per step.
+        values: inputs per step by name, `(rows, time, ...)`; rows are padded at their end.
+        lengths: `(rows,)`, the steps of each row.
+        still: inputs per sequence by name.
+        state: where the rows go on from.
+    """
+    said, read = None, np.zeros_like(lengths)
+    piece = room(int(lengths.max())) if lengths.any() else 0
+    while piece:
+        on = (lengths & piece) > 0
+        if on.any():
+            part = {}
+            for name, whole in values.items():
+                part[name] = np.zeros((len(on), piece, *whole.shape[2:]), whole.dtype)
+                for i in np.flatnonzero(on):
+                    part[name][i] = whole[i, read[i] : read[i] + piece]
+            given = {**part, **still}
+            y, new = model.step(given if len(given) > 1 else part[model.spec.leading], state)
+            state = new if on.all() else {k: _chosen(on, new[k], state[k]) for k in new}
+            said = y[:, -1] if on.all() or said is None else _chosen(on, y[:, -1], said)
+            read += piece * on
+        piece //= 2
+    return said, state
+
+
+def _chosen(on: np.ndarray, new: Tensor, old: Tensor) -> Tensor:
+    """`new` in the rows that are `on`, else `old`."""
+    return ops.where(np.reshape(on, (-1,) + (1,) * (len(new.shape) - 1)), new, old)
