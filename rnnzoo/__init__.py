@@ -2,7 +2,7 @@
 
 from rnnzoo import cells, data, decoding, heads, layers, metrics, serving, zoo
 from rnnzoo._version import __version__ as __version__
-from rnnzoo.core import CoreSpec, Tokens
+from rnnzoo.core import Characters, CoreSpec, Tokens
 from rnnzoo.export.export import export
 from rnnzoo.generation.options import Generated
 from rnnzoo.models.encoder_decoder import encoder_decoder
@@ -19,6 +19,7 @@ from rnnzoo.zoo.loading import from_preset
 
 __all__ = [
     "BackupAndResume",
+    "Characters",
     "CoreSpec",
     "EncoderDecoder",
     "Generated",

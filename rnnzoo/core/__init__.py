@@ -1,6 +1,6 @@
 """Functional cores: pure Keras models, state in and state out, and what they declare."""
 
-from rnnzoo.core.joined import Tokens
+from rnnzoo.core.joined import Characters, Tokens
 from rnnzoo.core.spec import CoreSpec, Input, Output, State
 
-__all__ = ["CoreSpec", "Input", "Output", "State", "Tokens"]
+__all__ = ["Characters", "CoreSpec", "Input", "Output", "State", "Tokens"]

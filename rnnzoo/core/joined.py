@@ -1,14 +1,16 @@
 """What a core reads: its inputs, as they are declared, embedded and joined into one sequence."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
 
 from rnnzoo import _checks
 from rnnzoo.core.spec import Input, input_of
+from rnnzoo.layers.characters import NONE, CharacterRNN
 from rnnzoo.layers.per_step import PerStepRepeat, PerStepTiedEmbedding
+from rnnzoo.layers.stack import bidirectional_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,46 @@ class Tokens:
             object.__setattr__(self, "embedding", width)
 
 
+@dataclasses.dataclass(frozen=True)
+class Characters:
+    """An input of words as the ids of their characters, `(batch, time, characters)` or, where it
+    is static, `(batch, characters)`; a recurrent layer reads each word in both directions.
+
+    After the end of a word its ids are -1. `rnnzoo.data.bucket`, `pack` and `stream` make such
+    arrays of lists of words and a `rnnzoo.data.Vocabulary` of characters. The layer has the cell
+    of the model; what it gives, `2 * units` numbers for each word, is joined with the other
+    inputs (Ling et al., 2015; Plank et al., 2016).
+
+    Args:
+        vocabulary: number of characters, whose ids are 0 to `vocabulary - 1`.
+        units: size of the layer in each direction.
+        embedding: size of a character's embedding; None: `units`.
+
+    Raises:
+        ValueError: a size that is no integer of at least 1.
+
+    Example:
+
+    >>> import numpy as np, rnnzoo
+    >>> inputs = {"words": rnnzoo.Tokens(1000), "characters": rnnzoo.Characters(26, units=4)}
+    >>> model = rnnzoo.one_to_one(inputs=inputs, units=8, outputs=17, bidirectional=True)
+    >>> abba_a = np.array([[[0, 1, 1, 0], [0, -1, -1, -1]]])
+    >>> model.predict({"words": np.array([[7, 3]]), "characters": abba_a}, verbose=0).shape
+    (1, 2, 17)
+    """
+
+    vocabulary: int
+    units: int
+    embedding: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary", "units"):
+            size = _checks.positive_integer(name, getattr(self, name))
+            object.__setattr__(self, name, size)
+        width = self.units if self.embedding is None else self.embedding
+        object.__setattr__(self, "embedding", _checks.positive_integer("embedding", width))
+
+
 class Declared(NamedTuple):
     """An input as a factory was given it.
 
@@ -52,6 +94,7 @@ class Declared(NamedTuple):
         vocabulary: how many tokens there are, None of numbers.
         embedding: size of a token's embedding.
         per_step: whether it has a time axis.
+        units: size of the layer that reads the tokens of a step where it has several, or None.
     """
 
     name: str
@@ -59,6 +102,7 @@ class Declared(NamedTuple):
     vocabulary: int | None
     embedding: int
     per_step: bool
+    units: int | None = None
 
     @property
     def embedding_name(self) -> str:
@@ -108,29 +152,38 @@ def declared_inputs(
         )
     width = embedding or units
     return [
-        Declared(name, None, one.vocabulary, one.embedding or width, per_step)
-        if isinstance(one, Tokens)
-        else Declared(name, one, None, width, per_step)
+        Declared(name, one, None, width, per_step)
+        if isinstance(one, int)
+        else Declared(
+            name,
+            None,
+            one.vocabulary,
+            one.embedding or width,
+            per_step,
+            getattr(one, "units", None),
+        )
         for name, (one, per_step) in named.items()
     ]
 
 
-def _named(argument: str, given: Any) -> dict[str, int | Tokens]:
-    """A dict of sizes and tokens, each checked."""
+def _named(argument: str, given: Any) -> dict[str, int | Tokens | Characters]:
+    """A dict of sizes, tokens and characters, each checked."""
     if not isinstance(given, Mapping):
         raise ValueError(
-            f"{argument} must be a dict from names to sizes or rnnzoo.Tokens; received "
-            f"{argument}={_checks.shown(given)}"
+            f"{argument} must be a dict from names to sizes, rnnzoo.Tokens or rnnzoo.Characters; "
+            f"received {argument}={_checks.shown(given)}"
         )
+    kinds, found = (Tokens, Characters), {}
     for name, one in given.items():
         check_name(argument, name)
         whole = not isinstance(one, (bool, float)) and hasattr(one, "__index__")
-        if not isinstance(one, Tokens) and not (whole and int(one) >= 1):
+        if not isinstance(one, kinds) and not (whole and int(one) >= 1):
             raise ValueError(
-                f"{argument}[{name!r}] must be a size, an integer of at least 1, or a "
-                f"rnnzoo.Tokens; received {_checks.shown(one)}"
+                f"{argument}[{name!r}] must be a size, an integer of at least 1, a rnnzoo.Tokens "
+                f"or a rnnzoo.Characters; received {_checks.shown(one)}"
             )
-    return {name: one if isinstance(one, Tokens) else int(one) for name, one in given.items()}
+        found[name] = one if isinstance(one, kinds) else int(one)
+    return found
 
 
 def check_name(argument: str, name: Any) -> None:
@@ -143,30 +196,48 @@ def check_name(argument: str, name: Any) -> None:
 
 
 def join(
-    declared: list[Declared], tied: bool = False
+    declared: list[Declared], cell: Callable, tied: bool = False
 ) -> tuple[dict[str, Any], dict[str, Input], Any, Any]:
     """Input tensors and their declarations by name, what the stack reads, and a tied embedding.
 
     Embeddings and numbers stand side by side in the order of `declared`; what is static stands
     beside every step.
+
+    Args:
+        declared: the inputs.
+        cell: from `check_cell`, what reads the characters of words.
+        tied: whether the embedding of tokens is that of the outputs too.
     """
     tensors, kept, parts, table = {}, {}, [], None
     for one in declared:
-        x, value, own = input_layers(
-            one.name,
-            one.features,
-            one.vocabulary,
-            one.embedding,
-            tied and one.name == "inputs",
-            per_step=one.per_step,
-        )
+        own = padding = None
+        if one.units is None:
+            x, value, own = input_layers(
+                one.name,
+                one.features,
+                one.vocabulary,
+                one.embedding,
+                tied and one.name == "inputs",
+                per_step=one.per_step,
+            )
+        else:
+            x, value = _characters(one, cell)
+            padding = NONE
         if not one.per_step:
             value = PerStepRepeat(name=f"{one.name}_steps")([value, parts[0]])
-        tensors[one.name], kept[one.name] = x, input_of(x, one.vocabulary, one.per_step)
+        tensors[one.name] = x
+        kept[one.name] = input_of(x, one.vocabulary, one.per_step, padding)
         parts.append(value)
         table = table or own
     joined = parts[0] if len(parts) == 1 else keras.layers.Concatenate(name="joined")(parts)
     return tensors, kept, joined, table
+
+
+def _characters(one: Declared, cell: Callable) -> tuple[Any, Any]:
+    """An input of words by their characters, and what is read of it."""
+    x = keras.Input((None, None) if one.per_step else (None,), dtype="int32", name=one.name)
+    (reader,) = bidirectional_layers(cell, [one.units], f"{one.name}_")
+    return x, CharacterRNN(one.vocabulary, one.embedding, reader, name=one.embedding_name)(x)
 
 
 def input_layers(

@@ -72,7 +72,7 @@ def build_core(
     )
     _check_names(declared, ends, layers, state_names(layers))
 
-    given, kept, sequence, table = join(declared, tied)
+    given, kept, sequence, table = join(declared, layer_class, tied)
     reset = None if whole else keras.Input((None,), dtype="bool", name="reset")
     masked = many_to_one or whole
     mask = keras.Input((None,), dtype="bool", name="mask") if masked else None

@@ -18,6 +18,8 @@ from rnnzoo.data.tokens import check_text, check_token, split, word_place
 UNKNOWN = "[UNK]"
 
 _LEVELS = ("character", "word")
+# Characters of a text that are looked up one by one.
+_FEW = 100
 _FORMAT = "rnnzoo vocabulary 1"
 # No vocabulary comes near it; what is larger is another file, and not worth the memory.
 _MOST_BYTES = 1 << 28
@@ -244,6 +246,8 @@ class Vocabulary:
         return dict(zip(self.tokens, ids.tolist()))
 
     def _characters(self, text: str) -> np.ndarray:
+        if len(text) < _FEW:
+            return self._ids(list(text), text.index)
         # One look-up for each different character; the text itself goes through an array.
         codes = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32)
         distinct = np.flatnonzero(np.bincount(codes))

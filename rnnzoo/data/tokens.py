@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from rnnzoo._checks import positive_integer, refuse, shown
 
 _WORDS = re.compile(r"\n|\S+")
@@ -23,6 +25,38 @@ class TextVocabulary(Protocol):
 
     def __len__(self) -> int:
         """The number of ids, which are 0 to one less."""
+
+
+def encode_words(vocabulary: TextVocabulary, words: Sequence[str]) -> np.ndarray:
+    """The ids of a list of words, one for each, or several: `(words,)` or `(words, most)` int32.
+
+    A vocabulary of words gives one for each word. Any other gives several, and -1 after them.
+
+    Raises:
+        ValueError: a word that has a token not in the vocabulary, or that is not one word for a
+            vocabulary of words; its number is named.
+    """
+    rows, whole = [], getattr(vocabulary, "level", None) == "word"
+    for index, word in enumerate(words):
+        try:
+            ids = np.asarray(vocabulary.encode(word), np.int32)
+        except ValueError as error:
+            raise ValueError(f"word {index}, {shown(word)}: {error}") from error
+        if whole and len(ids) != 1:
+            raise ValueError(
+                f"each must be one word for a vocabulary of words; received {shown(word)} as "
+                f"word {index}"
+            )
+        rows.append(ids)
+    return np.concatenate(rows) if whole else below_one_another(rows)
+
+
+def below_one_another(rows: Sequence[np.ndarray], width: int = 1) -> np.ndarray:
+    """Rows of ids as one array `(rows, most)` int32, at least `width` wide, -1 after their ends."""
+    found = np.full((len(rows), max(width, *map(len, rows))), -1, np.int32)
+    for row, ids in zip(found, rows):
+        row[: len(ids)] = ids
+    return found
 
 
 def size_and_vocabulary(

@@ -32,6 +32,9 @@ def write_manifest(
     for table in tables.values():
         for name in sizes.keys() & table["inputs"].keys():
             table["inputs"][name]["vocabulary"] = sizes[name]
+        for name, one in model.spec.inputs.items():
+            if one.padding is not None and name in table["inputs"]:
+                table["inputs"][name]["padding"] = one.padding
     extra = (path / MANIFEST).parent
     extra.mkdir(exist_ok=True)
     kept = {}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rnnzoo.core.joined import Tokens
+from rnnzoo.core.joined import Characters, Tokens
 from rnnzoo.core.network import build_core
 from rnnzoo.data.text import Vocabulary
 from rnnzoo.data.tokens import size_and_vocabulary
@@ -16,8 +16,8 @@ def many_to_one(
     *,
     features: int | None = None,
     vocabulary: int | Vocabulary | None = None,
-    inputs: Mapping[str, int | Tokens] | None = None,
-    static: Mapping[str, int | Tokens] | None = None,
+    inputs: Mapping[str, int | Tokens | Characters] | None = None,
+    static: Mapping[str, int | Tokens | Characters] | None = None,
     units: int | list[int],
     outputs: int | Head | Mapping[str, int | Head] | None = None,
     cell: str | type[RecurrentLayer] = "lstm",

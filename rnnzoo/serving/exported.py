@@ -170,8 +170,9 @@ def _check(manifest: Any) -> None:
 def _is_tensor(spec: Any) -> bool:
     if not isinstance(spec, dict) or not isinstance(spec.get("shape"), list):
         return False
-    size = spec.get("vocabulary", 1)
-    return isinstance(spec.get("dtype"), str) and type(size) is int and size > 0
+    size, low = spec.get("vocabulary", 1), spec.get("padding", 0)
+    sizes = type(size) is int and size > 0 and type(low) is int and -1 <= low <= 0
+    return isinstance(spec.get("dtype"), str) and sizes
 
 
 def _need(fine: bool, rule: str) -> None:
@@ -193,10 +194,10 @@ def fitting(name: str, value: Any, spec: dict) -> np.ndarray:
         )
     if dtype == "string":
         return array
-    size = spec.get("vocabulary")
-    if size is not None and array.size and (array.min() < 0 or array.max() >= size):
-        wrong = array[(array < 0) | (array >= size)][0]
-        raise ValueError(f"{name} must be token ids in 0 to {size - 1}; received {wrong}")
+    size, low = spec.get("vocabulary"), spec.get("padding", 0)
+    if size is not None and array.size and (array.min() < low or array.max() >= size):
+        wrong = array[(array < low) | (array >= size)][0]
+        raise ValueError(f"{name} must be token ids in {low} to {size - 1}; received {wrong}")
     with np.errstate(over="ignore"):
         fitted = array.astype(dtype, copy=False)
     if fitted.dtype.kind == "f" and not np.isfinite(fitted).all():
