@@ -6,5 +6,16 @@ from rnnzoo.data.packing import pack
 from rnnzoo.data.pairs import pairs
 from rnnzoo.data.streams import stream
 from rnnzoo.data.text import Vocabulary
+from rnnzoo.data.tokenizer import Tokenizer
 
-__all__ = ["Vocabulary", "bucket", "pack", "pairs", "read_csv", "read_pairs", "read_text", "stream"]
+__all__ = [
+    "Tokenizer",
+    "Vocabulary",
+    "bucket",
+    "pack",
+    "pairs",
+    "read_csv",
+    "read_pairs",
+    "read_text",
+    "stream",
+]

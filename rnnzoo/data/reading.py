@@ -8,7 +8,8 @@ import numpy as np
 from rnnzoo import _checks
 from rnnzoo._checks import shown
 from rnnzoo.data.steps import Steps
-from rnnzoo.data.tokens import below_one_another, encode_words, size_and_vocabulary
+from rnnzoo.data.tokens import below_one_another, encode_words
+from rnnzoo.data.vocabularies import size_and_vocabulary
 
 # Entries of a batch that the data sets make themselves.
 _RESERVED = ("reset", "mask", "lengths")

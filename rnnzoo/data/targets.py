@@ -7,7 +7,7 @@ import numpy as np
 
 from rnnzoo.data.reading import as_array, listed
 from rnnzoo.data.steps import Steps
-from rnnzoo.data.tokens import size_and_vocabulary
+from rnnzoo.data.vocabularies import size_and_vocabulary
 
 
 def as_targets(value: Any, name: str, count: int, of: str) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from rnnzoo._checks import positive_integer, refuse, shown
+from rnnzoo._checks import shown
 
 _WORDS = re.compile(r"\n|\S+")
 _CHARACTER = re.compile(r".", re.DOTALL)
@@ -57,29 +57,6 @@ def below_one_another(rows: Sequence[np.ndarray], width: int = 1) -> np.ndarray:
     for row, ids in zip(found, rows):
         row[: len(ids)] = ids
     return found
-
-
-def size_and_vocabulary(
-    name: str, given: int | TextVocabulary | None
-) -> tuple[int | None, TextVocabulary | None]:
-    """The number of tokens that argument `name` says, and the vocabulary where it is one.
-
-    Raises:
-        ValueError: neither a number of tokens, nor a vocabulary, nor None.
-    """
-    if given is None:
-        return None, None
-    if isinstance(given, TextVocabulary) and not isinstance(given, type):
-        return positive_integer(f"the number of tokens of {name}", len(given)), given
-    try:
-        return positive_integer(name, given), None
-    except ValueError:
-        raise refuse(
-            name,
-            "a number of tokens, an integer of at least 1, or a rnnzoo.data.Vocabulary (or what "
-            "has encode, decode and a length, as it has)",
-            given,
-        ) from None
 
 
 def split(text: str, level: str) -> Iterable[str]:

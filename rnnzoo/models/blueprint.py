@@ -9,7 +9,8 @@ from rnnzoo import _checks
 from rnnzoo.core.decoder import build_decoder
 from rnnzoo.core.encoder import build_encoder
 from rnnzoo.core.spec import CoreSpec
-from rnnzoo.data.tokens import size_and_vocabulary
+from rnnzoo.data.tokenizer import kept
+from rnnzoo.data.vocabularies import size_and_vocabulary
 from rnnzoo.feed.source_target import Steps, check_end_tokens
 from rnnzoo.layers.stack import (
     bidirectional_layers,
@@ -64,7 +65,9 @@ class Blueprint:
         _checks.one_of("attention", self.attention, ATTENTION)
         for name in FLAGS:
             _checks.flag(name, getattr(self, name))
-        self.steps = {side: self._steps(side) for side in ("source", "target")}
+        self.vocabularies, self.steps = {}, {}
+        for side in ("source", "target"):
+            self.steps[side], self.vocabularies[side] = self._steps(side)
         if self.embedding is not None:
             _checks.positive_integer("embedding", self.embedding)
         self.tokens = self.steps["target"].vocabulary
@@ -74,14 +77,6 @@ class Blueprint:
         self._check_layers()
         if self.shared:
             self._check_shared()
-
-    @property
-    def vocabularies(self) -> dict[str, Any]:
-        """The `Vocabulary` of each side, None where a side has none."""
-        return {
-            side: size_and_vocabulary(side, getattr(self, f"{side}_vocabulary"))[1]
-            for side in ("source", "target")
-        }
 
     def models(
         self, policy: Any
@@ -131,9 +126,11 @@ class Blueprint:
         config = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         serialize = keras.saving.serialize_keras_object
         config["cell"] = cell_config(self.cell)
-        for name in ("source_vocabulary", "target_vocabulary", "activation"):
-            if not isinstance(config[name], (str, int, type(None))):
-                config[name] = serialize(config[name])
+        for side, known in self.vocabularies.items():
+            if known is not None:
+                config[f"{side}_vocabulary"] = kept(known, self.steps[side].vocabulary)
+        if not isinstance(config["activation"], (str, type(None))):
+            config["activation"] = serialize(config["activation"])
         if self.target_vocabulary is not None and self.start == self.steps["target"].vocabulary:
             config["start"] = config["end"] = None  # the model's own, to be added again
         return config
@@ -163,7 +160,8 @@ class Blueprint:
         fits = self.attention == "dot" and width == self.decoder_sizes[-1]
         return "plain" if fits else "projected"
 
-    def _steps(self, side: str) -> Steps:
+    def _steps(self, side: str) -> tuple[Steps, Any]:
+        """What a step of a side is, and its vocabulary, None where it has none."""
         features = getattr(self, f"{side}_features")
         vocabulary = getattr(self, f"{side}_vocabulary")
         if (features is None) == (vocabulary is None):
@@ -173,9 +171,9 @@ class Blueprint:
                 f"{side}_vocabulary={vocabulary!r}"
             )
         if features is not None:
-            return Steps(_checks.positive_integer(f"{side}_features", features), None)
-        size, _ = size_and_vocabulary(f"{side}_vocabulary", vocabulary)
-        return Steps(None, _checks.positive_integer(f"{side}_vocabulary", size))
+            return Steps(_checks.positive_integer(f"{side}_features", features), None), None
+        size, known = size_and_vocabulary(f"{side}_vocabulary", vocabulary)
+        return Steps(None, size), known
 
     def _check_target(self) -> None:
         real = self.tokens is None

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rnnzoo.data.text import Vocabulary
+from rnnzoo.data.tokens import TextVocabulary
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.models.blueprint import Blueprint
 from rnnzoo.models.encoder_decoder_model import EncoderDecoder
@@ -11,9 +11,9 @@ from rnnzoo.models.encoder_decoder_model import EncoderDecoder
 def encoder_decoder(
     *,
     source_features: int | None = None,
-    source_vocabulary: int | Vocabulary | None = None,
+    source_vocabulary: int | TextVocabulary | None = None,
     target_features: int | None = None,
-    target_vocabulary: int | Vocabulary | None = None,
+    target_vocabulary: int | TextVocabulary | None = None,
     units: int | list[int],
     encoder_units: int | list[int] | None = None,
     cell: str | type[RecurrentLayer] = "lstm",
@@ -41,9 +41,10 @@ def encoder_decoder(
 
     Args:
         source_features: size of a real-valued source step; give this or `source_vocabulary`.
-        source_vocabulary: number of source tokens, or a `rnnzoo.data.Vocabulary`.
+        source_vocabulary: number of source tokens, or a `rnnzoo.data.Vocabulary` or a tokenizer
+            of another library, with which strings are encoded.
         target_features: size of a real-valued target step; give this or `target_vocabulary`.
-        target_vocabulary: number of target tokens, or a `rnnzoo.data.Vocabulary`.
+        target_vocabulary: the same of the target.
         units: size of the decoder's layer, or a list with one size per layer.
         encoder_units: the same for the encoder; `units` by default. Where the sizes differ,
             learned maps bridge the encoder's final states to the decoder's first ones.
