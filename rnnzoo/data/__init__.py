@@ -1,7 +1,7 @@
 """Batches of sequences that know where each sequence begins, and vocabularies for text."""
 
 from rnnzoo.data.buckets import bucket
-from rnnzoo.data.files import read_csv, read_pairs, read_text
+from rnnzoo.data.files import read_csv, read_pairs, read_tagged, read_text
 from rnnzoo.data.packing import pack
 from rnnzoo.data.pairs import pairs
 from rnnzoo.data.streams import stream
@@ -16,6 +16,7 @@ __all__ = [
     "pairs",
     "read_csv",
     "read_pairs",
+    "read_tagged",
     "read_text",
     "stream",
 ]
