@@ -91,7 +91,7 @@ def test_it_is_saved_and_exported(tagger, found, tmp_path):
     np.testing.assert_array_equal(answer["outputs_path"], path)
 
 
-def test_one_that_reads_ahead_goes_on_word_by_word():
+def test_one_that_reads_ahead_goes_on_word_by_word(tmp_path):
     model = rnnzoo.one_to_one(inputs=INPUTS, units=3, outputs=2, cell="gru")
     (x,) = batches(SENTENCES[:1])[0]
     x.pop("mask")
@@ -100,6 +100,23 @@ def test_one_that_reads_ahead_goes_on_word_by_word():
         y, state = model.step({name: value[:, t : t + 1] for name, value in x.items()}, state)
         parts.append(ops.convert_to_numpy(y))
     close(np.concatenate(parts, axis=1), model.predict(x, verbose=0))
+    if not on_jax():
+        with pytest.raises(ValueError, match="fixed sizes; received letters with as many char"):
+            model.export(tmp_path / "small" / "1", format="litert")
+
+
+def test_a_word_may_belong_to_the_whole_sequence():
+    static = {"name": Characters(len(LETTERS), 3), "kind": Tokens(len(WORDS), 2)}
+    model = rnnzoo.many_to_one(features=1, static=static, units=3, outputs=2)
+    names, kinds = ["sat", "hat"], ["cat", "mat"]
+    series = [np.ones((2, 1)), np.ones((2, 1))]
+    given = {"static": {"name": names, "kind": kinds}}
+    data = bucket(series, **given, vocabulary={"name": LETTERS, "kind": WORDS})
+    (x,) = data[0]
+    np.testing.assert_array_equal(x["kind"], [2, 0])
+    np.testing.assert_array_equal(x["name"][0], LETTERS.encode("sat"))
+    found = model.predict(data, verbose=0)
+    assert np.abs(found[0] - found[1]).max() > 1e-3
 
 
 @pytest.mark.parametrize("arguments", [(0, 2), (3, 0), (3, 2, 0), (3, 2.0), (True, 2)])

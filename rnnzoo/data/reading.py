@@ -32,7 +32,7 @@ def as_steps(value: Any, name: str, vocabulary: Any = None) -> np.ndarray:
         ValueError: another rank, no step or no feature, tokens that are no integers,
             features that are no numbers, a text without a vocabulary or of other tokens.
     """
-    array = as_array(_encoded(value, name, vocabulary), name)
+    array = as_array(encoded(value, name, vocabulary), name)
     if array.ndim not in (1, 2):
         raise ValueError(
             f"{name} must have shape (steps,) for tokens or (steps, features); "
@@ -52,7 +52,8 @@ def as_steps(value: Any, name: str, vocabulary: Any = None) -> np.ndarray:
     return array
 
 
-def _encoded(value: Any, name: str, vocabulary: Any) -> Any:
+def encoded(value: Any, name: str, vocabulary: Any) -> Any:
+    """`value`, or the ids of a text or of a list of words; ValueError where they have none."""
     words = isinstance(value, (list, tuple)) and any(isinstance(one, str) for one in value)
     if not words and not isinstance(value, str):
         return value
