@@ -2,7 +2,7 @@
 
 from rnnzoo import cells, data, decoding, heads, layers, metrics, serving, zoo
 from rnnzoo._version import __version__ as __version__
-from rnnzoo.core import CoreSpec, Scaling, Tokens
+from rnnzoo.core import Characters, CoreSpec, Scaling, Tokens
 from rnnzoo.export.export import export
 from rnnzoo.generation.backtest import Backtest, backtest
 from rnnzoo.generation.forecaster import Forecaster
@@ -23,6 +23,7 @@ from rnnzoo.zoo.loading import from_preset
 __all__ = [
     "BackupAndResume",
     "Backtest",
+    "Characters",
     "CoreSpec",
     "EncoderDecoder",
     "Forecast",

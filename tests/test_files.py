@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from rnnzoo.data.files import read_csv, read_text
+from rnnzoo.data.files import read_csv, read_tagged, read_text
 
 HEAD = "sequence,step,label,x,y\n"
 
@@ -106,3 +106,31 @@ def test_a_damaged_archive_is_a_value_error(tmp_path, read):
 def test_a_missing_file_is_an_os_error(tmp_path, read):
     with pytest.raises(OSError, match="absent"):
         read(tmp_path / "absent.csv")
+
+
+def test_tagged_sentences_are_read_from_both_forms(tmp_path):
+    token = "{}\t{}\t_\t{}\t_\t_\t0\t_\t_\t_"
+    parts = [("1-2", "don't", "_"), ("1", "do", "AUX"), ("2", "n't", "PART"), ("2.1", "it", "PRON")]
+    lines = ["# text = don't", *(token.format(*part) for part in parts), "", ""]
+    full = tmp_path / "own.conllu"
+    full.write_text("\n".join([*lines, "#no space", token.format("1", "#", "SYM")]))
+    short = tmp_path / "own.tsv"
+    short.write_text("do\tAUX\r\nn't\tPART\r\n\r\n\r\n#\tSYM\r\n")
+    expected = ([["do", "n't"], ["#"]], [["AUX", "PART"], ["SYM"]])
+    assert read_tagged(full) == read_tagged(short) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("do\tAUX\nnot PART\n", "line 2: must be a word, a tab and its tag"),
+        ("do\tAUX\n\tPART\n", "line 2: must be a word"),
+        ("1\tdo\t_\tAUX\n", "line 1: must be a word"),
+        ("\n\n# only a comment\n", "must hold at least one sentence; received none"),
+    ],
+)
+def test_tagged_sentences_that_are_none_name_the_line(tmp_path, text, said):
+    path = tmp_path / "bad.tsv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_tagged(path)

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING = ("char_lm", "speaker", "chorales", "scan", "pronounce", "forecast", "intervals")
+TRAINING += ("tag", "remaining_life")
 RECIPES = (*TRAINING, "memory", "serve_saved_model", "serve")
 CHORALES = ROOT.parent / "shared/data/jsb-chorales/jsb-chorales-quarter.json.gz"
 
@@ -318,6 +319,80 @@ def test_intervals_trains_on_own_series(recipes, run):
     status, _, error = run("intervals")  # no data beside this copy
     assert status == 2
     assert "M4 is not bundled" in error
+
+
+def tagged(path, seed):
+    """Words whose tags are told by their last letters, most of them never seen again."""
+    rng, lines = np.random.default_rng(seed), []
+    for _ in range(40):
+        for i in range(1, 6):
+            ending, tag = [("ing", "VERB"), ("ly", "ADV"), ("s", "NOUN")][rng.integers(3)]
+            word = "".join(rng.choice([*"abcde"], 4)) + ending
+            columns = [str(i), word, "_", tag, *"______"]
+            lines.append("\t".join(columns if seed else [word, tag]))
+        lines.append("")
+    path.write_text("\n".join(["# text = own", *lines] if seed else lines))
+    return path
+
+
+def test_tag_tells_unknown_words_by_their_characters(recipes, run):
+    parts = [tagged(recipes / f"{seed}.conllu", seed) for seed in range(3)]
+    sizes = ("--units", 8, "--embedding", 4, "--characters", 8, "--rate", 0.05, "--batch", 8)
+    more = ("--epochs", 4, "--dropout", 0, "--sentence", "abading ably", "--crf")
+    status, out, _ = run("tag", "--data", *parts, *sizes, *more)
+    assert status == 0
+    test, baseline, sentence = out.splitlines()[-3:]
+    assert test.startswith("test") and float(test.split()[1]) > 95
+    assert baseline.startswith("most frequent tag") and float(baseline.split()[3]) < 60
+    assert sentence == "abading/VERB ably/ADV"
+    assert (recipes / "output" / "tag.png").stat().st_size > 1000
+
+
+def test_tag_bad_data(recipes, run):
+    bad = recipes / "bad.tsv"
+    bad.write_text("the\tDET\ncat NOUN\n")
+    status, _, error = run("tag", "--data", bad, bad, bad)
+    assert status == 2
+    assert "line 2: must be a word, a tab and its tag, or the 10 columns of CoNLL-U" in error
+    status, _, error = run("tag")
+    assert status == 2 and "UD English EWT is not bundled: give --data" in error
+
+
+def engines(path, count, stopped=0):
+    """Engines whose sensors rise towards their end, as C-MAPSS has them."""
+    rng, lines, left = np.random.default_rng(count), [], []
+    for engine in range(1, count + 1):
+        life = rng.integers(20, 30)
+        left.append(int(rng.integers(2, 12)) if stopped else 0)
+        for cycle in range(1, life - left[-1] + 1):
+            sensors = [f"{np.exp((cycle - life) / 5):.4f}", *["7.5"] * 20]
+            lines.append(" ".join([str(engine), str(cycle), "0", "0", "100", *sensors]))
+    path.write_text("\n".join(lines) + "\n")
+    return path, left
+
+
+def test_remaining_life_streams_what_it_reads_whole(recipes, run):
+    train, _ = engines(recipes / "train.txt", 8)
+    test, left = engines(recipes / "test.txt", 4, stopped=1)
+    truth = recipes / "left.txt"
+    truth.write_text("\n".join(map(str, left)))
+    sizes = ("--units", 8, "--cap", 20, "--window", 3, "--validation", 2, "--seeds", 1)
+    more = ("--epochs", 2, "--batch", 8)
+    status, out, _ = run("remaining_life", "--data", train, test, truth, *sizes, *more)
+    assert status == 0
+    lines = out.splitlines()
+    assert [line.rsplit(maxsplit=2)[0].strip() for line in lines[-3:]] == [
+        "mean of the models",
+        "seed 0",
+        "ridge regression",
+    ]
+    streamed, whole = (next(x for x in lines if x.startswith(n)) for n in ("streamed", "read at"))
+    assert streamed.split()[-4:] == whole.split()[-4:]
+    assert (recipes / "output" / "remaining_life.png").stat().st_size > 1000
+    status, _, error = run("remaining_life", "--data", truth, test, truth)
+    assert status == 2 and "left.txt, line 1: must be 26 numbers" in error
+    status, _, error = run("remaining_life")
+    assert status == 2 and "C-MAPSS is not bundled: give --data" in error
 
 
 @pytest.mark.parametrize("recipe", ["scan", "pronounce"])

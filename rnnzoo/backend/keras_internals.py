@@ -24,6 +24,10 @@ from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 # which the stock layers' cells do not pass on.
 from keras.src.backend.common.variables import AutocastScope
 
+# Lets a tokenizer of keras-hub read the files that were saved with a model, as it may in an archive
+# of its own. Publicly `keras.config.enable_unsafe_deserialization`, which cannot be undone.
+from keras.src.saving.serialization_lib import SafeModeScope
+
 # A data set of this class is read as it is. Publicly a `PyDataset`, whose batches Keras shuffles
 # and expects to be as long as the first two.
 from keras.src.trainers.data_adapters import data_adapter_utils
@@ -38,6 +42,7 @@ __all__ = [
     "compiled_metrics",
     "AutocastScope",
     "DataAdapter",
+    "SafeModeScope",
     "compute_output_spec",
     "dropout_masks_of",
     "every_layer",

@@ -1,7 +1,7 @@
 """Functional cores: pure Keras models, state in and state out, and what they declare."""
 
-from rnnzoo.core.joined import Tokens
+from rnnzoo.core.joined import Characters, Tokens
 from rnnzoo.core.scaling import Scaling
 from rnnzoo.core.spec import CoreSpec, Input, Output, State
 
-__all__ = ["CoreSpec", "Input", "Output", "Scaling", "State", "Tokens"]
+__all__ = ["Characters", "CoreSpec", "Input", "Output", "Scaling", "State", "Tokens"]

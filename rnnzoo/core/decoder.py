@@ -43,7 +43,7 @@ def build_decoder(
         memory_width: size of a step of the memory.
     """
     steps = 1 if input_feeding else None
-    inputs, kept, sequence, table = join(declared, tied, steps=steps)
+    inputs, kept, sequence, table = join(declared, tied=tied, steps=steps)
     width = layers[-1].units
     if input_feeding:
         fed = keras.Input((width,), name=FED, dtype=layers[-1].state_dtype)

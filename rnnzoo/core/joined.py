@@ -1,7 +1,7 @@
 """What a core reads: its inputs, as they are declared, embedded and joined into one sequence."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -9,7 +9,9 @@ import keras
 from rnnzoo import _checks
 from rnnzoo.core.scaling import Scales
 from rnnzoo.core.spec import Input, input_of
+from rnnzoo.layers.characters import NONE, CharacterRNN
 from rnnzoo.layers.per_step import PerStepRepeat, PerStepTiedEmbedding
+from rnnzoo.layers.stack import bidirectional_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,46 @@ class Tokens:
             object.__setattr__(self, "embedding", width)
 
 
+@dataclasses.dataclass(frozen=True)
+class Characters:
+    """An input of words as the ids of their characters, `(batch, time, characters)` or, where it
+    is static, `(batch, characters)`; a recurrent layer reads each word in both directions.
+
+    After the end of a word its ids are -1. `rnnzoo.data.bucket`, `pack` and `stream` make such
+    arrays of lists of words and a `rnnzoo.data.Vocabulary` of characters. The layer has the cell
+    of the model; what it gives, `2 * units` numbers for each word, is joined with the other
+    inputs (Ling et al., 2015; Plank et al., 2016).
+
+    Args:
+        vocabulary: number of characters, whose ids are 0 to `vocabulary - 1`.
+        units: size of the layer in each direction.
+        embedding: size of a character's embedding; None: `units`.
+
+    Raises:
+        ValueError: a size that is no integer of at least 1.
+
+    Example:
+
+    >>> import numpy as np, rnnzoo
+    >>> inputs = {"words": rnnzoo.Tokens(1000), "characters": rnnzoo.Characters(26, units=4)}
+    >>> model = rnnzoo.one_to_one(inputs=inputs, units=8, outputs=17, bidirectional=True)
+    >>> abba_a = np.array([[[0, 1, 1, 0], [0, -1, -1, -1]]])
+    >>> model.predict({"words": np.array([[7, 3]]), "characters": abba_a}, verbose=0).shape
+    (1, 2, 17)
+    """
+
+    vocabulary: int
+    units: int
+    embedding: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary", "units"):
+            size = _checks.positive_integer(name, getattr(self, name))
+            object.__setattr__(self, name, size)
+        width = self.units if self.embedding is None else self.embedding
+        object.__setattr__(self, "embedding", _checks.positive_integer("embedding", width))
+
+
 class Declared(NamedTuple):
     """An input as a factory was given it.
 
@@ -53,6 +95,7 @@ class Declared(NamedTuple):
         vocabulary: how many tokens there are, None of numbers.
         embedding: size of a token's embedding.
         per_step: whether it has a time axis.
+        units: size of the layer that reads the tokens of a step where it has several, or None.
     """
 
     name: str
@@ -60,6 +103,7 @@ class Declared(NamedTuple):
     vocabulary: int | None
     embedding: int
     per_step: bool
+    units: int | None = None
 
     @property
     def width(self) -> int:
@@ -97,7 +141,7 @@ def declared_inputs(
         inputs = {"inputs": Tokens(_checks.positive_integer("vocabulary", vocabulary))}
     if embedding is not None:
         _checks.positive_integer("embedding", embedding)
-    per_step, still = named("inputs", inputs), named("static", static)
+    per_step, still = named("inputs", inputs, True), named("static", static, True)
     if not per_step:
         raise ValueError("inputs must name at least one input per step; received inputs={}")
     for name in still:
@@ -115,41 +159,49 @@ def declared_inputs(
 
 
 def declared(
-    per_step: Mapping[str, int | Tokens], static: Mapping[str, int | Tokens], width: int
+    per_step: Mapping[str, int | Tokens | Characters],
+    static: Mapping[str, int | Tokens | Characters],
+    width: int,
 ) -> list[Declared]:
     """Checked inputs as they are joined: those per step first, then the static ones.
 
     Args:
-        per_step, static: sizes and tokens by name.
+        per_step, static: sizes, tokens and characters by name.
         width: of the embeddings that have no size of their own.
     """
     return [
-        Declared(name, None, one.vocabulary, one.embedding or width, timed)
-        if isinstance(one, Tokens)
-        else Declared(name, one, None, width, timed)
+        Declared(name, one, None, width, timed)
+        if isinstance(one, int)
+        else Declared(
+            name, None, one.vocabulary, one.embedding or width, timed, getattr(one, "units", None)
+        )
         for inputs, timed in ((per_step, True), (static, False))
         for name, one in inputs.items()
     ]
 
 
-def named(argument: str, given: Any) -> dict[str, int | Tokens]:
-    """A dict of sizes and tokens, each checked; an empty one for None."""
+def named(argument: str, given: Any, words: bool = False) -> dict[str, int | Tokens | Characters]:
+    """A dict of sizes, tokens and, if `words`, characters, each checked; an empty one for None."""
     if given is None:
         return {}
+    kinds = (Tokens, Characters) if words else (Tokens,)
+    names = " or a ".join(f"rnnzoo.{kind.__name__}" for kind in kinds)
     if not isinstance(given, Mapping):
         raise ValueError(
-            f"{argument} must be a dict from names to sizes or rnnzoo.Tokens; received "
-            f"{argument}={_checks.shown(given)}"
+            f"{argument} must be a dict from names to sizes, or to a {names}; "
+            f"received {argument}={_checks.shown(given)}"
         )
+    found = {}
     for name, one in given.items():
         check_name(argument, name)
         whole = not isinstance(one, (bool, float)) and hasattr(one, "__index__")
-        if not isinstance(one, Tokens) and not (whole and int(one) >= 1):
+        if not isinstance(one, kinds) and not (whole and int(one) >= 1):
             raise ValueError(
-                f"{argument}[{name!r}] must be a size, an integer of at least 1, or a "
-                f"rnnzoo.Tokens; received {_checks.shown(one)}"
+                f"{argument}[{name!r}] must be a size, an integer of at least 1, or a {names}; "
+                f"received {_checks.shown(one)}"
             )
-    return {name: one if isinstance(one, Tokens) else int(one) for name, one in given.items()}
+        found[name] = one if isinstance(one, kinds) else int(one)
+    return found
 
 
 def check_name(argument: str, name: Any) -> None:
@@ -163,6 +215,7 @@ def check_name(argument: str, name: Any) -> None:
 
 def join(
     declared: list[Declared],
+    cell: Callable | None = None,
     tied: bool = False,
     scales: Scales | None = None,
     reset: Any = None,
@@ -175,6 +228,7 @@ def join(
 
     Args:
         declared: the inputs, the first of them per step.
+        cell: from `check_cell`, what reads the characters of words.
         tied: whether the embedding of "inputs" is that of the outputs too.
         scales: what divides numbers, and is told where they are; None for numbers as they come.
         reset: first steps of sequences, for `scales`.
@@ -182,18 +236,24 @@ def join(
     """
     tensors, kept, parts, table = {}, {}, [], None
     for one in declared:
-        x, value, own = input_layers(
-            one.name,
-            one.features,
-            one.vocabulary,
-            one.embedding,
-            tied and one.name == "inputs",
-            steps,
-            per_step=one.per_step,
-        )
+        own = padding = None
+        if one.units is None:
+            x, value, own = input_layers(
+                one.name,
+                one.features,
+                one.vocabulary,
+                one.embedding,
+                tied and one.name == "inputs",
+                steps,
+                per_step=one.per_step,
+            )
+        else:
+            x, value = _characters(one, cell)
+            padding = NONE
         if not one.per_step:
             value = PerStepRepeat(name=f"{one.name}_steps")([value, parts[0]])
-        tensors[one.name], kept[one.name] = x, input_of(x, one.vocabulary, one.per_step)
+        tensors[one.name] = x
+        kept[one.name] = input_of(x, one.vocabulary, one.per_step, padding)
         parts.append(value)
         table = table or own
     if scales is not None:
@@ -201,6 +261,13 @@ def join(
         parts = [scales.scaled(one.name, part) for one, part in zip(declared, parts)]
     joined = parts[0] if len(parts) == 1 else keras.layers.Concatenate(name="joined")(parts)
     return tensors, kept, joined, table
+
+
+def _characters(one: Declared, cell: Callable) -> tuple[Any, Any]:
+    """An input of words by their characters, and what is read of it."""
+    x = keras.Input((None, None) if one.per_step else (None,), dtype="int32", name=one.name)
+    (reader,) = bidirectional_layers(cell, [one.units], f"{one.name}_")
+    return x, CharacterRNN(one.vocabulary, one.embedding, reader, name=one.embedding_name)(x)
 
 
 def input_layers(

@@ -77,7 +77,7 @@ def build_core(
     _check_names(declared, ends, layers, state_names(layers), scales.names)
 
     reset = None if whole else keras.Input((None,), dtype="bool", name="reset")
-    given, kept, sequence, table = join(declared, tied, scales, reset)
+    given, kept, sequence, table = join(declared, layer_class, tied, scales, reset)
     masked = many_to_one or whole
     mask = keras.Input((None,), dtype="bool", name="mask") if masked else None
     hidden, state_inputs, states, starts = _read(

@@ -22,12 +22,15 @@ class Input:
         dtype: what the core computes from.
         vocabulary: of tokens, how many there are: ids lie in `[0, vocabulary)`. None otherwise.
         per_step: whether it has a time axis, `(batch, time, *shape)`, or none, `(batch, *shape)`.
+        padding: of tokens of which a step has several, the id that stands for none; None where
+            every step has all of them.
     """
 
     shape: tuple[int | None, ...] = ()
     dtype: str = "float32"
     vocabulary: int | None = None
     per_step: bool = True
+    padding: int | None = None
 
     @property
     def rank(self) -> int:
@@ -263,10 +266,15 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def input_of(tensor: Any, vocabulary: int | None = None, per_step: bool = True) -> Input:
+def input_of(
+    tensor: Any,
+    vocabulary: int | None = None,
+    per_step: bool = True,
+    padding: int | None = None,
+) -> Input:
     """The declaration of a Functional model's input."""
     shape = tuple(tensor.shape[1 + per_step :])
-    return Input(shape, tensor.dtype, vocabulary, per_step)
+    return Input(shape, tensor.dtype, vocabulary, per_step, padding)
 
 
 def output_of(

@@ -228,3 +228,47 @@ def read_pairs(path: str | os.PathLike) -> tuple[list[str], list[str]]:
     if not sources:
         raise ValueError(f"{path} must hold at least one pair; received none")
     return sources, targets
+
+
+def read_tagged(path: str | os.PathLike) -> tuple[list[list[str]], list[list[str]]]:
+    """Words and their tags, a list of each for every sentence of a file.
+
+    The file is CoNLL-U, whose universal parts of speech are the tags (parts that are no words of
+    their own, numbered 3-4 or 3.1, are passed over), or has lines of a word, a tab and its tag,
+    with an empty line between sentences. A file whose name ends in `.gz` is unzipped.
+
+    Args:
+        path: the file, UTF-8.
+
+    Raises:
+        ValueError: a line that is neither, or has no word or tag; the text names the line.
+        OSError: a file that cannot be read.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "tagged.tsv")
+    >>> _ = path.write_text("a\\tDET\\ncat\\tNOUN\\n\\nstop\\tVERB\\n")
+    >>> read_tagged(path)
+    ([['a', 'cat'], ['stop']], [['DET', 'NOUN'], ['VERB']])
+    """
+    sentences: list[list[tuple[str, str]]] = [[]]
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        columns = [column.strip() for column in line.split("\t")]
+        if not line.strip():
+            sentences.append([])
+        elif line.startswith("# ") or len(columns) == 1 and line.startswith("#"):
+            continue
+        elif len(columns) not in (2, 10) or not all(columns):
+            raise ValueError(
+                f"{path}, line {number}: must be a word, a tab and its tag, or the 10 columns of "
+                f"CoNLL-U; received {shown(line)}"
+            )
+        elif len(columns) == 2:
+            sentences[-1].append((columns[0], columns[1]))
+        elif columns[0].isdigit():
+            sentences[-1].append((columns[1], columns[3]))
+    words, tags = ([[pair[i] for pair in one] for one in sentences if one] for i in (0, 1))
+    if not words:
+        raise ValueError(f"{path} must hold at least one sentence; received none")
+    return words, tags

@@ -8,7 +8,8 @@ import numpy as np
 from rnnzoo import _checks
 from rnnzoo._checks import shown
 from rnnzoo.data.steps import Steps
-from rnnzoo.data.tokens import size_and_vocabulary
+from rnnzoo.data.tokens import below_one_another, encode_words
+from rnnzoo.data.vocabularies import size_and_vocabulary
 
 # Entries of a batch that the data sets make themselves.
 _RESERVED = ("reset", "mask", "lengths")
@@ -24,13 +25,14 @@ def as_steps(value: Any, name: str, vocabulary: Any = None) -> np.ndarray:
 
     The shape and the dtype say which, whatever holds them: a column of integers of a table of
     pandas is tokens, as an integer array is, and a table is features. A text is tokens too,
-    where there is a `vocabulary` to encode it.
+    where there is a `vocabulary` to encode it, and a list of words is a step for each word: one
+    token, or with a vocabulary of less than words the characters of it, `(N, characters)`.
 
     Raises:
         ValueError: another rank, no step or no feature, tokens that are no integers,
             features that are no numbers, a text without a vocabulary or of other tokens.
     """
-    array = as_array(_encoded(value, name, vocabulary), name)
+    array = as_array(encoded(value, name, vocabulary), name)
     if array.ndim not in (1, 2):
         raise ValueError(
             f"{name} must have shape (steps,) for tokens or (steps, features); "
@@ -50,16 +52,20 @@ def as_steps(value: Any, name: str, vocabulary: Any = None) -> np.ndarray:
     return array
 
 
-def _encoded(value: Any, name: str, vocabulary: Any) -> Any:
-    if not isinstance(value, str):
+def encoded(value: Any, name: str, vocabulary: Any) -> Any:
+    """`value`, or the ids of a text or of a list of words; ValueError where they have none."""
+    words = isinstance(value, (list, tuple)) and any(isinstance(one, str) for one in value)
+    if not words and not isinstance(value, str):
         return value
     if vocabulary is None:
         raise ValueError(
             f"{name} must hold numbers; received the text {shown(value)}: give the "
             "rnnzoo.data.Vocabulary that encodes it"
         )
+    if words and not all(isinstance(one, str) for one in value):
+        raise ValueError(f"{name} must hold words only, or numbers; received {shown(value)}")
     try:
-        return np.asarray(vocabulary.encode(value))
+        return encode_words(vocabulary, value) if words else np.asarray(vocabulary.encode(value))
     except ValueError as error:
         raise ValueError(f"{name} must hold tokens of the vocabulary: {error}") from error
 
@@ -157,6 +163,9 @@ def steps_of(
 ) -> Steps:
     """The checked steps of one input, all tokens or all of the same number of features.
 
+    Where there is a vocabulary, integers `(steps, several)` are several tokens for each step, as
+    the characters of a word, and -1 for none.
+
     Args:
         given: sequences, or one where `alone`.
         name, vocabulary, check_finite, alone: as for `input_steps`.
@@ -168,6 +177,10 @@ def steps_of(
     arrays = [as_steps(value, place, words) for value, place in zip(values, places)]
     if not arrays:
         raise ValueError(f"{name} must hold at least one sequence; received none")
+    if size is not None and all(one.ndim == 2 and one.dtype.kind in "iu" for one in arrays):
+        most = max(one.shape[1] for one in arrays)
+        arrays = [one if one.shape[1] == most else below_one_another(one, most) for one in arrays]
+        return Steps(name, arrays, "int32", size, check_finite, alone, argument)
     for array, place in zip(arrays, places):
         if array.shape[1:] != arrays[0].shape[1:]:
             raise ValueError(
@@ -177,8 +190,8 @@ def steps_of(
             )
     if size is not None and arrays[0].ndim == 2:
         raise ValueError(
-            f"{argument} is for tokens of shape (steps,); received {argument}={size} with "
-            f"features of shape {arrays[0].shape} for {places[0]}"
+            f"{argument} is for tokens, integers of shape (steps,); received {argument}={size} "
+            f"with features of shape {arrays[0].shape} for {places[0]}"
         )
     dtype = "int32" if arrays[0].ndim == 1 else "float32"
     return Steps(name, arrays, dtype, size, check_finite, alone, argument)

@@ -35,7 +35,8 @@ class Steps:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one step: `()` for tokens, `(F,)` for features; of targets any."""
+        """The shape of one step: `()` for tokens, `(F,)` for features or several tokens; of targets
+        any."""
         return self.arrays[0].shape[1:]
 
     @cached_property
@@ -75,8 +76,9 @@ class Steps:
     def _check(self, values: np.ndarray, index: int, low: int, note: str) -> None:
         place = (self.name if self.alone else f"{self.name}[{index}]") + note
         if self.size is not None:
-            wrong = (values < 0) | (values >= self.size)
-            rule = f"lie in [0, {self.size - 1}]"
+            least = -1 if values.ndim > 1 else 0  # of several in a step, -1 is none
+            wrong = (values < least) | (values >= self.size)
+            rule = f"lie in [{least}, {self.size - 1}]"
             _refuse(wrong, values, low, place, rule, f" ({self.size_from}={self.size})")
         elif self.dtype == "int32" and not np.can_cast(values.dtype, np.int32):
             limits = (int(_INT32.min), int(_INT32.max))

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from rnnzoo.data.reading import as_array, listed
+from rnnzoo.data.reading import as_array, encoded, listed
 from rnnzoo.data.steps import Steps
-from rnnzoo.data.tokens import size_and_vocabulary
+from rnnzoo.data.vocabularies import size_and_vocabulary
 
 
 def as_targets(value: Any, name: str, count: int, of: str) -> np.ndarray:
@@ -111,9 +111,14 @@ def weight_steps(given: Any, lengths: np.ndarray, alone: bool = False) -> Steps:
 def per_sequence(
     given: Any, name: str, count: int, check_finite: bool, vocabulary: Any = None
 ) -> np.ndarray:
-    """One value `(count, ...)` for each sequence: int32 for integers, float32 for all else."""
+    """One value `(count, ...)` for each sequence: int32 for integers, float32 for all else.
+
+    Words become ids, as those of a sequence do, where there is a vocabulary.
+    """
+    size, words = size_and_vocabulary("vocabulary", vocabulary)
+    if words is not None:
+        given = encoded(given, name, words)
     array = as_targets(given, name, count, of="sequence")
-    size, _ = size_and_vocabulary("vocabulary", vocabulary)
     if size is not None and array.dtype.kind not in "iu":
         raise ValueError(f"{name} must be integers, as it has a vocabulary; received {array.dtype}")
     steps = Steps(name, [array], kind_of(array), size, check_finite, alone=True)

@@ -13,11 +13,15 @@ import numpy as np
 
 from rnnzoo import _checks
 from rnnzoo._checks import flag, one_of, positive_integer, shown
+from rnnzoo.data.tokenizer import Tokenizer, learn_byte_pairs
 from rnnzoo.data.tokens import check_text, check_token, split, word_place
 
 UNKNOWN = "[UNK]"
 
 _LEVELS = ("character", "word")
+_PIECES = "byte_pair"
+# Characters of a text that are looked up one by one.
+_FEW = 100
 _FORMAT = "rnnzoo vocabulary 1"
 # No vocabulary comes near it; what is larger is another file, and not worth the memory.
 _MOST_BYTES = 1 << 28
@@ -79,21 +83,30 @@ class Vocabulary:
         level: str = "character",
         max_size: int | None = None,
         unknown: bool = False,
-    ) -> "Vocabulary":
+    ) -> "Vocabulary | Tokenizer":
         """The vocabulary of a text, the most frequent token first, ties in sorted order.
+
+        With level "byte_pair" it is a `rnnzoo.data.Tokenizer` of pieces of words, as long as they
+        are frequent, learnt by the package `tokenizers` (`pip install 'rnnzoo[tokenizers]'`;
+        Sennrich et al., 2016). Its first tokens are the 256 bytes: it has ids for any text.
 
         Args:
             text: the text.
-            level: "character" or "word".
+            level: "character", "word" or "byte_pair".
             max_size: the most tokens to keep, the unknown one included; rarer ones become
-                unknown, so it needs `unknown=True` where the text has more. None: all.
+                unknown, so it needs `unknown=True` where the text has more. None: all. Of
+                byte pairs the number of pieces, at least 256, which must be given.
             unknown: whether id 0 stands for all tokens that are not in the vocabulary.
 
         Raises:
-            ValueError: an empty text, or more tokens than `max_size` without `unknown`.
+            ValueError: an empty text, or more tokens than `max_size` without `unknown`; byte
+                pairs with `unknown`, or without a size.
+            ImportError: byte pairs without the package `tokenizers`.
         """
-        one_of("level", level, _LEVELS)
+        one_of("level", level, (*_LEVELS, _PIECES))
         flag("unknown", unknown)
+        if level == _PIECES:
+            return _byte_pairs(text, max_size, unknown)
         counts = Counter() if not isinstance(text, str) else Counter(split(text, level))
         if not counts:
             raise ValueError(
@@ -244,6 +257,8 @@ class Vocabulary:
         return dict(zip(self.tokens, ids.tolist()))
 
     def _characters(self, text: str) -> np.ndarray:
+        if len(text) < _FEW:
+            return self._ids(list(text), text.index)
         # One look-up for each different character; the text itself goes through an array.
         codes = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32)
         distinct = np.flatnonzero(np.bincount(codes))
@@ -257,6 +272,18 @@ class Vocabulary:
         ids = self._ids(tokens, partial(word_place, text)) if tokens else np.zeros(0)
         table = dict(zip(tokens, ids.tolist()))
         return np.array([table[word] for word in words], np.int32)
+
+
+def _byte_pairs(text: Any, size: int | None, unknown: bool) -> Tokenizer:
+    if unknown:
+        raise ValueError(
+            "unknown must be False with level='byte_pair', which has ids for any text; received "
+            "unknown=True"
+        )
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"text must be a str, not empty; received {shown(text)}")
+    check_text(text)
+    return learn_byte_pairs(text, size)
 
 
 def _read(path: Path) -> bytes:

@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from rnnzoo._checks import positive_integer, refuse, shown
+import numpy as np
+
+from rnnzoo._checks import shown
 
 _WORDS = re.compile(r"\n|\S+")
 _CHARACTER = re.compile(r".", re.DOTALL)
@@ -25,27 +27,36 @@ class TextVocabulary(Protocol):
         """The number of ids, which are 0 to one less."""
 
 
-def size_and_vocabulary(
-    name: str, given: int | TextVocabulary | None
-) -> tuple[int | None, TextVocabulary | None]:
-    """The number of tokens that argument `name` says, and the vocabulary where it is one.
+def encode_words(vocabulary: TextVocabulary, words: Sequence[str]) -> np.ndarray:
+    """The ids of a list of words, one for each, or several: `(words,)` or `(words, most)` int32.
+
+    A vocabulary of words gives one for each word. Any other gives several, and -1 after them.
 
     Raises:
-        ValueError: neither a number of tokens, nor a vocabulary, nor None.
+        ValueError: a word that has a token not in the vocabulary, or that is not one word for a
+            vocabulary of words; its number is named.
     """
-    if given is None:
-        return None, None
-    if isinstance(given, TextVocabulary) and not isinstance(given, type):
-        return positive_integer(f"the number of tokens of {name}", len(given)), given
-    try:
-        return positive_integer(name, given), None
-    except ValueError:
-        raise refuse(
-            name,
-            "a number of tokens, an integer of at least 1, or a rnnzoo.data.Vocabulary (or what "
-            "has encode, decode and a length, as it has)",
-            given,
-        ) from None
+    rows, whole = [], getattr(vocabulary, "level", None) == "word"
+    for index, word in enumerate(words):
+        try:
+            ids = np.asarray(vocabulary.encode(word), np.int32)
+        except ValueError as error:
+            raise ValueError(f"word {index}, {shown(word)}: {error}") from error
+        if whole and len(ids) != 1:
+            raise ValueError(
+                f"each must be one word for a vocabulary of words; received {shown(word)} as "
+                f"word {index}"
+            )
+        rows.append(ids)
+    return np.concatenate(rows) if whole else below_one_another(rows)
+
+
+def below_one_another(rows: Sequence[np.ndarray], width: int = 1) -> np.ndarray:
+    """Rows of ids as one array `(rows, most)` int32, at least `width` wide, -1 after their ends."""
+    found = np.full((len(rows), max(width, *map(len, rows))), -1, np.int32)
+    for row, ids in zip(found, rows):
+        row[: len(ids)] = ids
+    return found
 
 
 def split(text: str, level: str) -> Iterable[str]:

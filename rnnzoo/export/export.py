@@ -73,7 +73,7 @@ def export(
       of heads it tells the means of single steps, since what else they say may take loops.
       `step` and `decode_step` take one step.
     * "litert": `step.tflite` of one-to-one and many-to-one models, for one stream and one step,
-      in built-in operations.
+      in built-in operations. Not of models with `rnnzoo.Characters`, whose size is open.
     * "triton": `step.onnx`, and `<name>/config.pbtxt`, with which the server keeps the state of
       each sequence.
 

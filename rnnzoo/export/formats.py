@@ -4,6 +4,7 @@ import pathlib
 import tempfile
 from typing import Any
 
+from rnnzoo.data.text import Vocabulary
 from rnnzoo.decoding import Beam
 from rnnzoo.export.full_precision import in_full_precision
 from rnnzoo.export.litert import write_litert
@@ -45,7 +46,7 @@ def write(
         known = model.vocabularies
         tables = {
             side: TokenTable(one, pathlib.Path(folder), f"{side}_tokens")
-            if one and saved_model
+            if isinstance(one, Vocabulary) and saved_model
             else None
             for side, one in known.items()
         }
@@ -54,7 +55,7 @@ def write(
             files = [one for table in tables.values() if table for one in table.tables]
             written = write_saved_model(signatures, files, path)
             if warm_up:
-                first = next(filter(None, known.values()), None)
+                first = next((one for one in known.values() if isinstance(one, Vocabulary)), None)
                 write_warm_up(written, path, name, first.tokens[-1] if first else "")
         elif format == "onnx":
             written = write_onnx({k: s for k, s in signatures.items() if k in _PLAIN}, path)

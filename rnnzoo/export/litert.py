@@ -20,12 +20,17 @@ def write_litert(
         path: the folder to make.
 
     Raises:
-        ValueError: a model without the signature `step`.
+        ValueError: a model without the signature `step`, or with words of any length.
     """
     import tensorflow as tf
 
     step = step_of(signatures, "litert")
     specs = specs_of(step, batch=1, steps=1)
+    if named := [name for name, spec in specs.items() if not spec.shape.is_fully_defined()]:
+        raise ValueError(
+            "format='litert' writes a step whose inputs all have fixed sizes; received "
+            f"{', '.join(named)} with as many characters as a word has. Use format='onnx'."
+        )
 
     def function(**inputs: Any) -> dict:
         return step.function(inputs)

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from rnnzoo._version import __version__
+from rnnzoo.data.tokenizer import Tokenizer
 
 MANIFEST = pathlib.PurePath("assets.extra", "rnnzoo.json")
 FORMAT = "rnnzoo served model 1"
@@ -19,7 +20,9 @@ FORMAT = "rnnzoo served model 1"
 def write_manifest(
     model: Any, path: pathlib.Path, format: str, tables: dict[str, dict], metrics: dict
 ) -> None:
-    """Writes `assets.extra/rnnzoo.json`, and each vocabulary as `Vocabulary.save` has it.
+    """Writes `assets.extra/rnnzoo.json`, and each vocabulary as its `save` has it.
+
+    Of a tokenizer of another library the manifest tells which it is.
 
     Args:
         model: the model.
@@ -32,15 +35,23 @@ def write_manifest(
     for table in tables.values():
         for name in sizes.keys() & table["inputs"].keys():
             table["inputs"][name]["vocabulary"] = sizes[name]
+        for name, one in model.spec.inputs.items():
+            if one.padding is not None and name in table["inputs"]:
+                table["inputs"][name]["padding"] = one.padding
     extra = (path / MANIFEST).parent
     extra.mkdir(exist_ok=True)
     kept = {}
     for side, vocabulary in model.vocabularies.items():
-        if vocabulary is not None:
+        if vocabulary is None:
+            continue
+        kept[side] = {"tokens": len(vocabulary)}
+        if isinstance(vocabulary, Tokenizer):  # no graph holds it: who reads needs its library
+            kept[side]["tokenizer"] = vocabulary.name
+        if getattr(vocabulary, "plain", True):
             file = extra / f"{side}_vocabulary.json"
             vocabulary.save(file)
             sha = hashlib.sha256(file.read_bytes()).hexdigest()
-            kept[side] = {"file": file.name, "tokens": len(vocabulary), "sha256": sha}
+            kept[side] |= {"file": file.name, "sha256": sha}
     manifest = {
         "format": FORMAT,
         "written_as": format,

@@ -17,8 +17,9 @@ def specs_of(signature: Signature, batch: int | None = None, steps: int | None =
     import tensorflow as tf
 
     def shape(key: str, sizes: tuple) -> tuple:
-        time = steps if key in signature.stepped else None
-        return (batch, *(time if size is None else size for size in sizes))
+        if steps is not None and key in signature.stepped and sizes[:1] == (None,):
+            sizes = (steps, *sizes[1:])
+        return (batch, *sizes)
 
     return {
         key: tf.TensorSpec(shape(key, sizes), dtype, name=key)

@@ -228,6 +228,11 @@ class Batches(keras.utils.PyDataset, DataAdapter):
 
         return keras.tree.map_structure(spec, self.first, self.reading.reader.timed(self.first))
 
+    @property
+    def of_equal_steps(self) -> bool:
+        """Whether it is known that all batches have as many steps."""
+        return self._sizes()[1]
+
     def _sizes(self) -> tuple[int | None, bool]:
         """The rows of every batch, None where they differ, and whether all have equal steps."""
         if not hasattr(self.source, "signature"):

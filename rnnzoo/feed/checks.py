@@ -73,6 +73,10 @@ def check_array(array: Any, spec: Input, name: str = "inputs") -> None:
     if any(wanted not in (None, size) for wanted, size in zip(spec.shape, own)):
         features = f"{spec.shape[0]} features" if len(own) == 1 else f"shape {form}"
         raise ValueError(f"{name} must have {features}, as the model has; received shape {shape}")
+    if spec.padding is not None and 0 in own:
+        raise ValueError(
+            f"{name} must have room for at least one token in each step; received shape {shape}"
+        )
     if spec.per_step and shape[1] == 0:
         raise ValueError(f"{name} must have at least one step; received shape {shape}")
     dtype = str(getattr(array.dtype, "name", array.dtype))
@@ -82,14 +86,19 @@ def check_array(array: Any, spec: Input, name: str = "inputs") -> None:
         raise ValueError(f"features must be real numbers; received {name} of dtype {dtype}")
 
 
-def check_ids(ids: np.ndarray, vocabulary: int, name: str = "") -> None:
-    """ValueError naming the first row and step where an id is not in [0, vocabulary)."""
-    if ids.size and (ids.min() < 0 or ids.max() >= vocabulary):
-        place = np.argwhere((ids < 0) | (ids >= vocabulary))[0]
+def check_ids(ids: np.ndarray, vocabulary: int, name: str = "", padding: int | None = None) -> None:
+    """ValueError naming the first row and step where an id is not in [0, vocabulary).
+
+    It may be `padding` too, where that is given.
+    """
+    low = 0 if padding is None else padding
+    if ids.size and (ids.min() < low or ids.max() >= vocabulary):
+        place = np.argwhere((ids < low) | (ids >= vocabulary))[0]
         where = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "step", "feature"), place))
+        none = "" if padding is None else f", or {padding} for none"
         raise ValueError(
-            f"{name}token ids must be in 0 to {vocabulary - 1}; received {ids[tuple(place)]} at "
-            f"{where}"
+            f"{name}token ids must be in 0 to {vocabulary - 1}{none}; received "
+            f"{ids[tuple(place)]} at {where}"
         )
 
 

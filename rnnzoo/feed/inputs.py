@@ -169,8 +169,8 @@ class CoreInputs:
             if one.vocabulary is not None:
                 ids = np.asarray(values[name])
                 if real is not None and one.per_step:
-                    ids = np.where(real, ids, 0)  # padding may hold what is no token
-                check_ids(ids, one.vocabulary, "" if name == "inputs" else f"{name} ")
+                    ids = zeroed(ids, ~real)  # padding may hold what is no token
+                check_ids(ids, one.vocabulary, "" if name == "inputs" else f"{name} ", one.padding)
 
     def standard(self, x: Any) -> dict[str, np.ndarray]:
         """A batch that was checked, as arrays of the core's dtypes: inputs, reset, mask."""

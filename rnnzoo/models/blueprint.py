@@ -12,7 +12,8 @@ from rnnzoo.core.joined import Declared, Tokens, declared, named
 from rnnzoo.core.network import state_names
 from rnnzoo.core.spec import CoreSpec, Input
 from rnnzoo.data.pairs import KEYS
-from rnnzoo.data.tokens import size_and_vocabulary
+from rnnzoo.data.tokenizer import kept
+from rnnzoo.data.vocabularies import size_and_vocabulary
 from rnnzoo.feed.source_target import check_end_tokens
 from rnnzoo.layers.stack import (
     bidirectional_layers,
@@ -75,6 +76,7 @@ class Blueprint:
         _checks.one_of("attention", self.attention, ATTENTION)
         for name in FLAGS:
             _checks.flag(name, getattr(self, name))
+        self.vocabularies: dict[str, Any] = {}
         self.sides = {
             "source": self._side("source", self.inputs),
             "target": self._side("target") | named("target_inputs", self.target_inputs),
@@ -90,14 +92,6 @@ class Blueprint:
         self._check_layers()
         if self.shared:
             self._check_shared()
-
-    @property
-    def vocabularies(self) -> dict[str, Any]:
-        """The `Vocabulary` of each side, None where a side has none."""
-        return {
-            side: size_and_vocabulary(side, getattr(self, f"{side}_vocabulary"))[1]
-            for side in ("source", "target")
-        }
 
     def inputs_of(self, side: str) -> dict[str, Input]:
         """What batches bring of a side, "source", "target" or "static", as they are to be read."""
@@ -164,10 +158,12 @@ class Blueprint:
         config = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         serialize = keras.saving.serialize_keras_object
         config["cell"] = cell_config(self.cell)
-        for name in ("source_vocabulary", "target_vocabulary", "activation"):
-            if not isinstance(config[name], (str, int, type(None))):
-                config[name] = serialize(config[name])
         own = None if self.tokens is None else self.inputs_of("target")["target"].vocabulary
+        for side, known in self.vocabularies.items():
+            if known is not None:
+                config[f"{side}_vocabulary"] = kept(known, self.inputs_of(side)[side].vocabulary)
+        if not isinstance(config["activation"], (str, type(None))):
+            config["activation"] = serialize(config["activation"])
         if own is not None and self.start == own:
             config["start"] = config["end"] = None  # the model's own, to be added again
         for name in NAMED:
@@ -210,7 +206,11 @@ class Blueprint:
         return "plain" if fits else "projected"
 
     def _side(self, side: str, inputs: Any = None) -> dict[str, int | Tokens]:
-        """The sizes and tokens of a side's steps, by the names that batches have."""
+        """The sizes and tokens of a side's steps, by the names that batches have.
+
+        Its vocabulary, None where it has none, is written down in `vocabularies`.
+        """
+        self.vocabularies[side] = None
         features = getattr(self, f"{side}_features")
         vocabulary = getattr(self, f"{side}_vocabulary")
         if [features, vocabulary, inputs].count(None) != 2:
@@ -228,7 +228,7 @@ class Blueprint:
             return found
         if features is not None:
             return {side: _checks.positive_integer(f"{side}_features", features)}
-        size, _ = size_and_vocabulary(f"{side}_vocabulary", vocabulary)
+        size, self.vocabularies[side] = size_and_vocabulary(f"{side}_vocabulary", vocabulary)
         return {side: Tokens(_checks.positive_integer(f"{side}_vocabulary", size))}
 
     def _check_names(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rnnzoo.core.joined import Tokens
-from rnnzoo.data.text import Vocabulary
+from rnnzoo.data.tokens import TextVocabulary
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.models.blueprint import Blueprint
 from rnnzoo.models.encoder_decoder_model import EncoderDecoder
@@ -13,9 +13,9 @@ from rnnzoo.models.encoder_decoder_model import EncoderDecoder
 def encoder_decoder(
     *,
     source_features: int | None = None,
-    source_vocabulary: int | Vocabulary | None = None,
+    source_vocabulary: int | TextVocabulary | None = None,
     target_features: int | None = None,
-    target_vocabulary: int | Vocabulary | None = None,
+    target_vocabulary: int | TextVocabulary | None = None,
     inputs: Mapping[str, int | Tokens] | None = None,
     static: Mapping[str, int | Tokens] | None = None,
     target_inputs: Mapping[str, int | Tokens] | None = None,
@@ -51,9 +51,10 @@ def encoder_decoder(
     Args:
         source_features: size of a real-valued source step; give this, `source_vocabulary` or
             `inputs`.
-        source_vocabulary: number of source tokens, or a `rnnzoo.data.Vocabulary`.
+        source_vocabulary: number of source tokens, or a `rnnzoo.data.Vocabulary` or a tokenizer
+            of another library, with which strings are encoded.
         target_features: size of a real-valued target step; give this or `target_vocabulary`.
-        target_vocabulary: number of target tokens, or a `rnnzoo.data.Vocabulary`.
+        target_vocabulary: the same of the target.
         inputs: several inputs per source step by name, in the place of one source: sizes of
             numbers `(batch, source time, size)`, or `rnnzoo.Tokens(n)` of token ids.
         static: inputs per sequence by name, which every step of both sides is given: sizes of

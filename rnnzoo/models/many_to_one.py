@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rnnzoo.core.joined import Tokens
+from rnnzoo.core.joined import Characters, Tokens
 from rnnzoo.core.network import build_core
-from rnnzoo.data.text import Vocabulary
-from rnnzoo.data.tokens import size_and_vocabulary
+from rnnzoo.data.tokens import TextVocabulary
+from rnnzoo.data.vocabularies import size_and_vocabulary
 from rnnzoo.heads.head import Head
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.models.recurrent_model import RecurrentModel
@@ -15,9 +15,9 @@ from rnnzoo.models.recurrent_model import RecurrentModel
 def many_to_one(
     *,
     features: int | None = None,
-    vocabulary: int | Vocabulary | None = None,
-    inputs: Mapping[str, int | Tokens] | None = None,
-    static: Mapping[str, int | Tokens] | None = None,
+    vocabulary: int | TextVocabulary | None = None,
+    inputs: Mapping[str, int | Tokens | Characters] | None = None,
+    static: Mapping[str, int | Tokens | Characters] | None = None,
     units: int | list[int],
     outputs: int | Head | Mapping[str, int | Head] | None = None,
     cell: str | type[RecurrentLayer] = "lstm",

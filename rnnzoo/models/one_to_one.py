@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rnnzoo.core.joined import Tokens
+from rnnzoo.core.joined import Characters, Tokens
 from rnnzoo.core.network import build_core
 from rnnzoo.core.scaling import Scaling
-from rnnzoo.data.text import Vocabulary
-from rnnzoo.data.tokens import size_and_vocabulary
+from rnnzoo.data.tokens import TextVocabulary
+from rnnzoo.data.vocabularies import size_and_vocabulary
 from rnnzoo.heads.head import Head
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.models.recurrent_model import RecurrentModel
@@ -16,9 +16,9 @@ from rnnzoo.models.recurrent_model import RecurrentModel
 def one_to_one(
     *,
     features: int | None = None,
-    vocabulary: int | Vocabulary | None = None,
-    inputs: Mapping[str, int | Tokens] | None = None,
-    static: Mapping[str, int | Tokens] | None = None,
+    vocabulary: int | TextVocabulary | None = None,
+    inputs: Mapping[str, int | Tokens | Characters] | None = None,
+    static: Mapping[str, int | Tokens | Characters] | None = None,
     units: int | list[int],
     outputs: int | Head | Mapping[str, int | Head] | None = None,
     cell: str | type[RecurrentLayer] = "lstm",
@@ -45,11 +45,13 @@ def one_to_one(
     Args:
         features: size of a real-valued input step; give this, `vocabulary` or `inputs`.
         vocabulary: number of tokens, whose ids are 0 to `vocabulary - 1`, or a
-            `rnnzoo.data.Vocabulary`, with which `generate` takes and gives strings.
+            `rnnzoo.data.Vocabulary` or a tokenizer of another library (see
+            `rnnzoo.data.Tokenizer`), with which `generate` takes and gives strings.
         inputs: several inputs per step by name: sizes of numbers `(batch, time, size)`, or
-            `rnnzoo.Tokens(n)` of token ids `(batch, time)`.
+            `rnnzoo.Tokens(n)` of token ids `(batch, time)`, or `rnnzoo.Characters(n, units)` of
+            words by their characters `(batch, time, characters)`.
         static: inputs per sequence by name, which every step is given: sizes of numbers
-            `(batch, size)`, or `rnnzoo.Tokens(n)` of token ids `(batch,)`.
+            `(batch, size)`, `rnnzoo.Tokens(n)` of token ids `(batch,)`, or `rnnzoo.Characters`.
         units: size of the recurrent layer, or a list with one size per layer.
         outputs: size of an output step, or a head of `rnnzoo.heads`, whose raw parameters the
             model then gives; `model.heads` makes means, quantiles and samples of them, and

@@ -15,6 +15,8 @@ from rnnzoo.backend.keras_internals import get_keras_mask
 from rnnzoo.core.network import spec_of_old
 from rnnzoo.core.spec import CoreSpec
 from rnnzoo.core.to_stock import stock_model
+from rnnzoo.data.tokenizer import kept
+from rnnzoo.data.vocabularies import as_vocabulary
 from rnnzoo.export.export import export
 from rnnzoo.feed.inputs import CoreInputs, lanes_of
 from rnnzoo.generation.forecaster import Forecaster
@@ -63,7 +65,8 @@ class RecurrentModel(SequenceTrainer):
         core: Functional model from inputs, reset and states to outputs and states, by name.
         spec: what it takes and gives, as `rnnzoo.CoreSpec`.
         name: name of the model.
-        vocabulary: the `rnnzoo.data.Vocabulary` of its tokens, for `generate`.
+        vocabulary: the `rnnzoo.data.Vocabulary` of its tokens, or a tokenizer of another
+            library, for `generate`.
     """
 
     def __init__(
@@ -82,7 +85,8 @@ class RecurrentModel(SequenceTrainer):
         spec.check(core)
         super().__init__(name=name, **kwargs)
         self.core, self.spec = core, spec
-        self.vocabulary = vocabulary
+        known = None if vocabulary is None else as_vocabulary("vocabulary", vocabulary)
+        self.vocabulary = known
         self.reader = CoreInputs(spec)
         self.carries_state = spec.reset is not None
         self.make_carries(spec, self.carries_state)
@@ -451,7 +455,7 @@ class RecurrentModel(SequenceTrainer):
         serialize = keras.saving.serialize_keras_object
         config = {"name": self.name, "core": serialize(self.core), "spec": self.spec.get_config()}
         config["dtype"] = serialize(self.dtype_policy)
-        return {**config, "vocabulary": serialize(self.vocabulary)} if self.vocabulary else config
+        return {**config, "vocabulary": kept(self.vocabulary)} if self.vocabulary else config
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: Any = None) -> "RecurrentModel":

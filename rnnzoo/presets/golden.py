@@ -6,7 +6,7 @@ import numpy as np
 
 from rnnzoo.core.spec import Input
 
-ROWS, STEPS = 2, 7
+ROWS, STEPS, SEVERAL = 2, 7, 5
 
 
 def golden_batch(inputs: Mapping[str, Input]) -> dict[str, np.ndarray]:
@@ -17,7 +17,8 @@ def golden_batch(inputs: Mapping[str, Input]) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     batch = {}
     for name, one in inputs.items():
-        shape = (ROWS, *((STEPS,) if one.per_step else ()), *one.shape)
+        own = (SEVERAL if size is None else size for size in one.shape)
+        shape = (ROWS, *((STEPS,) if one.per_step else ()), *own)
         if one.vocabulary is None:
             batch[name] = random.normal(size=shape).astype("float32")
         else:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnnzoo._checks import one_of, positive_integer, shown
-from rnnzoo.data.text import Vocabulary
+from rnnzoo.data.tokens import TextVocabulary
 from rnnzoo.serving import answers
 from rnnzoo.serving.batching import Batcher
 from rnnzoo.serving.messages import digest_of, number, parsed
@@ -70,14 +70,14 @@ class Conversation:
         batcher: Batcher,
         key: bytes | Keys,
         *,
-        vocabulary: Vocabulary | None = None,
+        vocabulary: TextVocabulary | None = None,
         max_steps: int = 1000,
         token: str | None = None,
         max_numbers: int = 1 << 18,
     ):
         if not isinstance(batcher, Batcher):
             raise ValueError(f"batcher must be a rnnzoo.serving.Batcher; received {shown(batcher)}")
-        if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
+        if vocabulary is not None and not isinstance(vocabulary, TextVocabulary):
             raise ValueError(
                 f"vocabulary must be a rnnzoo.data.Vocabulary or None; received {shown(vocabulary)}"
             )

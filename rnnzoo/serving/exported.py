@@ -10,6 +10,7 @@ import numpy as np
 from rnnzoo._checks import shown
 from rnnzoo.data.reading import as_array
 from rnnzoo.data.text import Vocabulary
+from rnnzoo.data.tokenizer import Tokenizer
 from rnnzoo.export.manifest import FORMAT, MANIFEST, file_hashes
 from rnnzoo.export.traced import described_signatures
 
@@ -33,17 +34,20 @@ def read_manifest(path: pathlib.Path) -> dict:
     return manifest
 
 
-def read_vocabularies(path: pathlib.Path, manifest: dict) -> dict[str, Vocabulary]:
-    """The vocabularies of the export at `path`, by side.
+def read_vocabularies(path: pathlib.Path, manifest: dict) -> dict[str, Vocabulary | Tokenizer]:
+    """The vocabularies of the export at `path`, by side, as far as they are written there.
 
     Raises:
         ValueError: one that is not the file which was written.
+        ImportError: a tokenizer whose library is not installed.
     """
     found = {}
     for side, entry in manifest["vocabularies"].items():
+        if "file" not in entry:  # a tokenizer that the manifest can but name
+            continue
         file = (path / MANIFEST).with_name(entry["file"])
         try:
-            found[side] = Vocabulary.load(file)
+            found[side] = (Tokenizer if "tokenizer" in entry else Vocabulary).load(file)
         except (OSError, RecursionError) as error:
             raise ValueError(
                 "an export must have its vocabularies beside its manifest; received "
@@ -156,9 +160,12 @@ def _check(manifest: Any) -> None:
     )
     _need(fine, "files must be an object of texts")
     for side, entry in manifest["vocabularies"].items():
-        fine = side in _SIDES and isinstance(entry, dict) and isinstance(entry.get("sha256"), str)
-        # A name that was altered could lead out of the folder.
-        fine = fine and entry.get("file") == f"{side}_vocabulary.json" and "tokens" in entry
+        fine = side in _SIDES and isinstance(entry, dict) and "tokens" in entry
+        fine = fine and isinstance(entry.get("tokenizer", ""), str)
+        if fine and ("file" in entry or "tokenizer" not in entry):
+            # A name that was altered could lead out of the folder.
+            fine = entry.get("file") == f"{side}_vocabulary.json"
+            fine = fine and isinstance(entry.get("sha256"), str)
         _need(fine, f"vocabularies must give file, tokens and sha256 of {', '.join(_SIDES)}")
     for name, table in manifest["signatures"].items():
         for way in ("inputs", "outputs"):
@@ -170,8 +177,9 @@ def _check(manifest: Any) -> None:
 def _is_tensor(spec: Any) -> bool:
     if not isinstance(spec, dict) or not isinstance(spec.get("shape"), list):
         return False
-    size = spec.get("vocabulary", 1)
-    return isinstance(spec.get("dtype"), str) and type(size) is int and size > 0
+    size, low = spec.get("vocabulary", 1), spec.get("padding", 0)
+    sizes = type(size) is int and size > 0 and type(low) is int and -1 <= low <= 0
+    return isinstance(spec.get("dtype"), str) and sizes
 
 
 def _need(fine: bool, rule: str) -> None:
@@ -193,10 +201,10 @@ def fitting(name: str, value: Any, spec: dict) -> np.ndarray:
         )
     if dtype == "string":
         return array
-    size = spec.get("vocabulary")
-    if size is not None and array.size and (array.min() < 0 or array.max() >= size):
-        wrong = array[(array < 0) | (array >= size)][0]
-        raise ValueError(f"{name} must be token ids in 0 to {size - 1}; received {wrong}")
+    size, low = spec.get("vocabulary"), spec.get("padding", 0)
+    if size is not None and array.size and (array.min() < low or array.max() >= size):
+        wrong = array[(array < low) | (array >= size)][0]
+        raise ValueError(f"{name} must be token ids in {low} to {size - 1}; received {wrong}")
     with np.errstate(over="ignore"):
         fitted = array.astype(dtype, copy=False)
     if fitted.dtype.kind == "f" and not np.isfinite(fitted).all():

@@ -232,7 +232,8 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         """Outputs as `keras.Model.predict`, from the initial state on, in the order of the data.
 
         Outputs per step of batches that carry state are joined along time, lane by lane:
-        `(lanes, all steps, outputs)`.
+        `(lanes, all steps, outputs)`. Those of `rnnzoo.data.bucket`, whose batches differ in
+        length, have as many steps as the longest, zeros where their own batch ended.
         """
         given = _checks.callbacks("callbacks", callbacks)
         _check_pass(verbose, batch_size, steps=steps)
@@ -241,18 +242,25 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             data = self._feed(x, batch_size=batch_size, steps=steps)
             self._prepare(data)
             if data.streaming and self.spec.per_step:
-                return self._predict_stream(data, verbose, steps, given)
+                along_time = functools.partial(np.concatenate, axis=1)
+                return self._predict_batches(data, along_time, verbose, steps, given)
             order = getattr(data.source, "order", None)  # now: a pass moves on to the next epoch
-            found = super().predict(data.x, verbose=verbose, steps=steps, callbacks=callbacks)
+            if order is not None and not self.spec.of_last_step and not data.x.of_equal_steps:
+                found = self._predict_batches(data, _below, verbose, steps, given)
+            else:
+                found = super().predict(data.x, verbose=verbose, steps=steps, callbacks=callbacks)
             if order is None or steps:
                 return found
             back = np.argsort(order)
             return keras.tree.map_structure(lambda outputs: outputs[back], found)
 
-    def _predict_stream(self, data: Feed, verbose: Any, steps: int | None, callbacks: list) -> Any:
-        """The outputs of all batches joined along time, `(lanes, all steps, outputs)`.
+    def _predict_batches(
+        self, data: Feed, join: Callable, verbose: Any, steps: int | None, callbacks: list
+    ) -> Any:
+        """What `join` makes of the outputs of all batches, of each output a list.
 
-        `keras.Model.predict` would put the batches below one another, and fail on a shorter last.
+        `keras.Model.predict` would put the batches below one another, and fail where one is
+        shorter.
         """
         progress = keras.callbacks.CallbackList(
             callbacks,
@@ -269,7 +277,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             outputs.append(super().predict_on_batch(batch[0]))
             progress.on_predict_batch_end(index, {"outputs": outputs[-1]})
         progress.on_predict_end()
-        return keras.tree.map_structure(lambda *parts: np.concatenate(parts, axis=1), *outputs)
+        return keras.tree.map_structure(lambda *parts: join(parts), *outputs)
 
     def train_on_batch(
         self,
@@ -499,6 +507,18 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 compute_output_spec(update, y, y_pred, weight)
             if self.optimizer is not None and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
+
+
+def _below(parts: tuple) -> np.ndarray:
+    """The rows of all `parts` below one another, zeros after the last step of shorter ones."""
+    parts = [np.asarray(part) for part in parts]
+    shape = np.max([part.shape for part in parts], axis=0)
+    found = np.zeros((sum(map(len, parts)), *shape[1:]), parts[0].dtype)
+    row = 0
+    for part in parts:
+        found[(slice(row, row + len(part)), *map(slice, part.shape[1:]))] = part
+        row += len(part)
+    return found
 
 
 def _check_pass(verbose: Any, batch_size: Any, **steps: Any) -> None:

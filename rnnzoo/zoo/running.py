@@ -25,7 +25,8 @@ def written(
     """
     known = next(filter(None, model.vocabularies.values()))
     if text is None:
-        text = "\n" if "\n" in known.tokens else known.tokens[0]
+        tokens = getattr(known, "tokens", ("\n",))
+        text = "\n" if "\n" in tokens else tokens[0]
     sampler = Sample(temperature, seed=seed) if temperature else "greedy"
     # An encoder-decoder has an end token of its own.
     end = {} if card.end is None else {"end": known.tokens.index(card.end)}
