@@ -76,7 +76,7 @@ def run(sizes: dict[str, int]) -> dict:
 
 def chart(found: dict[str, list[dict]], name: str) -> Any:
     """The path of a picture: time for a lane's step and peak memory in each sweep."""
-    from rnnzoo.plots import picture
+    from rnnzoo.curves import picture
 
     def draw(figure: Any) -> None:
         for place, (size, rows) in enumerate(found.items()):

@@ -83,7 +83,7 @@ def table(found: dict, key: str, against: str) -> None:
 
 def save(name: str, found: dict, key: str) -> None:
     """Writes `results/NAME.json` and the chart `results/NAME.png`, and says where."""
-    from rnnzoo.plots import picture
+    from rnnzoo.curves import picture
 
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.json"

@@ -1,6 +1,9 @@
 """Recurrent Keras models that are right: explicit state, truncated BPTT, honest export."""
 
-from rnnzoo import cells, data, decoding, heads, layers, metrics, serving, zoo
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from rnnzoo import cells, data, decoding, heads, layers, metrics
 from rnnzoo._version import __version__ as __version__
 from rnnzoo.core import Characters, CoreSpec, Scaling, Tokens
 from rnnzoo.export.export import export
@@ -14,11 +17,14 @@ from rnnzoo.models.from_keras import from_keras
 from rnnzoo.models.many_to_one import many_to_one
 from rnnzoo.models.one_to_one import one_to_one
 from rnnzoo.models.recurrent_model import RecurrentModel
-from rnnzoo.serving import load_served
 from rnnzoo.training.backup import BackupAndResume
 from rnnzoo.training.callbacks import ResetStates, ScheduledSampling, TruncatedBPTT
 from rnnzoo.training.divergence import StopOnDivergence
-from rnnzoo.zoo.loading import from_preset
+
+if TYPE_CHECKING:
+    from rnnzoo import serving, zoo
+    from rnnzoo.serving import load_served
+    from rnnzoo.zoo.loading import from_preset
 
 __all__ = [
     "BackupAndResume",
@@ -53,3 +59,24 @@ __all__ = [
     "serving",
     "zoo",
 ]
+
+# Names that training needs not, and where they are: imported when they are first asked for.
+_LATER = {
+    "from_preset": "rnnzoo.zoo.loading",
+    "load_served": "rnnzoo.serving",
+    "serving": "rnnzoo.serving",
+    "zoo": "rnnzoo.zoo",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(_LATER[name])
+    found = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,6 @@
 """The benchmarks, on sizes that take no time: contestants compute the same, and tables come out."""
 
+import ast
 import importlib.util
 import os
 import subprocess
@@ -38,6 +39,20 @@ def test_the_table_has_medians_ranges_and_ratios(capsys):
     turns.table({"words": rows | {"PyTorch": [{"rate": 40.0}]}}, "rate", "PyTorch")
     line = next(x for x in capsys.readouterr().out.splitlines() if "rnnzoo JAX" in x)
     assert line.split() == "rnnzoo JAX 20 [10 .. 30] 0.50 of PyTorch".split()
+
+
+BENCHMARKS = Path(turns.__file__).parent
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.rglob("*.py")), ids=lambda path: path.stem)
+def test_what_a_benchmark_imports_of_rnnzoo_is_there(path):
+    """Within functions too: it is found missing only at the end of a long measurement."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "rnnzoo":
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                assert hasattr(module, alias.name) or importlib.util.find_spec(name), name
 
 
 def test_a_ring_sends_every_byte_twice_but_for_its_own_part():

@@ -292,12 +292,13 @@ def test_all_lists_what_is_imported():
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     names = {
         alias.asname or alias.name
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom)
+        for node in at_module_level(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("rnnzoo")
         for alias in node.names
     } - {"__version__"}
     assert sorted(rnnzoo.__all__) == sorted(names)
     assert len(rnnzoo.__all__) == len(set(rnnzoo.__all__))
+    assert set(rnnzoo.__all__) <= set(dir(rnnzoo))
     for module in (rnnzoo, rnnzoo.data, rnnzoo.layers):
         assert all(hasattr(module, name) for name in module.__all__)
     assert re.fullmatch(r"\d+\.\d+\.\d+", rnnzoo.__version__)
@@ -350,11 +351,34 @@ def run(program, backend):
     )
 
 
-def test_on_jax_no_tensorflow_is_imported():
-    program = "import sys, rnnzoo; print(*[m for m in sys.modules if m.startswith('tensorflow')])"
-    done = run(program, "jax")
+IMPORTS = """
+import sys, keras
+before = set(sys.modules)
+import rnnzoo
+print(*sorted(name for name in set(sys.modules) - before if name.split(".")[0] not in before))
+with_it = set(sys.modules)
+from rnnzoo import from_preset, load_served, serving, zoo
+assert "rnnzoo.serving.over_http" not in sys.modules
+print(*sorted(set(sys.modules) - with_it))
+try:
+    rnnzoo.nothing
+except AttributeError as error:
+    print(error)
+"""
+
+
+def test_import_brings_in_what_training_needs_and_no_other_library():
+    """On JAX, so no TensorFlow either; what serves and lists presets comes when it is asked for."""
+    done = run(IMPORTS, "jax")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == ""
+    first, later, refused = done.stdout.strip().splitlines()
+    roots = {name.split(".")[0] for name in first.split()}
+    assert roots - set(sys.stdlib_module_names) == {"rnnzoo"}
+    assert "rnnzoo.training.trainer" in first.split()
+    unasked = re.compile(r"rnnzoo\.(serving|zoo|curves|__main__)\b|sqlite3")
+    assert [name for name in first.split() if unasked.match(name)] == []
+    assert {"rnnzoo.serving.client", "rnnzoo.zoo.loading"} <= set(later.split())
+    assert refused == "module 'rnnzoo' has no attribute 'nothing'"
 
 
 def test_another_backend_is_refused_and_both_that_work_are_named(monkeypatch):
