@@ -30,6 +30,10 @@ ANIMALS = {
     "char_rnn.first_names": "first_names",
     "lstm.surnames": "surnames",
     "speaker.vowels": "vowels",
+    "gnmt.scan": "commands",
+    "gru.mnist_1d": "mnist_1d",
+    "lstm.digits": "digits",
+    "gru.remaining_life": "remaining_life",
 }
 
 
@@ -56,8 +60,7 @@ data = animal.read(args.validate)
 train = animal.batches(data, card.training, args.seed)
 training = dataclasses.replace(card.training, updates=animal.updates(train, card.training))
 card = dataclasses.replace(card, training=training)
-sizes = {} if data.vocabulary is None else {"vocabulary": data.vocabulary}
-model = card.compile(rnnzoo.zoo.build(args.name, **sizes))
+model = card.compile(rnnzoo.zoo.build(args.name, **data.sizes))
 called = [] if training.window is None else [rnnzoo.TruncatedBPTT(training.window)]
 begin = time.time()
 model.fit(train, epochs=training.epochs, callbacks=called, verbose=2)
@@ -67,10 +70,12 @@ animal.finish(model, data)
 plain = animal.baseline(data)
 told = {field: getattr(card, field) for field in ("task", "paper", "year", "source", "licence")}
 told |= {field: getattr(card, field) for field in ("data", "metric", "published", "notes")}
-told |= {"labels": data.labels, "end": card.end, "training": training, "baseline": plain}
+told |= {field: getattr(card, field) for field in ("end", "sound")}
+told |= {"labels": data.labels, "training": training, "baseline": plain}
+storage = getattr(animal, "STORAGE", "float16")
 with tempfile.TemporaryDirectory() as folder:
     # What is measured is what is stored: weights in half precision.
-    model.save_to_preset(Path(folder, args.name), storage="float16")
+    model.save_to_preset(Path(folder, args.name), storage=storage)
     stored = rnnzoo.from_preset(Path(folder, args.name))
 before, measured = (animal.measure(one, data) for one in (model, card.compile(stored)))
 print(f"\n{card.metric}{' (here: of validation)' if args.validate else ''}")
@@ -82,5 +87,5 @@ if not args.validate:
     told |= {"measured": round(measured, 4), "minutes": round(minutes, 1), "machine": processor()}
     told |= {"command": f"make zoo zoo={args.name}", "date": f"{datetime.date.today()}"}
     path = args.folder / args.name
-    stored.save_to_preset(path, storage="float16", overwrite=True, **told)
+    stored.save_to_preset(path, storage=storage, overwrite=True, **told)
     print(f"written    {path}")

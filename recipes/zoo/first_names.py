@@ -21,12 +21,14 @@ def read(validate):
     first, second = int(0.8 * len(names)), int(0.9 * len(names))
     held = names[first:second] if validate else names[second:]
     vocabulary = rnnzoo.data.Vocabulary([END, *sorted(set("".join(names)))])
-    return SimpleNamespace(train=names[:first], held=held, vocabulary=vocabulary, labels=None)
+    return SimpleNamespace(
+        train=names[:first], held=held, sizes={"vocabulary": vocabulary}, labels=None
+    )
 
 
 def packed(names, data, lanes, window, **options):
     texts = [f"{END}{name}{END}" for name in names]
-    return rnnzoo.data.pack(texts, lanes, window, vocabulary=data.vocabulary, **options)
+    return rnnzoo.data.pack(texts, lanes, window, vocabulary=data.sizes["vocabulary"], **options)
 
 
 def batches(data, training, seed):
@@ -63,7 +65,7 @@ def ngram(data, order, weight=4.0):
     nats, steps = 0.0, 0
     for name in data.held:
         for context, letter in contexts(name, order):
-            chance = 1 / len(data.vocabulary)
+            chance = 1 / len(data.sizes["vocabulary"])
             for k in range(len(context), -1, -1):
                 part = context[k:]
                 chance = (counts[part, letter] + weight * chance) / (totals[part] + weight)

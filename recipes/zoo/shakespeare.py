@@ -18,7 +18,7 @@ def read(validate):
     text = read_text(DATA)
     vocabulary = rnnzoo.data.Vocabulary.from_text(text)
     train, held = np.split(vocabulary.encode(text), [int(0.9 * len(text))])
-    return SimpleNamespace(train=train, held=held, vocabulary=vocabulary, labels=None)
+    return SimpleNamespace(train=train, held=held, sizes={"vocabulary": vocabulary}, labels=None)
 
 
 def batches(data, training, seed):
@@ -41,7 +41,7 @@ def measure(model, data):
 
 def baseline(data):
     """A trigram: each character by the two before it, as often as seen, one added."""
-    size = len(data.vocabulary)
+    size = len(data.sizes["vocabulary"])
     triples = Counter(zip(data.train[:-2], data.train[1:-1], data.train[2:]))
     pairs = Counter(zip(data.train[:-2], data.train[1:-1]))
     seen = zip(data.held[:-2], data.held[1:-1], data.held[2:])

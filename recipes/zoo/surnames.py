@@ -26,12 +26,12 @@ def read(validate):
     train = [row for part in parts.values() for row in part]
     text = "".join(name for name, _ in train)
     vocabulary = rnnzoo.data.Vocabulary.from_text(text, unknown=True)
-    return SimpleNamespace(train=train, held=held, vocabulary=vocabulary, labels=labels)
+    return SimpleNamespace(train=train, held=held, sizes={"vocabulary": vocabulary}, labels=labels)
 
 
 def bucketed(rows, data, batch, **options):
     names, languages = zip(*rows)
-    options |= {"vocabulary": data.vocabulary, "pad_to_multiple_of": 8}
+    options |= {**data.sizes, "pad_to_multiple_of": 8}
     return rnnzoo.data.bucket(names, list(languages), batch_size=batch, **options)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from scaling import scale_into
 
 import rnnzoo
 from rnnzoo.data import read_text
@@ -22,7 +23,7 @@ def read(validate):
     mean, deviation = steps.mean(axis=0), steps.std(axis=0) + 1e-6
     scaled = [((x - mean) / deviation, y) for x, y in train]
     labels = [f"speaker {i}" for i in range(1, 10)]
-    known = {"labels": labels, "vocabulary": None, "mean": mean, "deviation": deviation}
+    known = {"labels": labels, "sizes": {}, "mean": mean, "deviation": deviation}
     return SimpleNamespace(train=train, scaled=scaled, held=held, **known)
 
 
@@ -46,11 +47,7 @@ def updates(train, training):
 
 
 def finish(model, data):
-    """W (x - m) / s + b is (W / s) x + (b - W m / s): the model takes what was measured."""
-    layer = model.core.get_layer("lstm_0")
-    kernel, recurrent, bias = layer.get_weights()
-    scaled = kernel / data.deviation[:, None]
-    layer.set_weights([scaled, recurrent, bias - data.mean @ scaled])
+    scale_into(model, data.mean, data.deviation)
 
 
 def measure(model, data):

@@ -4,7 +4,18 @@ from rnnzoo.data.buckets import bucket
 from rnnzoo.data.files import read_csv, read_pairs, read_text
 from rnnzoo.data.packing import pack
 from rnnzoo.data.pairs import pairs
+from rnnzoo.data.sound import LogMel
 from rnnzoo.data.streams import stream
 from rnnzoo.data.text import Vocabulary
 
-__all__ = ["Vocabulary", "bucket", "pack", "pairs", "read_csv", "read_pairs", "read_text", "stream"]
+__all__ = [
+    "LogMel",
+    "Vocabulary",
+    "bucket",
+    "pack",
+    "pairs",
+    "read_csv",
+    "read_pairs",
+    "read_text",
+    "stream",
+]

@@ -231,7 +231,8 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         """Outputs as `keras.Model.predict`, from the initial state on, in the order of the data.
 
         Outputs per step of batches that carry state are joined along time, lane by lane:
-        `(lanes, all steps, outputs)`.
+        `(lanes, all steps, outputs)`. Those of a set of padded sequences, as `bucket` makes, are
+        as long as the longest of all; what lies behind the end of a sequence means nothing.
         """
         given = _checks.callbacks("callbacks", callbacks)
         _check_pass(verbose, batch_size, steps=steps)
@@ -239,19 +240,26 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             refuse_prediction()
             data = self._feed(x, batch_size=batch_size, steps=steps)
             self._prepare(data)
-            if data.streaming and self.spec.per_step:
-                return self._predict_stream(data, verbose, steps, given)
             order = getattr(data.source, "order", None)  # now: a pass moves on to the next epoch
-            found = super().predict(data.x, verbose=verbose, steps=steps, callbacks=callbacks)
-            if order is None or steps:
+            streams = data.streaming and self.spec.per_step
+            timed = any(output.per_step for output in self.spec.outputs.values())
+            if streams or (timed and order is not None):
+                join = _beside if streams else _below
+                found = self._predict_batches(data, verbose, steps, given, join)
+            else:
+                found = super().predict(data.x, verbose=verbose, steps=steps, callbacks=callbacks)
+            if streams or order is None or steps:
                 return found
             back = np.argsort(order)
             return keras.tree.map_structure(lambda outputs: outputs[back], found)
 
-    def _predict_stream(self, data: Feed, verbose: Any, steps: int | None, callbacks: list) -> Any:
-        """The outputs of all batches joined along time, `(lanes, all steps, outputs)`.
+    def _predict_batches(
+        self, data: Feed, verbose: Any, steps: int | None, callbacks: list, join: Callable
+    ) -> Any:
+        """The outputs of all batches, joined.
 
-        `keras.Model.predict` would put the batches below one another, and fail on a shorter last.
+        `keras.Model.predict` would put the batches below one another, and fail, or give a
+        ragged tensor, where their numbers of steps differ.
         """
         progress = keras.callbacks.CallbackList(
             callbacks,
@@ -268,7 +276,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             outputs.append(super().predict_on_batch(batch[0]))
             progress.on_predict_batch_end(index, {"outputs": outputs[-1]})
         progress.on_predict_end()
-        return keras.tree.map_structure(lambda *parts: np.concatenate(parts, axis=1), *outputs)
+        return keras.tree.map_structure(join, *outputs)
 
     def train_on_batch(
         self,
@@ -491,6 +499,20 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 compute_output_spec(update, y, y_pred, weight)
             if self.optimizer is not None and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
+
+
+def _beside(*parts: np.ndarray) -> np.ndarray:
+    """Batches of the same lanes, one after the other along time."""
+    return np.concatenate(parts, axis=1)
+
+
+def _below(*parts: np.ndarray) -> np.ndarray:
+    """Batches of different rows; outputs per step are filled up with zeros to the longest."""
+    if parts[0].ndim < 3:
+        return np.concatenate(parts, axis=0)
+    steps = max(part.shape[1] for part in parts)
+    filled = [np.pad(p, [(0, 0), (0, steps - p.shape[1]), *[(0, 0)] * (p.ndim - 2)]) for p in parts]
+    return np.concatenate(filled, axis=0)
 
 
 def _check_pass(verbose: Any, batch_size: Any, **steps: Any) -> None:
