@@ -5,9 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from own import split
 
 import rnnzoo
-from rnnzoo.data import Vocabulary, read_text
+from rnnzoo.data import Vocabulary, read_pairs, read_text
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "scan"
 
@@ -19,10 +20,19 @@ def read(validate):
         chosen = [zlib.crc32(command.encode()) % 10 == 1 for command, _ in train]
         held = [pair for pair, is_ in zip(train, chosen) if is_]
         train = [pair for pair, is_ in zip(train, chosen) if not is_]
+    return arranged(train, [], held)
+
+
+def own(path, seed):
+    """A text file with `source <tab> target` on each line, their words between blanks."""
+    return arranged(*split(list(zip(*read_pairs(path))), seed, key=lambda row: row[0]))
+
+
+def arranged(train, valid, held):
     sides = [" ".join(side) for side in zip(*train)]
-    words, actions = (Vocabulary.from_text(side, level="word") for side in sides)
+    words, actions = (Vocabulary.from_text(side, level="word", unknown=True) for side in sides)
     sizes = {"source_vocabulary": words, "target_vocabulary": actions}
-    return SimpleNamespace(train=train, held=held, sizes=sizes, labels=None)
+    return SimpleNamespace(train=train, valid=valid, held=held, sizes=sizes, labels=None)
 
 
 def pairs(name):
@@ -31,9 +41,16 @@ def pairs(name):
 
 
 def batches(data, training, seed):
-    sources, targets = zip(*data.train)
-    options = {"shuffle": True, "seed": seed, "pad_to_multiple_of": 8}
-    return rnnzoo.data.pairs(sources, targets, training.batch, **data.sizes, **options)
+    return paired(data, data.train, training.batch, shuffle=True, seed=seed)
+
+
+def paired(data, rows, batch, **options):
+    return rnnzoo.data.pairs(*zip(*rows), batch, pad_to_multiple_of=8, **data.sizes, **options)
+
+
+def still(data, rows):
+    """Batches that are always the same."""
+    return paired(data, rows, 256)
 
 
 def updates(train, training):

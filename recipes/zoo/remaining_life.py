@@ -1,39 +1,49 @@
 """C-MAPSS FD001: how many cycles an engine has left, told at each cycle of its sensors."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from scaling import scale_into
+from labelled import scale_into
+from own import split
 
 import rnnzoo
-from rnnzoo.data import read_text
+from rnnzoo.data import read_csv, read_text
 
 # Not with the project, since NASA states no licence: see recipes/data/README.md.
 DATA = Path(__file__).resolve().parents[1] / "data" / "cmapss-fd001"
-FILES = ("train_FD001.txt", "test_FD001.txt", "RUL_FD001.txt")
+# Some sensors are 450 times as large as they vary: half precision of their weights is too coarse.
+STORAGE = "float32"
 # Of 26 columns: the 14 sensors that are not the same all the time (the choice of most papers).
 SENSORS = [6, 7, 8, 11, 12, 13, 15, 16, 17, 18, 19, 21, 24, 25]
 CAP = 125  # cycles: nothing tells a new engine from one that has more to go
 CUTS = 10
-# Some sensors are 450 times as large as they vary: half precision of their weights is too coarse.
-STORAGE = "float32"
 
 
 def read(validate):
-    """The given split; validation is every fifth training engine, cut at ten places."""
-    engines, cut = (by_engine(table(name)) for name in FILES[:2])
-    left = table(FILES[2])[:, 0]
-    held = list(zip(cut, left))
+    """The given split; validation is every fifth training engine, each cut at ten places."""
+    engines, cut = (by_engine(table(f"{part}_FD001.txt")) for part in ("train", "test"))
+    held = list(zip(cut, table("RUL_FD001.txt")[:, 0]))
     if validate:
-        random = np.random.default_rng(0)
-        ends = [(x, len(x) - rest) for x in engines[4::5] for rest in random.integers(7, 146, CUTS)]
-        held = [(x[:end], len(x) - end) for x, end in ends if end >= 30]
+        held = cut_short(engines[4::5])
         engines = [x for i, x in enumerate(engines) if i % 5 != 4]
-    train = [(x, np.minimum(np.arange(len(x))[::-1], CAP)) for x in engines]
+    return arranged(engines, [], held)
+
+
+def own(path, seed):
+    """A CSV file with the columns sequence, step, features..., each sequence up to its end."""
+    train, valid, held = split(read_csv(path).sequences, seed)
+    return arranged(train, [(x, 0) for x in valid], cut_short(held))
+
+
+def arranged(engines, valid, held):
+    """Rows (x, cycles left after the last); engines to train on ran to their end."""
     steps = np.concatenate(engines)
-    known = {"mean": steps.mean(axis=0), "deviation": steps.std(axis=0)}
-    return SimpleNamespace(train=train, held=held, sizes={}, labels=None, **known)
+    known = {"mean": steps.mean(axis=0), "deviation": steps.std(axis=0) + 1e-6}
+    known |= {"labels": None, "sizes": {"features": steps.shape[1]}}
+    train = [(x, 0) for x in engines]
+    return SimpleNamespace(train=train, valid=valid, held=held, **known)
 
 
 def table(name):
@@ -46,15 +56,33 @@ def by_engine(rows):
     return [part[:, SENSORS].astype("float32") for part in np.split(rows, ends)]
 
 
+def cut_short(engines):
+    """Each engine up to ten random cycles, with 7 to 145 left, as those of the test have."""
+    random = np.random.default_rng(0)
+    places = [(x, rest) for x in engines for rest in random.integers(7, 146, CUTS)]
+    return [(x[: len(x) - rest], rest) for x, rest in places if len(x) - rest >= 30]
+
+
+def scaled(data, rows):
+    x = [(x - data.mean) / data.deviation for x, _ in rows]
+    counts = [left + np.arange(len(x))[::-1, None] for x, left in rows]
+    return x, [np.minimum(count, CAP) / CAP for count in counts]
+
+
 def batches(data, training, seed):
-    x = [(x - data.mean) / data.deviation for x, _ in data.train]
-    y = [left[:, None] / CAP for _, left in data.train]
-    options = {"per_step": True, "shuffle": True, "seed": seed, "pad_to_multiple_of": 64}
-    return rnnzoo.data.bucket(x, y, batch_size=training.batch, **options)
+    """Engines one after the other in lanes, the state carried on and reset before each."""
+    x, y = scaled(data, data.train)
+    options = {"targets": y, "shuffle": True, "seed": seed, "windows_per_batch": 4}
+    return rnnzoo.data.pack(x, training.batch, training.window, **options)
+
+
+def still(data, rows):
+    x, y = scaled(data, rows)
+    return rnnzoo.data.bucket(x, y, batch_size=32, per_step=True)
 
 
 def updates(train, training):
-    return len(train)
+    return math.ceil(train.steps / training.window)
 
 
 def finish(model, data):
@@ -67,19 +95,20 @@ def finish(model, data):
 def measure(model, data):
     """Root mean squared error in cycles, at the last cycle of each engine of the test."""
     x, left = zip(*data.held)
-    told = model.predict(rnnzoo.data.bucket(x, batch_size=32, pad_to_multiple_of=64), verbose=0)
-    last = [outputs[len(rows) - 1, 0] for outputs, rows in zip(told, x)]
-    return error(np.array(last), left)
+    told = model.predict(rnnzoo.data.bucket(x, batch_size=32), verbose=0)
+    return error([outputs[len(rows) - 1, 0] for outputs, rows in zip(told, x)], left)
 
 
 def error(told, left):
-    return float(np.sqrt(np.mean((told - np.array(left)) ** 2)))
+    return float(np.sqrt(np.mean((np.array(told) - np.array(left)) ** 2)))
 
 
 def baseline(data):
     """Ridge regression on the last 30 cycles, and the same answer for all engines."""
     pairs = [
-        (summary(x[:end]), y[end - 1]) for x, y in data.train for end in range(30, len(x) + 1, 3)
+        (summary(x[:end]), min(len(x) - end, CAP))
+        for x, _ in data.train
+        for end in range(30, len(x) + 1, 3)
     ]
     table, y = (np.array(part) for part in zip(*pairs))
     held, left = np.array([summary(x) for x, _ in data.held]), [left for _, left in data.held]
