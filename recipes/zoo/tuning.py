@@ -22,7 +22,7 @@ def tuned(score, minutes, seed):
     except ImportError as error:
         raise ImportError("--tune needs KerasTuner: pip install 'rnnzoo[tune]'") from error
 
-    class Search(keras_tuner.BayesianOptimization):
+    class Search(keras_tuner.RandomSearch):
         def run_trial(self, trial, *args, **kwargs):
             value = score(**settings(trial.hyperparameters))
             if time.time() > end:
