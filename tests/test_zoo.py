@@ -101,6 +101,14 @@ def answers_step_by_step(model, batch, expected):
     )
 
 
+def test_the_page_of_results_is_that_of_the_cards(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "recipes" / "zoo")
+    import page
+
+    assert page.PAGE.read_text() == page.page()
+    assert page.page().count("\n| `") == len(rnnzoo.zoo.list(trained=True))
+
+
 def test_all_weights_together_are_small():
     files = (ROOT / "saved_models").glob("*/model.keras")
     assert sum(path.stat().st_size for path in files) < 80e6

@@ -103,7 +103,7 @@ def test_changed_recordings_have_the_bands_and_about_the_length():
 
 def test_places_between_rows_are_between_them():
     rows = np.array([[0.0], [10.0], [30.0]])
-    found = digits.between(rows, np.array([0.0, 0.5, 1.25, 2.0]))
+    found = labelled.between(rows, np.array([0.0, 0.5, 1.25, 2.0]))
     np.testing.assert_allclose(found[:, 0], [0, 5, 15, 30])
 
 

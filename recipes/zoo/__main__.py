@@ -23,6 +23,7 @@ from quiet import load_tensorflow
 load_tensorflow()
 
 import keras
+import page
 from tuning import tuned
 
 import rnnzoo
@@ -145,3 +146,6 @@ if not args.validate:
     path = args.to or HERE.parent.parent / "saved_models" / args.name
     stored.save_to_preset(path, storage=storage, overwrite=True, **told)
     print(f"written    {path}")
+    if args.to is None:
+        page.PAGE.write_text(page.page(), encoding="utf-8")
+        print(f"written    {page.PAGE}")

@@ -3,7 +3,17 @@
 from pathlib import Path
 
 import numpy as np
-from labelled import arranged, baseline, bucketed, finish, measure, scaled, still, updates
+from labelled import (
+    arranged,
+    baseline,
+    between,
+    bucketed,
+    finish,
+    measure,
+    scaled,
+    still,
+    updates,
+)
 from own import split
 
 from rnnzoo.zoo.animals import BY_NAME
@@ -54,10 +64,3 @@ def changed(x, random):
     x[start : start + random.integers(len(x) // 5 + 1)] = 0
     x[:, band : band + random.integers(5)] = 0
     return x.astype("float32")
-
-
-def between(rows, places):
-    """Rows at `places`, which may lie between two of them."""
-    low = np.minimum(places.astype(int), max(len(rows) - 2, 0))
-    part = (places - low)[:, None]
-    return (1 - part) * rows[low] + part * rows[np.minimum(low + 1, len(rows) - 1)]

@@ -37,6 +37,13 @@ def batches(data, training, seed):
     return bucketed(scaled(data, data.train), training.batch, shuffle=True, seed=seed)
 
 
+def between(rows, places):
+    """Rows at `places`, which may lie between two of them."""
+    low = np.minimum(places.astype(int), max(len(rows) - 2, 0))
+    part = (places - low)[:, None]
+    return (1 - part) * rows[low] + part * rows[np.minimum(low + 1, len(rows) - 1)]
+
+
 def still(data, rows):
     """Batches that are always the same, scaled as those that are trained on."""
     return bucketed(scaled(data, rows), 64)
