@@ -125,7 +125,9 @@ def test_the_list_is_chosen_by_what_the_cards_say():
             value = getattr(rnnzoo.zoo.card(name), key)
             chosen = rnnzoo.zoo.list(**{key: value})
             assert chosen == [n for n in everything if getattr(rnnzoo.zoo.card(n), key) == value]
-    with pytest.raises(ValueError, match="task must be one of 'audio-classification', .*received task='txt'"):
+    with pytest.raises(
+        ValueError, match="task must be one of 'audio-classification', .*received task='txt'"
+    ):
         rnnzoo.zoo.list(task="txt")
     with pytest.raises(ValueError, match="trained must be True or False"):
         rnnzoo.zoo.list(trained="yes")

@@ -99,21 +99,24 @@ animal = importlib.import_module(ANIMALS[args.name])
 training, changes = BY_NAME[args.name].card.training, {}
 try:
     data = animal.own(args.data, args.seed) if args.data else animal.read(args.validate)
-    if args.epochs:
-        training = dataclasses.replace(training, epochs=args.epochs)
-    if args.tune:
-        # What is searched on is never what is measured on.
-        search = data if args.data else animal.read(True)
-        rows = search.valid if args.data else search.held
-
-        def score(rate, **changes):
-            settings = dataclasses.replace(training, rate=rate)
-            return min(fitted(search, rows, settings, **changes)[2].history["val_loss"])
-
-        changes = tuned(score, args.tune, args.seed)
-        training = dataclasses.replace(training, rate=changes.pop("rate"))
-except (OSError, ValueError, ImportError) as error:
+except (OSError, ValueError) as error:
     parser.error(str(error))
+if args.epochs:
+    training = dataclasses.replace(training, epochs=args.epochs)
+if args.tune:
+    # What is searched on is never what is measured on.
+    search = data if args.data else animal.read(True)
+    rows = search.valid if args.data else search.held
+
+    def score(rate, **changes):
+        settings = dataclasses.replace(training, rate=rate)
+        return min(fitted(search, rows, settings, **changes)[2].history["val_loss"])
+
+    try:
+        changes = tuned(score, args.tune, args.seed)
+    except ImportError as error:
+        parser.error(str(error))
+    training = dataclasses.replace(training, rate=changes.pop("rate"))
 begin = time.time()
 model, card, _ = fitted(data, data.valid, training, **changes)
 minutes = (time.time() - begin) / 60
