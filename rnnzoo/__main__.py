@@ -23,12 +23,13 @@ def parser() -> argparse.ArgumentParser:
     listing.add_argument("--trained", action="store_true", help="with weights on this machine")
     what = "a name of the list, a folder, or hf://user/name"
     commands.add_parser("card", help="what is known of a model").add_argument("preset", help=what)
-    run = commands.add_parser("run", help="text or a CSV file in, the answer out")
+    run = commands.add_parser("run", help="text, a CSV or a WAV file in, the answer out")
     run.add_argument("preset", help=what)
-    help = "a text; a CSV file (sequence,step,features...); - for the lines of standard input"
+    help = "a text; a CSV file (sequence,step,features...); a WAV file; - for standard input"
     run.add_argument("given", nargs="?", help=help)
     run.add_argument("--length", type=int, default=200, help="tokens to write at most")
-    run.add_argument("--temperature", type=float, default=0.7, help="0: always the most probable")
+    help = "0: always the most probable (default: 0.7 to write on, 0 to answer)"
+    run.add_argument("--temperature", type=float, help=help)
     run.add_argument("--seed", type=int, default=0)
     out = commands.add_parser("export", help="write a model for a server or a device")
     out.add_argument("preset", help=what)
@@ -66,19 +67,27 @@ def _answers(args: argparse.Namespace) -> Iterator[str]:
     card = read_card(folder_of(args.preset))
     if not any(model.vocabularies.values()):
         if args.given is None or not Path(args.given).is_file():
+            sound = "" if card.sound is None else f", or a WAV file of {card.sound.told()}"
             raise ValueError(
                 f"{card.name} reads numbers, so it must be given a CSV file with the columns "
-                f"sequence, step, features...; received {args.given!r}"
+                f"sequence, step, features...{sound}; received {args.given!r}"
             )
-        yield from answers.computed(model, card, args.given)
-    elif model.spec.of_last_step:
+        sound = Path(args.given).suffix.lower() == ".wav"
+        yield from (answers.heard if sound else answers.computed)(model, card, args.given)
+    elif card.form == "encoder_decoder" or model.spec.of_last_step:
         if args.given is None:
             raise ValueError(f"{card.name} must be given a text, or - for standard input; got none")
         given = sys.stdin.read().splitlines() if args.given == "-" else [args.given]
-        yield from answers.classified(model, card, given)
+        if card.form == "encoder_decoder":
+            yield from answers.answered(
+                model, given, args.length, args.temperature or 0.0, args.seed
+            )
+        else:
+            yield from answers.classified(model, card, given)
     else:
         text = sys.stdin.read() if args.given == "-" else args.given
-        yield answers.written(model, card, text, args.length, args.temperature, args.seed)
+        heat = 0.7 if args.temperature is None else args.temperature
+        yield answers.written(model, card, text, args.length, heat, args.seed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -64,6 +64,17 @@ def test_a_stream_is_predicted_as_whole_sequences_are(cell, size):
     close(joined, model.predict(x, verbose=0))
 
 
+def test_sequences_of_many_lengths_are_predicted_in_the_order_given():
+    model = MODELS.setdefault("lstm", one_to_one(residual=False, layer_norm=True))
+    x, _ = data()
+    parts = [x[0, :3], x[1], x[2, :5]]
+    batches = rnnzoo.data.bucket(parts, batch_size=2, pad_to_multiple_of=1)
+    found = model.predict(batches, verbose=0)
+    assert found.shape[:2] == (3, 12)
+    for outputs, part in zip(found, parts):
+        close(outputs[: len(part)], model.predict(part[None], verbose=0)[0])
+
+
 def test_a_reset_starts_a_row_afresh_and_no_other():
     model = one_to_one(learned_initial_state=True)
     model.set_weights([w + 0.1 for w in model.get_weights()])

@@ -20,6 +20,8 @@ if keras.backend.backend() == "jax":
 
 import tensorflow as tf
 
+import rnnzoo
+
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING = ("char_lm", "speaker", "chorales", "scan", "pronounce", "forecast", "intervals")
 TRAINING += ("tag", "remaining_life")
@@ -402,3 +404,54 @@ def test_bad_pairs_name_the_line(recipes, run, recipe):
     status, _, error = run(recipe, "--data", path)
     assert status == 2
     assert "line 2: must be a source, a tab and a target; received 'no tab here'" in error
+
+
+@pytest.fixture
+def zoo(monkeypatch, capfd):
+    """`zoo(*arguments)`: exit status, standard output and error of `python recipes/zoo`."""
+
+    def zoo(*arguments):
+        monkeypatch.setattr(sys, "argv", ["recipes/zoo", *map(str, arguments)])
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / "recipes" / "zoo"), run_name="__main__")
+        except SystemExit as end:
+            status = end.code
+        return status, *capfd.readouterr()
+
+    return zoo
+
+
+def test_an_animal_is_trained_on_rows_of_others(zoo, tmp_path):
+    random, rows = np.random.default_rng(0), ["sequence,step,label,x"]
+    for i in range(40):
+        level = i % 2
+        rows += [f"{i},{t},{'ab'[level]},{100 + level + random.normal(0, 0.1)}" for t in range(6)]
+    path = tmp_path / "own.csv"
+    path.write_text("\n".join(rows) + "\n")
+    to = tmp_path / "mine"
+    status, out, _ = zoo("speaker.vowels", "--data", path, "--epochs", 3, "--to", to)
+    assert status == 0 and "always the most frequent" in out
+    card = json.loads((to / "card.json").read_text())
+    assert card["labels"] == ["a", "b"] and card["name"] == "mine" and card["published"] is None
+    assert card["command"] == "python recipes/zoo speaker.vowels --data own.csv"
+    assert card["licence"] == {} and card["training"]["epochs"] == 3
+    model = rnnzoo.from_preset(to)
+    told = model.predict(np.array([[[100.0]] * 6, [[101.0]] * 6], "float32"), verbose=0)
+    assert told.argmax(axis=1).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "x.csv"], "--to must name a folder"),
+        (["--tune", "1"], "--to must name a folder"),
+        (["--tune", "0", "--validate"], "--tune must be more than 0 minutes; received 0"),
+        (["--epochs", "0"], "--epochs must be at least 1; received 0"),
+        (["--data", "x.csv", "--validate"], "--validate is of the data of the zoo"),
+        (["--data", "none.csv", "--to", "there"], "none.csv"),
+    ],
+)
+def test_what_an_animal_cannot_be_trained_with(zoo, arguments, words):
+    status, _, error = zoo("speaker.vowels", *arguments)
+    assert status == 2 and words in error

@@ -13,16 +13,23 @@ from rnnzoo.presets.folder import outputs_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes" / "zoo"))
 
+import commands
+import digits
 import first_names
+import labelled
+import mnist_1d
+import own
+import remaining_life
 import shakespeare
 import surnames
+import tuning
 import vowels
 
 
 def test_first_names_are_split_as_in_the_lectures():
     chosen, final = first_names.read(True), first_names.read(False)
     assert (len(final.train), len(chosen.held), len(final.held)) == (25626, 3203, 3204)
-    assert final.train == chosen.train and len(final.vocabulary) == 27
+    assert final.train == chosen.train and len(final.sizes["vocabulary"]) == 27
     assert sum(len(name) + 1 for name in final.held) == 22866
 
 
@@ -38,20 +45,142 @@ def test_the_scaling_of_the_vowels_goes_into_the_weights():
     data = vowels.read(False)
     assert (len(data.train), len(data.held)) == (270, 370)
     model = rnnzoo.many_to_one(features=12, units=8, outputs=9)
-    raw, scaled = (part[3][0][None].astype("float32") for part in (data.train, data.scaled))
+    scaled = labelled.scaled(data, data.train)
+    raw, scaled = (part[3][0][None].astype("float32") for part in (data.train, scaled))
     before = outputs_of(model, {"inputs": scaled})
     vowels.finish(model, data)
     assert np.abs(outputs_of(model, {"inputs": raw}) - before).max() < 1e-5
 
 
-def test_utterances_for_validation_are_not_trained_on():
-    chosen = vowels.read(True)
-    train, held = ({x.tobytes() for x, _ in part} for part in (chosen.train, chosen.held))
-    assert not train & held and len(train) + len(held) == 270
+def test_the_scaling_goes_into_a_gru_too():
+    random = np.random.default_rng(0)
+    model = rnnzoo.one_to_one(features=2, units=3, cell="gru", outputs=1)
+    model.set_weights([random.normal(size=w.shape) for w in model.get_weights()])
+    x = random.normal(size=(2, 5, 2)).astype("float32")
+    mean, deviation = np.array([3.0, -4.0]), np.array([2.0, 0.5])
+    before = outputs_of(model, {"inputs": x})
+    labelled.scale_into(model, mean, deviation)
+    after = outputs_of(model, {"inputs": (x * deviation + mean).astype("float32")})
+    assert np.abs(after - before).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("animal", "train", "test"), [(vowels, 270, 370), (mnist_1d, 4000, 1000), (digits, 2700, 300)]
+)
+def test_what_is_validated_or_tested_on_is_not_trained_on(animal, train, test):
+    chosen, final = animal.read(True), animal.read(False)
+    seen = [{x.tobytes() for x, _ in part} for part in (chosen.train, chosen.held, final.held)]
+    assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
+    assert len(chosen.train) + len(chosen.held) == len(final.train) == train
+    assert len(final.held) == test and len(final.labels) == final.sizes["outputs"]
+
+
+def test_commands_of_the_test_are_never_trained_on():
+    chosen, final = commands.read(True), commands.read(False)
+    assert (len(final.train), len(final.held)) == (16728, 4182)
+    assert set(chosen.train) | set(chosen.held) == set(final.train)
+    assert not {c for c, _ in chosen.train} & {c for c, _ in chosen.held}
+
+
+def test_a_line_of_mnist_1d_is_trained_on_from_all_its_starts():
+    data = mnist_1d.read(True)
+    data.train = data.train[:2]
+    rows = mnist_1d.batches(data, SimpleNamespace(batch=80), seed=0)[0]
+    lines, labels = rows[0]["inputs"][..., 0], rows[1].tolist()
+    assert len({line.tobytes() for line in lines}) == 80
+    assert len({tuple(np.sort(line)) for line in lines}) == 2
+    assert sorted(labels) == sorted(40 * [label for _, label in data.train])
+
+
+def test_changed_recordings_have_the_bands_and_about_the_length():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(40, 26)).astype("float32")
+    lengths = [digits.changed(x, random).shape for _ in range(20)]
+    assert {bands for _, bands in lengths} == {26} and len(set(lengths)) > 5
+    assert all(31 <= length <= 50 for length, _ in lengths)
+    assert digits.changed(x[:1], random).shape == (1, 26)
+
+
+def test_places_between_rows_are_between_them():
+    rows = np.array([[0.0], [10.0], [30.0]])
+    found = labelled.between(rows, np.array([0.0, 0.5, 1.25, 2.0]))
+    np.testing.assert_allclose(found[:, 0], [0, 5, 15, 30])
+
+
+@pytest.mark.skipif(not remaining_life.DATA.exists(), reason="C-MAPSS is not part of rnnzoo")
+def test_engines_are_told_what_they_have_left():
+    data = remaining_life.read(False)
+    assert (len(data.train), len(data.held)) == (100, 100)
+    assert min(left for _, left in data.held) == 7
+
+
+def test_cycles_left_fall_to_those_after_the_last_and_are_capped():
+    data = remaining_life.arranged([np.zeros((130, 2)), np.ones((3, 2))], [], [])
+    _, (long, short) = remaining_life.scaled(data, [(np.zeros((130, 2)), 0), (np.ones((3, 2)), 4)])
+    assert short[:, 0].tolist() == pytest.approx([6 / 125, 5 / 125, 4 / 125])
+    assert long[0] == long[4] == 1 and long[-1] == 0 and long[5] == 124 / 125
+
+
+# Data of others.
+
+
+def test_rows_of_one_key_stay_together():
+    rows = [(f"name {i % 30}", i) for i in range(90)]
+    parts = own.split(rows, seed=0, key=lambda row: row[0])
+    assert [len(part) for part in parts] == [72, 9, 9] and sorted(sum(parts, [])) == sorted(rows)
+    names = [{name for name, _ in part} for part in parts]
+    assert not names[0] & names[1] and not names[0] & names[2] and not names[1] & names[2]
+    with pytest.raises(ValueError, match="at least 10 different rows; received 9"):
+        own.split(rows[:9], seed=0)
+
+
+def written(folder, name, lines):
+    (folder / name).write_text("\n".join(lines) + "\n")
+    return folder / name
+
+
+def test_files_of_others_are_read(tmp_path):
+    lines = [f"{'ab'[i % 2]}\tw{i} x" for i in range(20)]
+    data = surnames.own(written(tmp_path, "labels.tsv", lines), seed=0)
+    assert data.labels == ["a", "b"] and len(data.train) == 16 and len(data.valid) == 2
+    lines = [f"w{i % 20} x\ty z{i}" for i in range(23)]
+    pairs = commands.own(written(tmp_path, "pairs.tsv", lines), seed=0)
+    assert len(pairs.train + pairs.valid + pairs.held) == 23
+    names = first_names.own(written(tmp_path, "names.txt", [f"n{i}" for i in range(20)]), seed=0)
+    assert len(names.train) == 16 and names.sizes["vocabulary"].encode("n").shape == (1,)
+    text = shakespeare.own(written(tmp_path, "text.txt", ["to be " * 10]), seed=0)
+    assert [len(part) for part in (text.train, text.valid, text.held)] == [48, 6, 7]
+    rows = [f"{i},{step},{'ab'[i % 2]},{i + step}" for i in range(20) for step in range(3)]
+    path = written(tmp_path, "rows.csv", ["sequence,step,label,x", *rows])
+    table = mnist_1d.own(path, seed=0)
+    assert table.labels == ["a", "b"] and table.sizes == {"features": 1, "outputs": 2}
+    assert len(mnist_1d.batches(table, SimpleNamespace(batch=99), seed=0)[0][1]) == 16
+    rows = [f"{i},{step},{step}" for i in range(10) for step in range(50)]
+    engines = remaining_life.own(written(tmp_path, "life.csv", ["sequence,step,x", *rows]), seed=0)
+    assert len(engines.train) == 8 and len(engines.valid) == 1
+    assert all(len(x) + left == 50 for x, left in engines.held)
+
+
+def test_looking_for_settings_without_the_library_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras_tuner", None)
+    with pytest.raises(ImportError, match=r"--tune needs KerasTuner: pip install 'rnnzoo\[tune\]'"):
+        tuning.tuned(lambda **settings: 0.0, 1, 0)
+
+
+def test_the_best_settings_are_found():
+    pytest.importorskip("keras_tuner")
+    tried = []
+
+    def score(rate, cell, units, dropout):
+        tried.append({"rate": rate, "cell": cell, "units": units, "dropout": dropout})
+        return rate + len(units) + (cell != "gru")
+
+    best = tuning.tuned(score, 0.02, seed=0)
+    assert best in tried and score(**best) == min(score(**one) for one in tried)
 
 
 def test_ngrams_are_counted_right():
-    data = SimpleNamespace(train=["ab", "a"], held=["b"], vocabulary="\nab")
+    data = SimpleNamespace(train=["ab", "a"], held=["b"], sizes={"vocabulary": "\nab"})
     # Of letters alone: a 2, b 1, end 2 of 5; four sights of the uniform guess beside them.
     uniform = 4 / 3
     b, end = (1 + uniform) / 9, (2 + uniform) / 9
@@ -63,7 +192,7 @@ def test_ngrams_are_counted_right():
 
 def test_the_trigram_of_shakespeare_counts_one_more():
     data = SimpleNamespace(
-        train=np.array([0, 1, 0, 1, 1]), held=np.array([0, 1, 0]), vocabulary="ab"
+        train=np.array([0, 1, 0, 1, 1]), held=np.array([0, 1, 0]), sizes={"vocabulary": "ab"}
     )
     # After 0 1 came 0 and 1, once each.
     assert shakespeare.baseline(data) == {"trigram, one added": round(-math.log(2 / 4), 4)}

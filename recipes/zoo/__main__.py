@@ -1,7 +1,9 @@
 """Train an animal of the zoo again from its data, measure it, write its preset and its card.
 
 `python recipes/zoo NAME`: with `--validate` it is trained without a part of its training data and
-measured on that part, for the choice of settings, and nothing is written.
+measured on that part, for the choice of settings, and nothing is written. With `--data` it is
+trained on rows of yours instead, 80 % of them: 10 % stop the training, whose best weights are
+taken, and 10 % are the test. `--tune` looks for cell, sizes, dropout and rate first.
 """
 
 import argparse
@@ -21,6 +23,8 @@ from quiet import load_tensorflow
 load_tensorflow()
 
 import keras
+import page
+from tuning import tuned
 
 import rnnzoo
 from rnnzoo.zoo.animals import BY_NAME
@@ -29,8 +33,36 @@ ANIMALS = {
     "char_rnn.shakespeare": "shakespeare",
     "char_rnn.first_names": "first_names",
     "lstm.surnames": "surnames",
+    "lstm.digits": "digits",
     "speaker.vowels": "vowels",
+    "gru.mnist_1d": "mnist_1d",
+    "gru.remaining_life": "remaining_life",
+    "gnmt.scan": "commands",
 }
+ABOUT = ("task", "paper", "year", "source", "licence", "data", "metric", "published", "notes")
+
+
+def arguments():
+    """The parser and the options, checked."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("name", choices=ANIMALS)
+    add("--validate", action="store_true", help="measure on a part of the training data")
+    add("--data", type=Path, help="your own file (lstm.digits: a folder); needs --to")
+    add("--tune", type=float, metavar="MINUTES", help="look for settings first; needs --to")
+    add("--epochs", type=int, help="passes over the data at most (default: those of the card)")
+    add("--seed", type=int, default=1)
+    add("--to", type=Path, help="folder of the preset (default: saved_models/NAME)")
+    args = parser.parse_args()
+    if args.data is not None and args.validate:
+        parser.error("--validate is of the data of the zoo; received --data too")
+    if (args.data or args.tune) and not (args.to or args.validate):
+        parser.error("--to must name a folder for a model of your own data or settings")
+    if args.tune is not None and args.tune <= 0:
+        parser.error(f"--tune must be more than 0 minutes; received {args.tune:g}")
+    if args.epochs is not None and args.epochs < 1:
+        parser.error(f"--epochs must be at least 1; received {args.epochs}")
+    return parser, args
 
 
 def processor() -> str:
@@ -40,37 +72,67 @@ def processor() -> str:
     return f"{names[0]}, {len(names)} cores, {keras.backend.backend()}"
 
 
-parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-parser.add_argument("name", choices=ANIMALS)
-parser.add_argument(
-    "--validate", action="store_true", help="measure on a part of the training data"
-)
-parser.add_argument("--seed", type=int, default=1)
-parser.add_argument("--folder", type=Path, default=HERE.parent.parent / "saved_models")
-args = parser.parse_args()
-animal = importlib.import_module(ANIMALS[args.name])
-card = BY_NAME[args.name].card
-keras.utils.set_random_seed(args.seed)
+def fitted(data, rows, training, **changes):
+    """A model that was trained, its card, and what `fit` returned.
 
-data = animal.read(args.validate)
-train = animal.batches(data, card.training, args.seed)
-training = dataclasses.replace(card.training, updates=animal.updates(train, card.training))
-card = dataclasses.replace(card, training=training)
-sizes = {} if data.vocabulary is None else {"vocabulary": data.vocabulary}
-model = card.compile(rnnzoo.zoo.build(args.name, **sizes))
-called = [] if training.window is None else [rnnzoo.TruncatedBPTT(training.window)]
+    With `rows` for validation, training stops when these no longer get better, and the best
+    weights are taken.
+    """
+    keras.utils.set_random_seed(args.seed)
+    train = animal.batches(data, training, args.seed)
+    training = dataclasses.replace(training, updates=animal.updates(train, training))
+    card = dataclasses.replace(BY_NAME[args.name].card, training=training)
+    model = card.compile(rnnzoo.zoo.build(args.name, **data.sizes, **changes))
+    called = [] if training.window is None else [rnnzoo.TruncatedBPTT(training.window)]
+    valid = None
+    if len(rows):
+        valid, patience = animal.still(data, rows), max(2, training.epochs // 4)
+        called.append(
+            keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True)
+        )
+    options = {"epochs": training.epochs, "callbacks": called, "verbose": 2}
+    return model, card, model.fit(train, validation_data=valid, **options)
+
+
+parser, args = arguments()
+animal = importlib.import_module(ANIMALS[args.name])
+training, changes = BY_NAME[args.name].card.training, {}
+try:
+    data = animal.own(args.data, args.seed) if args.data else animal.read(args.validate)
+except (OSError, ValueError) as error:
+    parser.error(str(error))
+if args.epochs:
+    training = dataclasses.replace(training, epochs=args.epochs)
+if args.tune:
+    # What is searched on is never what is measured on.
+    search = data if args.data else animal.read(True)
+    rows = search.valid if args.data else search.held
+
+    def score(rate, **changes):
+        settings = dataclasses.replace(training, rate=rate)
+        return min(fitted(search, rows, settings, **changes)[2].history["val_loss"])
+
+    try:
+        changes = tuned(score, args.tune, args.seed)
+    except ImportError as error:
+        parser.error(str(error))
+    training = dataclasses.replace(training, rate=changes.pop("rate"))
 begin = time.time()
-model.fit(train, epochs=training.epochs, callbacks=called, verbose=2)
+model, card, _ = fitted(data, data.valid, training, **changes)
 minutes = (time.time() - begin) / 60
 animal.finish(model, data)
 
 plain = animal.baseline(data)
-told = {field: getattr(card, field) for field in ("task", "paper", "year", "source", "licence")}
-told |= {field: getattr(card, field) for field in ("data", "metric", "published", "notes")}
-told |= {"labels": data.labels, "end": card.end, "training": training, "baseline": plain}
+told = {field: getattr(card, field) for field in (*ABOUT, "end", "sound", "training")}
+told |= {"labels": data.labels, "baseline": plain}
+if args.data:
+    told |= dict.fromkeys(("published", "source", "notes"))
+    told |= {"data": f"{args.data.name}: 80 % to train, 10 % to validate, 10 % to test"}
+    told |= {"licence": {}}
+storage = getattr(animal, "STORAGE", "float16")
 with tempfile.TemporaryDirectory() as folder:
     # What is measured is what is stored: weights in half precision.
-    model.save_to_preset(Path(folder, args.name), storage="float16")
+    model.save_to_preset(Path(folder, args.name), storage=storage)
     stored = rnnzoo.from_preset(Path(folder, args.name))
 before, measured = (animal.measure(one, data) for one in (model, card.compile(stored)))
 print(f"\n{card.metric}{' (here: of validation)' if args.validate else ''}")
@@ -80,7 +142,13 @@ for name, value in plain.items():
 print(f"training   {minutes:.1f} minutes, {model.count_params():,} parameters")
 if not args.validate:
     told |= {"measured": round(measured, 4), "minutes": round(minutes, 1), "machine": processor()}
-    told |= {"command": f"make zoo zoo={args.name}", "date": f"{datetime.date.today()}"}
-    path = args.folder / args.name
-    stored.save_to_preset(path, storage="float16", overwrite=True, **told)
+    own = f" --data {args.data.name}" if args.data else ""
+    own += f" --tune {args.tune:g}" if args.tune else ""
+    command = f"python recipes/zoo {args.name}{own}" if own else f"make zoo zoo={args.name}"
+    told |= {"command": command, "date": f"{datetime.date.today()}"}
+    path = args.to or HERE.parent.parent / "saved_models" / args.name
+    stored.save_to_preset(path, storage=storage, overwrite=True, **told)
     print(f"written    {path}")
+    if args.to is None:
+        page.PAGE.write_text(page.page(), encoding="utf-8")
+        print(f"written    {page.PAGE}")

@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+from own import split
+
 import rnnzoo
 from rnnzoo.data import read_text
 
@@ -19,19 +21,34 @@ def read(validate):
     random.seed(42)
     random.shuffle(names)
     first, second = int(0.8 * len(names)), int(0.9 * len(names))
-    held = names[first:second] if validate else names[second:]
-    vocabulary = rnnzoo.data.Vocabulary([END, *sorted(set("".join(names)))])
-    return SimpleNamespace(train=names[:first], held=held, vocabulary=vocabulary, labels=None)
+    return arranged(names[:first], [], names[first:second] if validate else names[second:])
+
+
+def own(path, seed):
+    """A text file with a name, or another short text, on each line."""
+    lines = [line for line in read_text(path).splitlines() if line]
+    return arranged(*split(lines, seed, key=str))
+
+
+def arranged(train, valid, held):
+    letters = sorted(set("".join([*train, *valid, *held])))
+    sizes = {"vocabulary": rnnzoo.data.Vocabulary([END, *letters])}
+    return SimpleNamespace(train=train, valid=valid, held=held, sizes=sizes, labels=None)
 
 
 def packed(names, data, lanes, window, **options):
     texts = [f"{END}{name}{END}" for name in names]
-    return rnnzoo.data.pack(texts, lanes, window, vocabulary=data.vocabulary, **options)
+    return rnnzoo.data.pack(texts, lanes, window, vocabulary=data.sizes["vocabulary"], **options)
 
 
 def batches(data, training, seed):
     options = {"shuffle": True, "seed": seed, "windows_per_batch": 8}
     return packed(data.train, data, training.batch, training.window, **options)
+
+
+def still(data, rows):
+    """Batches that are always the same."""
+    return packed(rows, data, min(64, len(rows)), 32)
 
 
 def updates(train, training):
@@ -44,8 +61,9 @@ def finish(model, data):
 
 def measure(model, data):
     """Nats per character, the newline that ends a name included."""
-    held = packed(data.held, data, 64, 32)
-    return math.log(model.evaluate(held, return_dict=True, verbose=0)["perplexity"])
+    return math.log(
+        model.evaluate(still(data, data.held), return_dict=True, verbose=0)["perplexity"]
+    )
 
 
 def baseline(data):
@@ -63,7 +81,7 @@ def ngram(data, order, weight=4.0):
     nats, steps = 0.0, 0
     for name in data.held:
         for context, letter in contexts(name, order):
-            chance = 1 / len(data.vocabulary)
+            chance = 1 / len(data.sizes["vocabulary"])
             for k in range(len(context), -1, -1):
                 part = context[k:]
                 chance = (counts[part, letter] + weight * chance) / (totals[part] + weight)

@@ -15,14 +15,29 @@ DATA = Path(__file__).resolve().parents[1] / "data" / "tinyshakespeare" / "input
 
 def read(validate):
     """The first 90 % and the last 10 % of the text; there is no test set."""
-    text = read_text(DATA)
+    return arranged(read_text(DATA), 0.9, 0.9)
+
+
+def own(path, seed):
+    """A text: its first 80 % to train, 10 % to validate, 10 % to test."""
+    return arranged(read_text(path), 0.8, 0.9)
+
+
+def arranged(text, *ends):
     vocabulary = rnnzoo.data.Vocabulary.from_text(text)
-    train, held = np.split(vocabulary.encode(text), [int(0.9 * len(text))])
-    return SimpleNamespace(train=train, held=held, vocabulary=vocabulary, labels=None)
+    places = [int(end * len(text)) for end in ends]
+    train, valid, held = np.split(vocabulary.encode(text), places)
+    sizes = {"vocabulary": vocabulary}
+    return SimpleNamespace(train=train, valid=valid, held=held, sizes=sizes, labels=None)
 
 
 def batches(data, training, seed):
     return rnnzoo.data.stream(data.train, training.batch, training.window, windows_per_batch=8)
+
+
+def still(data, text):
+    """The text as one stream, its state carried from window to window."""
+    return rnnzoo.data.stream(text, 1, max(1, len(text) // 20))
 
 
 def updates(train, training):
@@ -35,13 +50,14 @@ def finish(model, data):
 
 def measure(model, data):
     """Nats per character, the state carried through the whole text."""
-    whole = rnnzoo.data.stream(data.held, 1, len(data.held) // 20)
-    return math.log(model.evaluate(whole, return_dict=True, verbose=0)["perplexity"])
+    return math.log(
+        model.evaluate(still(data, data.held), return_dict=True, verbose=0)["perplexity"]
+    )
 
 
 def baseline(data):
     """A trigram: each character by the two before it, as often as seen, one added."""
-    size = len(data.vocabulary)
+    size = len(data.sizes["vocabulary"])
     triples = Counter(zip(data.train[:-2], data.train[1:-1], data.train[2:]))
     pairs = Counter(zip(data.train[:-2], data.train[1:-1]))
     seen = zip(data.held[:-2], data.held[1:-1], data.held[2:])

@@ -6,9 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from own import labelled, split
 
 import rnnzoo
-from rnnzoo.data import read_text
+from rnnzoo.data import read_pairs, read_text
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "surnames" / "surnames.tsv.gz"
 
@@ -16,27 +17,42 @@ DATA = Path(__file__).resolve().parents[1] / "data" / "surnames" / "surnames.tsv
 def read(validate):
     """Test: zlib.crc32(name) % 10 == 0; validation, a part of the training names: == 1."""
     rows = [line.split("\t") for line in read_text(DATA).splitlines()]
-    labels = sorted({language for language, _ in rows})
     parts = {part: [] for part in range(10)}
     for language, name in rows:
-        parts[zlib.crc32(name.encode()) % 10].append((name, labels.index(language)))
+        parts[zlib.crc32(name.encode()) % 10].append((name, language))
     held = parts.pop(1 if validate else 0)
     if validate:
         parts.pop(0)
-    train = [row for part in parts.values() for row in part]
+    return arranged([row for part in parts.values() for row in part], [], held)
+
+
+def own(path, seed):
+    """A text file with `label <tab> text` on each line."""
+    labels, texts = read_pairs(path)
+    return arranged(*split(list(zip(texts, labels)), seed, key=lambda row: row[0]))
+
+
+def arranged(train, valid, held):
+    labels, train, valid, held = labelled(train, valid, held)
     text = "".join(name for name, _ in train)
     vocabulary = rnnzoo.data.Vocabulary.from_text(text, unknown=True)
-    return SimpleNamespace(train=train, held=held, vocabulary=vocabulary, labels=labels)
+    known = {"sizes": {"vocabulary": vocabulary, "outputs": len(labels)}, "labels": labels}
+    return SimpleNamespace(train=train, valid=valid, held=held, **known)
 
 
 def bucketed(rows, data, batch, **options):
     names, languages = zip(*rows)
-    options |= {"vocabulary": data.vocabulary, "pad_to_multiple_of": 8}
+    options |= {"vocabulary": data.sizes["vocabulary"], "pad_to_multiple_of": 8}
     return rnnzoo.data.bucket(names, list(languages), batch_size=batch, **options)
 
 
 def batches(data, training, seed):
     return bucketed(data.train, data, training.batch, shuffle=True, seed=seed)
+
+
+def still(data, rows):
+    """Batches that are always the same."""
+    return bucketed(rows, data, 256)
 
 
 def updates(train, training):
@@ -49,8 +65,7 @@ def finish(model, data):
 
 def measure(model, data):
     """Per cent of names whose language is told."""
-    held = bucketed(data.held, data, 256)
-    return 100 * model.evaluate(held, return_dict=True, verbose=0)["accuracy"]
+    return 100 * model.evaluate(still(data, data.held), return_dict=True, verbose=0)["accuracy"]
 
 
 def baseline(data):

@@ -54,11 +54,7 @@ def build_core(
     Arguments are those of `rnnzoo.one_to_one`; all are checked before any layer is built.
     """
     sizes, layer_class = check_units(units), check_cell(cell)
-    options = {
-        "dropout": _checks.fraction("dropout", dropout),
-        "recurrent_dropout": _checks.fraction("recurrent_dropout", recurrent_dropout),
-        "learned_initial_state": _checks.flag("learned_initial_state", learned_initial_state),
-    }
+    options = _layer_options(dropout, recurrent_dropout, learned_initial_state)
     flags = {"residual": residual, "layer_norm": layer_norm, "tied": tied}
     for name, flag in {**flags, "bidirectional": bidirectional}.items():
         _checks.flag(name, flag)
@@ -71,9 +67,8 @@ def build_core(
     whole = bidirectional or any(getattr(one, "whole_sequences", False) for one in ends.values())
     numbers = {one.name: one.features for one in declared if one.per_step and one.features}
     scales = Scales(scaling, numbers, ends, whole)
-    layers = (bidirectional_layers if bidirectional else stack_layers)(
-        layer_class, sizes, **options
-    )
+    make = bidirectional_layers if bidirectional else stack_layers
+    layers = make(layer_class, sizes, **options)
     _check_names(declared, ends, layers, state_names(layers), scales.names)
 
     reset = None if whole else keras.Input((None,), dtype="bool", name="reset")
@@ -93,9 +88,18 @@ def build_core(
         reset=None if whole else "reset",
         mask="mask" if masked else None,
     )
-    flags = {"reset": reset, "mask": mask}
-    flags = {name: tensor for name, tensor in flags.items() if tensor is not None}
-    return keras.Model({**given, **flags, **state_inputs}, {**found, **states}, name="core"), spec
+    given |= {} if whole else {"reset": reset}
+    given |= {"mask": mask} if masked else {}
+    return keras.Model({**given, **state_inputs}, {**found, **states}, name="core"), spec
+
+
+def _layer_options(dropout: Any, recurrent_dropout: Any, learned_initial_state: Any) -> dict:
+    """What every layer of the stack is made with, checked."""
+    return {
+        "dropout": _checks.fraction("dropout", dropout),
+        "recurrent_dropout": _checks.fraction("recurrent_dropout", recurrent_dropout),
+        "learned_initial_state": _checks.flag("learned_initial_state", learned_initial_state),
+    }
 
 
 def _read(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 from rnnzoo import _checks
+from rnnzoo.data.sound import LogMel
 from rnnzoo.presets.training import Training
 from rnnzoo.training.trainer import SequenceTrainer
 
@@ -12,7 +13,10 @@ FORMAT = 1
 LICENCES = ("data", "weights")
 # As hubs call them.
 HUB_LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "CC BY 4.0": "cc-by-4.0"}
+HUB_LICENCES |= {"CC BY-SA 4.0": "cc-by-sa-4.0", "CC BY 2.0": "cc-by-2.0"}
+HUB_LICENCES |= {"CC BY-ND 4.0": "cc-by-nd-4.0", "BSD 3-clause": "bsd-3-clause"}
 _DICTS = ("files", "licence", "baseline")
+_PARTS = {"sound": LogMel, "training": Training}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Card:
         files: sha256 of each file of the preset, by name.
         labels: names of the classes.
         end: the token that ends what it writes; None writes on and on.
+        sound: how a recording becomes the steps that it reads; None where it reads no sound.
         training: how it is trained, see `compile`.
         notes: what else there is to know.
         format: version of the layout of presets.
@@ -61,6 +66,7 @@ class Card:
     files: dict[str, str] = dataclasses.field(default_factory=dict)
     labels: list[str] | None = None
     end: str | None = None
+    sound: LogMel | None = None
     training: Training | None = None
     notes: str | None = None
     format: int = FORMAT
@@ -137,8 +143,9 @@ class Card:
         if wrong:
             raise _unfit(place, f"{wrong[0]} is no dict: {_checks.shown(values[wrong[0]])}")
         try:
-            training = values.get("training")
-            values["training"] = None if training is None else Training(**training)
+            for name, made in _PARTS.items():
+                part = values.get(name)
+                values[name] = None if part is None else made(**part)
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise _unfit(place, str(error)) from error
@@ -152,6 +159,7 @@ class Card:
         rows["measured"] = None if self.measured is None else figure(self.measured)
         plain = [f"{figure(value)} ({name})" for name, value in self.baseline.items()]
         rows["baseline"] = "; ".join(plain)
+        rows["reads"] = None if self.sound is None else f"CSV, or WAV: {self.sound.told()}"
         rows["licence"] = "; ".join(f"{what}: {text}" for what, text in self.licence.items())
         rows["command"] = self.command
         cost = "" if self.minutes is None else f"{self.minutes:g} minutes on {self.machine}"

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from rnnzoo import _checks
+from rnnzoo.data.sound import LogMel
 from rnnzoo.presets.card import LICENCES, Card
 from rnnzoo.presets.training import Training
 
@@ -11,7 +12,7 @@ COUNTED = ("form", "cell", "parameters", "files", "format")
 GIVEN = tuple(one.name for one in dataclasses.fields(Card) if one.name not in COUNTED)
 
 _NUMBERS = ("measured", "minutes")
-_OWN = (*_NUMBERS, "year", "licence", "baseline", "labels", "training")
+_OWN = (*_NUMBERS, "year", "licence", "baseline", "labels", "sound", "training")
 
 
 def check_told(told: dict[str, Any], model: Any) -> None:
@@ -37,12 +38,26 @@ def check_told(told: dict[str, Any], model: Any) -> None:
         raise _checks.refuse("baseline", "a dict of numbers by the names of methods", baseline)
     if not isinstance(told.get("training"), (Training, type(None))):
         raise _checks.refuse("training", "None or the Training of a card", told["training"])
+    _check_sound(told.get("sound"), model)
     _check_labels(told.get("labels"), model)
     _check_end(told.get("end"), model)
 
 
 def _texts(given: Any) -> bool:
     return isinstance(given, dict) and all(isinstance(text, str) for text in given.values())
+
+
+def _check_sound(sound: Any, model: Any) -> None:
+    if sound is None:
+        return
+    if not isinstance(sound, LogMel):
+        raise _checks.refuse("sound", "None or a rnnzoo.data.LogMel", sound)
+    shapes = [one.shape for one in model.spec.inputs.values() if one.per_step]
+    if shapes != [(sound.bands,)] or any(model.vocabularies.values()):
+        raise ValueError(
+            "sound must be of a model whose only steps are its bands; received bands="
+            f"{sound.bands} for steps of shape {', '.join(map(str, shapes))}"
+        )
 
 
 def _check_labels(labels: Any, model: Any) -> None:

@@ -6,16 +6,23 @@ from typing import Any
 import keras
 
 from rnnzoo import _checks
-from rnnzoo.metrics import Perplexity
+from rnnzoo.metrics import Perplexity, SequenceAccuracy
 from rnnzoo.training.trainer import SequenceTrainer
 
 OPTIMIZERS = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}
 SCHEDULES = ("one_cycle", "halving", "constant")
+# What each metric is measured by; the loss that goes with it is `loss_of`.
+METRICS = {
+    "perplexity": Perplexity,
+    "accuracy": lambda: "accuracy",
+    "sequence_accuracy": SequenceAccuracy,
+    "error": keras.metrics.RootMeanSquaredError,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How a model on tokens or classes was trained; of each the best, or the paper's.
+    """How a model was trained; of each the best, or the paper's.
 
     Attributes:
         rate: the highest learning rate.
@@ -29,7 +36,10 @@ class Training:
             (Zaremba et al., 2014); or 'constant'.
         warm: a share of all updates, or a number of epochs.
         divisor: of 'halving'.
-        metric: 'perplexity' or 'accuracy'.
+        metric: 'perplexity', 'accuracy' or 'sequence_accuracy' of models whose outputs are
+            logits, trained on cross-entropy in nats; or 'error', the root of the mean squared
+            error of models that give numbers, trained on that mean.
+        decay: of the weights, apart from the gradients (Loshchilov & Hutter, 2019).
     """
 
     rate: float
@@ -43,11 +53,12 @@ class Training:
     warm: float = 0.2
     divisor: float = 2.0
     metric: str = "accuracy"
+    decay: float = 0.0
 
     def __post_init__(self) -> None:
         _checks.one_of("optimizer", self.optimizer, OPTIMIZERS)
         _checks.one_of("schedule", self.schedule, SCHEDULES)
-        _checks.one_of("metric", self.metric, ("perplexity", "accuracy"))
+        _checks.one_of("metric", self.metric, METRICS)
         for name in ("epochs", "updates", "batch"):
             _checks.positive_integer(name, getattr(self, name))
 
@@ -85,12 +96,16 @@ class Training:
         epochs = self.epochs if epochs is None else _checks.positive_integer("epochs", epochs)
         updates = self.updates if updates is None else _checks.positive_integer("updates", updates)
         optimizer = OPTIMIZERS[self.optimizer](
-            self.learning_rate(epochs, updates), global_clipnorm=self.clip
+            self.learning_rate(epochs, updates),
+            global_clipnorm=self.clip,
+            weight_decay=self.decay or None,
         )
-        # Padding has no weight, and no part in the mean.
-        nats = keras.losses.SparseCategoricalCrossentropy(
-            from_logits=True, reduction="mean_with_sample_weight"
-        )
-        metric = Perplexity() if self.metric == "perplexity" else "accuracy"
-        model.compile(optimizer, nats, weighted_metrics=[metric])
+        model.compile(optimizer, self.loss(), weighted_metrics=[METRICS[self.metric]()])
         return model
+
+    def loss(self) -> keras.losses.Loss:
+        """The loss that is trained on: padding has no weight, and no part in the mean."""
+        kept = {"reduction": "mean_with_sample_weight"}
+        if self.metric == "error":
+            return keras.losses.MeanSquaredError(**kept)
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True, **kept)

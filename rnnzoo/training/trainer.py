@@ -183,11 +183,10 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 "validation_freq": validation_freq,
             }
             begin = functools.partial(self._begin, super().fit, data)
-            backup = self.settings.backup
-            if backup is None:
+            if self.settings.backup is None:
                 return begin(**options)
             refused = {"validation_split": validation_split, "class_weight": class_weight}
-            return backup.fit(self, begin, data, options, refused)
+            return self.settings.backup.fit(self, begin, data, options, refused)
 
     def _begin(self, train: Callable, data: Feed, **options: Any) -> keras.callbacks.History:
         """`train(**options)`, now that nothing is refused any more."""

@@ -1,4 +1,4 @@
-"""What a trained model answers to a text or to the sequences of a CSV file, as lines of text."""
+"""What a trained model answers to a text, a CSV file or a sound, as lines of text."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,10 +13,10 @@ from rnnzoo.presets.card import Card
 def written(
     model: Any, card: Card, text: str | None, length: int, temperature: float, seed: int
 ) -> str:
-    """What a model that writes text goes on with after `text`, or answers to it.
+    """What a model that writes text goes on with after `text`.
 
     Args:
-        model: a model on tokens, with a vocabulary.
+        model: a one-to-one model on tokens, with a vocabulary.
         card: tells the token that ends a text, if there is one.
         text: where it begins; None begins with a newline, or with the first token.
         length: tokens to write at most.
@@ -27,10 +27,24 @@ def written(
     if text is None:
         tokens = getattr(known, "tokens", ("\n",))
         text = "\n" if "\n" in tokens else tokens[0]
-    sampler = Sample(temperature, seed=seed) if temperature else "greedy"
-    # An encoder-decoder has an end token of its own.
+
     end = {} if card.end is None else {"end": known.tokens.index(card.end)}
-    return model.generate(text, max_length=length, sampler=sampler, **end).text[0]
+    return model.generate(text, max_length=length, sampler=_sampler(temperature, seed), **end).text[
+        0
+    ]
+
+
+def answered(
+    model: Any, lines: Iterable[str], length: int, temperature: float, seed: int
+) -> Iterator[str]:
+    """For each of `lines`, of an encoder-decoder with two vocabularies: line, answer."""
+    for line in lines:
+        told = model.generate([line], max_length=length, sampler=_sampler(temperature, seed))
+        yield f"{line}\t{told.text[0]}"
+
+
+def _sampler(temperature: float, seed: int) -> Any:
+    return Sample(temperature, seed=seed) if temperature else "greedy"
 
 
 def classified(model: Any, card: Card, lines: Iterable[str]) -> Iterator[str]:
@@ -55,11 +69,28 @@ def computed(model: Any, card: Card, path: str) -> Iterator[str]:
             f"{len(table.features)} features: {', '.join(table.features)}"
         )
     for name, sequence in zip(table.names, table.sequences):
-        outputs = np.asarray(model.predict({spec.leading: sequence[None]}, verbose=0))[0]
-        if spec.of_last_step:
-            yield f"{name}\t{told(outputs, card)}"
-        else:
-            yield from (f"{name}\t{i}\t{told(row, card)}" for i, row in enumerate(outputs))
+        yield from _of_sequence(model, card, name, sequence)
+
+
+def heard(model: Any, card: Card, path: str) -> Iterator[str]:
+    """For a WAV file: its name and the outputs, of a model that reads sound.
+
+    Raises:
+        ValueError: a model that reads none, or a file that is not as its card says.
+    """
+    if card.sound is None:
+        raise ValueError(f"{card.name} reads no sound; received {path!r}")
+    steps = card.sound.read(path)
+    yield from _of_sequence(model, card, path, steps)
+
+
+def _of_sequence(model: Any, card: Card, name: str, sequence: np.ndarray) -> Iterator[str]:
+    spec = model.spec
+    outputs = np.asarray(model.predict({spec.leading: sequence[None]}, verbose=0))[0]
+    if spec.of_last_step:
+        yield f"{name}\t{told(outputs, card)}"
+    else:
+        yield from (f"{name}\t{i}\t{told(row, card)}" for i, row in enumerate(outputs))
 
 
 def told(outputs: np.ndarray, card: Card) -> str:
