@@ -3,25 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-from labelled import (
-    arranged,
-    baseline,
-    between,
-    bucketed,
-    finish,
-    measure,
-    own,
-    scaled,
-    still,
-    updates,
-)
+from labelled import arranged, baseline, batches, finish, measure, own, still, updates
 
 from rnnzoo.data import read_text
 
 __all__ = ["baseline", "batches", "finish", "measure", "own", "read", "still", "updates"]
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "japanese-vowels"
-COPIES = 8
 TRAIN, TEST = [30] * 9, [31, 35, 88, 44, 29, 24, 40, 50, 29]
 
 
@@ -38,18 +26,3 @@ def utterances(name, counts):
     men = np.repeat([f"speaker {i}" for i in range(1, 10)], counts)
     steps = [np.array([line.split() for line in b.split("\n")], "float32") for b in blocks]
     return list(zip(steps, men.tolist(), strict=True))
-
-
-def batches(data, training, seed):
-    """Each utterance as it is and in `COPIES - 1` changed ways."""
-    random = np.random.default_rng(seed)
-    rows = scaled(data, data.train)
-    more = [(changed(x, random), y) for x, y in rows for _ in range(COPIES - 1)]
-    return bucketed(rows + more, training.batch, shuffle=True, seed=seed)
-
-
-def changed(x, random):
-    """Another speed, another microphone, noise: a tenth of the deviation of each coefficient."""
-    x = between(x, np.arange(0, max(len(x) - 1, 1), random.uniform(0.8, 1.25)))
-    x = x + random.normal(0, 0.1, x.shape[1]) + random.normal(0, 0.1, x.shape)
-    return x.astype("float32")
