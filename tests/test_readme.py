@@ -73,6 +73,11 @@ def beside(block):
         return {"ids": rng.integers(0, 65, 64 * 101)}
     if "forecaster" in block:
         return series_of_loads(rng)
+    if "burn_in" in block:
+        steps, state = (2, 35), rnnzoo.one_to_one(features=4, units=32, outputs=2).initial_state(2)
+        stored = {name: keras.ops.convert_to_numpy(values) for name, values in state.items()}
+        found = {"seen": np.zeros((*steps, 4)), "worth": np.zeros((*steps, 2)), "stored": stored}
+        return found | {"new": np.zeros(steps, bool)}
     if "MirroredStrategy" in block:
         ids = rng.integers(0, 65, 4 * 26)
         return {"batches": rnnzoo.data.stream(ids, 4, 25, vocabulary=65)}

@@ -170,6 +170,18 @@ def test_rows_begin_with_their_own_states_in_every_form_of_data(model, form):
     assert model.evaluation_carry.lanes == 0
 
 
+def test_sequences_of_any_length_begin_with_their_own_states(model):
+    rows = [X[i, :length] for i, length in enumerate(LENGTHS)]
+    begun = {name: list(values) for name, values in STATE.items()}
+    data = rnnzoo.data.bucket(rows, batch_size=2, pad_to_multiple_of=STEPS, state=begun)
+    expected = ops.convert_to_numpy(model.step(X, STATE)[0])
+    found = model.predict(data, verbose=0)
+    for i, length in enumerate(LENGTHS):
+        close(found[i, :length], expected[i, :length])
+    with pytest.raises(ValueError, match=r"state\['h_0'\] must have one entry for each sequence"):
+        rnnzoo.data.bucket(rows, state={"h_0": STATE["h_0"][:2]})
+
+
 def test_single_batches_and_calls_take_states(model):
     given = {"inputs": X, "reset": RESET, "state": STATE}
     expected, _ = model.step(X, STATE, RESET)

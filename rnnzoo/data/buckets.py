@@ -11,7 +11,7 @@ from rnnzoo._checks import array, flag, positive_integer, refuse
 from rnnzoo.data.classes import class_weights
 from rnnzoo.data.epochs import EpochDataset, seed_of_order
 from rnnzoo.data.padding import padded_lengths, round_up
-from rnnzoo.data.reading import input_steps
+from rnnzoo.data.reading import check_names, input_steps
 from rnnzoo.data.steps import Steps
 from rnnzoo.data.targets import per_sequence, static_values, target_steps, weight_steps
 from rnnzoo.data.tokens import TextVocabulary
@@ -32,6 +32,7 @@ def bucket(
     class_weight: Mapping[int, float] | None = None,
     per_step: bool = False,
     static: Mapping[str, Iterable] | None = None,
+    state: Mapping[str, Iterable] | None = None,
     vocabulary: int | TextVocabulary | Mapping | None = None,
     check_finite: bool = False,
 ) -> "BucketDataset":
@@ -41,7 +42,8 @@ def bucket(
     `({"inputs", "mask"}, y, sample_weight)` where weights are given:
 
     - `inputs`: `(rows, T)` int32 tokens or `(rows, T, features)` float32, zeros after the end;
-      by the names of the inputs where `sequences` is a dict, and beside them those of `static`;
+      by the names of the inputs where `sequences` is a dict, and beside them those of `static`,
+      and `state`, a dict, where that is given;
     - `mask`: `(rows, T)` bool, True on real steps;
     - `y`: `(rows, ...)`, integers as int32, others as float32;
     - `sample_weight`: `(rows,)` float32.
@@ -78,6 +80,8 @@ def bucket(
         per_step: whether targets are arrays of one target for each step.
         static: values `(...)` of each sequence as a whole, by the names of inputs, each a list
             of one for each sequence.
+        state: the states that each sequence begins with, by the names that the model's
+            `initial_state` has, each a list of one for each sequence; None for the model's own.
         vocabulary: the number of tokens, which must lie in `[0, vocabulary)`, or the
             `Vocabulary` that also encodes texts; where inputs have names, a dict of these.
         check_finite: whether NaN and infinity are errors.
@@ -110,6 +114,12 @@ def bucket(
     _checks.seed("seed", seed)
     inputs = input_steps(sequences, "sequences", vocabulary, check_finite, static=static)
     fixed = static_values(static, "static", inputs, vocabulary, check_finite)
+    if state is not None:
+        count = len(next(iter(inputs.values())).lengths)
+        fixed["state"] = {
+            name: per_sequence(state[name], f"state[{name!r}]", count, check_finite)
+            for name in check_names("state", state, {"state"} & {*inputs, *fixed})
+        }
     others = _others(inputs, targets, sample_weight, class_weight, flag("per_step", per_step))
     for steps in inputs.values():
         steps.check_all()
@@ -174,7 +184,7 @@ class BucketDataset(EpochDataset):
     def __init__(
         self,
         inputs: dict[str, Steps],
-        static: dict[str, np.ndarray],
+        static: dict[str, Any],
         others: list[np.ndarray | Steps],
         *,
         batch_size: int,
@@ -258,7 +268,7 @@ class BucketDataset(EpochDataset):
         for name, steps in self._inputs.items():
             x[name] = below_one_another(steps, rows, longest)
         x["mask"] = np.arange(longest) < self._lengths[rows, None]
-        x |= {name: values[rows] for name, values in self._static.items()}
+        x |= keras.tree.map_structure(lambda values: values[rows], self._static)
         others = (
             below_one_another(other, rows, longest) if self._per_step else other[rows]
             for other in self._others

@@ -181,7 +181,10 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
         x, *others = self._batch(0, self._epoch)
         other = with_time if self._per_step else without_time
         static = self._without_steps()
-        x = {n: (without_time if n in static else with_time)(part) for n, part in x.items()}
+        x = {
+            name: keras.tree.map_structure(without_time if name in static else with_time, part)
+            for name, part in x.items()
+        }
         return (x, *map(other, others))
 
     def _without_steps(self) -> Iterable[str]:

@@ -48,7 +48,9 @@ def export(
       `(batch, longest)`, `lengths`, `scores` in nats, the states as `<name>_out`, and `last`,
       the token that was not fed yet: it begins the next prompt.
 
-    Encoder-decoders:
+    Encoder-decoders (where there are several inputs, each stands by its name in the place of
+    `source`; what is static comes with every signature, and what is known of the target's steps
+    with those that read or write a target):
 
     * `serving_default`: `source`, `source_lengths`, `target`, `target_lengths` -> `outputs`
       with the target fed in, as `predict`.

@@ -77,12 +77,11 @@ class Blueprint:
         for name in FLAGS:
             _checks.flag(name, getattr(self, name))
         self.vocabularies: dict[str, Any] = {}
-        self.sides = {
-            "source": self._side("source", self.inputs),
-            "target": self._side("target") | named("target_inputs", self.target_inputs),
-        }
+        source, target = self._side("source", self.inputs), self._side("target")
+        beside = named("target_inputs", self.target_inputs)
         self.still = named("static", self.static)
-        self._check_names()
+        _check_names([*source, *self.still, *beside], {"source"} & set(source))
+        self.sides = {"source": source, "target": target | beside}
         if self.embedding is not None:
             _checks.positive_integer("embedding", self.embedding)
         self.tokens = getattr(self.sides["target"]["target"], "vocabulary", None)
@@ -231,19 +230,6 @@ class Blueprint:
         size, self.vocabularies[side] = size_and_vocabulary(f"{side}_vocabulary", vocabulary)
         return {side: Tokens(_checks.positive_integer(f"{side}_vocabulary", size))}
 
-    def _check_names(self) -> None:
-        """ValueError where two inputs have one name, or one has that of another tensor."""
-        groups = self.sides["source"], self.still, self.sides["target"]
-        names = [name for group in groups for name in group]
-        own = {"source"} if "source" in self.sides["source"] else set()
-        taken = (_TAKEN - own - {"target"}) & set(names)
-        taken |= {name for name in names if names.count(name) > 1}
-        if taken:
-            raise ValueError(
-                "inputs, static and target_inputs must have different names, which no other "
-                f"tensor of the model has; received names that are taken: {sorted(taken)}"
-            )
-
     def _check_layer_names(self, layers: list) -> None:
         """ValueError where an input has the name of a layer or of its state."""
         states = state_names(layers)
@@ -307,3 +293,13 @@ class Blueprint:
                 f"steps of size {widths[0]}, target steps of size {widths[1]}. For tokens set "
                 "embedding to the size of the other side's features."
             )
+
+
+def _check_names(names: list[str], own: set[str]) -> None:
+    """ValueError where two inputs have one name, or one that is taken and not its `own`."""
+    taken = (_TAKEN - own) & set(names) | {name for name in names if names.count(name) > 1}
+    if taken:
+        raise ValueError(
+            "inputs, static and target_inputs must have different names, which no other "
+            f"tensor of the model has; received names that are taken: {sorted(taken)}"
+        )
