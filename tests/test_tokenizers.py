@@ -100,7 +100,7 @@ def test_pairs_of_strings_train_as_their_tokens_do(pair):
     assert pair.evaluate({"source": texts, "target": targets}, verbose=0) == pytest.approx(plain)
 
 
-@pytest.mark.skipif(on_jax(), reason="the export is written by TensorFlow, and read there")
+@pytest.mark.skipif(on_jax(), reason="each export takes seconds on JAX")
 @pytest.mark.parametrize("make", [pieces, Own])
 def test_an_export_names_it_and_holds_what_can_be_written(make, tmp_path):
     model = rnnzoo.many_to_one(vocabulary=make(), units=2, outputs=2)
