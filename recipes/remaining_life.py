@@ -125,8 +125,7 @@ for seed in range(args.seeds):
     model.fit(data, validation_data=known, **options)
     told = model.predict(asked, verbose=0)[:, 0] * args.cap
     answers.append(np.split(told, [len(valid[0])]))
-minutes = (time.time() - begin) / 60
-found = streamed(model, test[longest])
+minutes, found = (time.time() - begin) / 60, streamed(model, test[longest])
 
 
 def draw(figure) -> None:
@@ -142,8 +141,9 @@ print(f"training           {minutes:.1f} minutes, {model.count_params():,} param
 print(f"data               {len(train[0]):,} histories of {len(engines) - args.validation} engines")
 print(f"streamed           {len(found)} cycles, {found[-1]:.3f} left")
 print(f"read at once       {len(found)} cycles, {answers[-1][1][longest]:.3f} left")
-print(f"\nroot mean squared error in cycles, {len(test)} engines of the test (in validation)")
+print("\nroot mean squared error in cycles: test, test with a cap as in training, validation")
 answers = [[np.mean(part, axis=0) for part in zip(*answers)], *answers, ridge]
 labels = ["mean of the models", *(f"  seed {i}" for i in range(args.seeds)), "ridge regression"]
-for name, told in zip(labels, answers):
-    print(f"{name:18} {error(told[1], truth):.2f} ({error(told[0], valid[1]):.2f})")
+for name, (told, asked) in zip(labels, answers):
+    errors = error(asked, truth), error(asked, np.minimum(truth, args.cap)), error(told, valid[1])
+    print(f"{name:18} {'  '.join(f'{one:.2f}' for one in errors)}")

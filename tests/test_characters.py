@@ -106,17 +106,19 @@ def test_one_that_reads_ahead_goes_on_word_by_word(tmp_path):
 
 
 def test_a_word_may_belong_to_the_whole_sequence():
+    keras.utils.set_random_seed(0)
     static = {"name": Characters(len(LETTERS), 3), "kind": Tokens(len(WORDS), 2)}
     model = rnnzoo.many_to_one(features=1, static=static, units=3, outputs=2)
-    names, kinds = ["sat", "hat"], ["cat", "mat"]
-    series = [np.ones((2, 1)), np.ones((2, 1))]
+    names, kinds = ["sat", "hat", "sat"], ["cat", "cat", "mat"]
+    series = [np.ones((2, 1))] * 3
     given = {"static": {"name": names, "kind": kinds}}
     data = bucket(series, **given, vocabulary={"name": LETTERS, "kind": WORDS})
     (x,) = data[0]
-    np.testing.assert_array_equal(x["kind"], [2, 0])
+    np.testing.assert_array_equal(x["kind"], [2, 2, 0])
     np.testing.assert_array_equal(x["name"][0], LETTERS.encode("sat"))
     found = model.predict(data, verbose=0)
-    assert np.abs(found[0] - found[1]).max() > 1e-3
+    for other in found[1:]:  # either makes a difference
+        assert np.abs(found[0] - other).max() > 1e-5
 
 
 @pytest.mark.parametrize("arguments", [(0, 2), (3, 0), (3, 2, 0), (3, 2.0), (True, 2)])

@@ -383,7 +383,7 @@ def test_remaining_life_streams_what_it_reads_whole(recipes, run):
     status, out, _ = run("remaining_life", "--data", train, test, truth, *sizes, *more)
     assert status == 0
     lines = out.splitlines()
-    assert [line.rsplit(maxsplit=2)[0].strip() for line in lines[-3:]] == [
+    assert [line.rsplit(maxsplit=3)[0].strip() for line in lines[-3:]] == [
         "mean of the models",
         "seed 0",
         "ridge regression",

@@ -44,6 +44,16 @@ class Tokenizer:
 
     Raises:
         ValueError: an object without these methods or a size.
+
+    Example:
+
+    >>> class Digits:
+    ...     def encode(self, text): return [int(digit) for digit in text]
+    ...     def decode(self, ids): return "".join(map(str, ids))
+    ...     def __len__(self): return 10
+    >>> known = Tokenizer(Digits())
+    >>> known.encode("407"), known.decode([4, 0, 7]), len(known)
+    (array([4, 0, 7], dtype=int32), '407', 10)
     """
 
     def __init__(self, source: Any):

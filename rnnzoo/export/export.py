@@ -12,6 +12,7 @@ import keras
 
 from rnnzoo import _checks
 from rnnzoo._files import written_aside
+from rnnzoo.data.tokenizer import Tokenizer
 from rnnzoo.decoding import Beam
 from rnnzoo.export.formats import FORMATS, write
 from rnnzoo.export.triton import check_config
@@ -113,6 +114,11 @@ def export(
     path = pathlib.Path(path)
     options = {"format": format, "beam": dict(vars(beam)), "metrics": _plain(metrics or {})}
     options |= {"name": path.absolute().parent.name, "warm_up": bool(warm_up)}
+    options["tokenizers"] = {
+        side: {"tokens": len(one), "tokenizer": one.name}
+        for side, one in model.vocabularies.items()
+        if isinstance(one, Tokenizer)
+    }
     if warm_up and format != "tf_saved_model":
         raise ValueError(f"warm_up=True is for format='tf_saved_model'; received format={format!r}")
     with written_aside(path, overwrite) as written:

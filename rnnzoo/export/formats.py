@@ -28,6 +28,7 @@ def write(
     metrics: dict,
     name: str,
     warm_up: bool,
+    tokenizers: dict,
 ) -> None:
     """Writes `model` to the folder `path`, with its manifest.
 
@@ -39,6 +40,7 @@ def write(
         metrics: what the manifest says of the model's worth.
         name: the name that the model is served under.
         warm_up: whether to write requests for TensorFlow Serving beside a SavedModel.
+        tokenizers: those of other libraries, by side, as the manifest names them.
     """
     saved_model = format == "tf_saved_model"
     model = model if saved_model else in_full_precision(model)
@@ -63,7 +65,7 @@ def write(
             written = write_litert(signatures, weights_of(model), path)
         else:
             written = write_triton(signatures, path, name)
-    write_manifest(model, path, format, written, metrics)
+    write_manifest(model, path, format, written, metrics, tokenizers)
 
 
 # Signatures without decoding loops and strings.

@@ -11,14 +11,18 @@ import keras
 import numpy as np
 
 from rnnzoo._version import __version__
-from rnnzoo.data.tokenizer import Tokenizer
 
 MANIFEST = pathlib.PurePath("assets.extra", "rnnzoo.json")
 FORMAT = "rnnzoo served model 1"
 
 
 def write_manifest(
-    model: Any, path: pathlib.Path, format: str, tables: dict[str, dict], metrics: dict
+    model: Any,
+    path: pathlib.Path,
+    format: str,
+    tables: dict[str, dict],
+    metrics: dict,
+    tokenizers: dict[str, dict],
 ) -> None:
     """Writes `assets.extra/rnnzoo.json`, and each vocabulary as its `save` has it.
 
@@ -30,6 +34,8 @@ def write_manifest(
         format: its format.
         tables: for each signature its `inputs` and `outputs`, with dtype and shape of each.
         metrics: what to say of the model's worth.
+        tokenizers: those of other libraries, by side: no graph holds one, and not every one is
+            saved with the model.
     """
     sizes = _sizes(model)
     for table in tables.values():
@@ -40,18 +46,14 @@ def write_manifest(
                 table["inputs"][name]["padding"] = one.padding
     extra = (path / MANIFEST).parent
     extra.mkdir(exist_ok=True)
-    kept = {}
+    kept = dict(tokenizers)
     for side, vocabulary in model.vocabularies.items():
-        if vocabulary is None:
-            continue
-        kept[side] = {"tokens": len(vocabulary)}
-        if isinstance(vocabulary, Tokenizer):  # no graph holds it: who reads needs its library
-            kept[side]["tokenizer"] = vocabulary.name
-        if getattr(vocabulary, "plain", True):
+        if vocabulary is not None and getattr(vocabulary, "plain", True):
             file = extra / f"{side}_vocabulary.json"
             vocabulary.save(file)
             sha = hashlib.sha256(file.read_bytes()).hexdigest()
-            kept[side] |= {"file": file.name, "sha256": sha}
+            kept[side] = {"file": file.name, "tokens": len(vocabulary), "sha256": sha}
+            kept[side] |= tokenizers.get(side, {})
     manifest = {
         "format": FORMAT,
         "written_as": format,
