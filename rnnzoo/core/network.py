@@ -54,11 +54,7 @@ def build_core(
     Arguments are those of `rnnzoo.one_to_one`; all are checked before any layer is built.
     """
     sizes, layer_class = check_units(units), check_cell(cell)
-    options = {
-        "dropout": _checks.fraction("dropout", dropout),
-        "recurrent_dropout": _checks.fraction("recurrent_dropout", recurrent_dropout),
-        "learned_initial_state": _checks.flag("learned_initial_state", learned_initial_state),
-    }
+    options = _layer_options(dropout, recurrent_dropout, learned_initial_state)
     flags = {"residual": residual, "layer_norm": layer_norm, "tied": tied}
     for name, flag in {**flags, "bidirectional": bidirectional}.items():
         _checks.flag(name, flag)
@@ -69,8 +65,7 @@ def build_core(
     _check_activation(activation, ends)
     check_residual(residual, sizes)
     whole = bidirectional or any(getattr(one, "whole_sequences", False) for one in ends.values())
-    numbers = {one.name: one.features for one in declared if one.per_step and one.features}
-    scales = Scales(scaling, numbers, ends, whole)
+    scales = Scales(scaling, declared, ends, whole)
     layers = (bidirectional_layers if bidirectional else stack_layers)(
         layer_class, sizes, **options
     )
@@ -96,6 +91,14 @@ def build_core(
     flags = {"reset": reset, "mask": mask}
     flags = {name: tensor for name, tensor in flags.items() if tensor is not None}
     return keras.Model({**given, **flags, **state_inputs}, {**found, **states}, name="core"), spec
+
+
+def _layer_options(dropout: Any, recurrent_dropout: Any, learned_initial_state: Any) -> dict:
+    return {
+        "dropout": _checks.fraction("dropout", dropout),
+        "recurrent_dropout": _checks.fraction("recurrent_dropout", recurrent_dropout),
+        "learned_initial_state": _checks.flag("learned_initial_state", learned_initial_state),
+    }
 
 
 def _read(

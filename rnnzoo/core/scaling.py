@@ -213,7 +213,7 @@ class Scales:
 
     Args:
         scaling: as `rnnzoo.one_to_one` takes it.
-        sizes: numbers a step of each real-valued input per step, by name.
+        declared: the inputs; those of numbers per step can be scaled.
         ends: the outputs, by name, each a size or a head.
         whole: whether the core reads whole sequences.
 
@@ -221,9 +221,9 @@ class Scales:
         ValueError: a name or kind that is none, an output that cannot come back.
     """
 
-    def __init__(self, scaling: Any, sizes: dict[str, int], ends: dict[str, Any], whole: bool):
-        self.of, self.kinds = _declared(scaling, sizes)
-        self.sizes = sizes
+    def __init__(self, scaling: Any, declared: list, ends: dict[str, Any], whole: bool):
+        self.sizes = {one.name: one.features for one in declared if one.per_step and one.features}
+        self.of, self.kinds = _declared(scaling, self.sizes)
         if self.of and whole:
             raise ValueError(
                 "scaling is measured as a sequence goes by, so it is for models that can go on "

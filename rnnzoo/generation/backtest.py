@@ -9,7 +9,7 @@ import numpy as np
 from rnnzoo import _checks
 from rnnzoo.generation.forecaster import Forecaster
 from rnnzoo.generation.forecasts import Forecast, checked_paths, feed_of, series_of
-from rnnzoo.metrics.forecasts import coverage, crps, mase, seasonal_scale, smape
+from rnnzoo.metrics.forecast_errors import coverage, crps, mase, seasonal_scale, smape
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from rnnzoo.backend import Buffer
 from rnnzoo.decoding.random import RowSeeds, words_of_paths
 from rnnzoo.decoding.stepper import shaped_like
 from rnnzoo.generation.options import as_numpy, compiled, room
-from rnnzoo.generation.reading import read_steps
+from rnnzoo.generation.read_steps import read_steps
 from rnnzoo.heads.head import Head, levels_of
 from rnnzoo.heads.linear import Linear
 from rnnzoo.layers.recurrent import State, Tensor

@@ -10,7 +10,7 @@ from keras import ops
 from rnnzoo import _checks
 from rnnzoo.feed.source_target import as_rows
 from rnnzoo.generation.options import Generated, Options, as_numpy, compiled, texts
-from rnnzoo.generation.reading import read_steps
+from rnnzoo.generation.read_steps import read_steps
 from rnnzoo.layers.recurrent import State, Tensor
 
 _ACTIVATIONS = ("linear", "softmax")

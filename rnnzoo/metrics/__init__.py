@@ -2,7 +2,7 @@
 
 from rnnzoo.metrics.accuracy import SequenceAccuracy
 from rnnzoo.metrics.edits import edit_distance
-from rnnzoo.metrics.forecasts import coverage, crps, mase, smape
+from rnnzoo.metrics.forecast_errors import coverage, crps, mase, smape
 from rnnzoo.metrics.perplexity import BitsPerSymbol, Perplexity
 
 __all__ = [
