@@ -98,7 +98,8 @@ class MomentsCell(keras.layers.Layer):
             past = ops.where(count > 0, past[0], ops.tile(inputs, [1, self.lag]))
             before = past[:, : self.features]
             past = [ops.concatenate([past[:, self.features :], inputs], axis=-1)]
-            changed = (self._pooled(ops.abs(inputs - before)) - size) / (count - self.lag + 1.0)
+            changes = ops.maximum(count - self.lag + 1.0, 1.0)
+            changed = (self._pooled(ops.abs(inputs - before)) - size) / changes
             size = ops.where(count >= self.lag, size + changed, size)
             found = [size, past[0][:, : self.features], before]
         else:
@@ -137,7 +138,8 @@ class Measured(NamedTuple):
 
 
 def measured(kind: str, moments: Tensor, features: int) -> Measured:
-    """What the `moments` of a `MomentsCell` say."""
+    """What the `moments` of a `MomentsCell` say; no gradient runs through them."""
+    moments = ops.stop_gradient(moments)
     size, *rest = ops.split(moments, moments.shape[-1] // features, axis=-1)
     before, shift, scale = None, None, size
     if kind == "standard":
