@@ -29,7 +29,6 @@ OPTIONS = (
     ("season", 24, "steps of a season"),
     ("cycle", 168, "steps of the long season; at least --ahead"),
     ("units", 64, "size of the layer"),
-    ("dropout", 0.0, "share dropped"),
     ("epochs", 30, "passes over the data"),
     ("rate", 3e-3, "highest learning rate"),
     ("batch", 32, "series in a batch"),
@@ -70,6 +69,13 @@ def inputs(series: np.ndarray, identity: int) -> dict[str, np.ndarray]:
     }
 
 
+def padded(arrays: list[np.ndarray]) -> np.ndarray:
+    """Arrays of different length as one, with zeros after their ends."""
+    steps = max(map(len, arrays))
+    room = [[(0, steps - len(one))] + [(0, 0)] * (one.ndim - 1) for one in arrays]
+    return np.stack([np.pad(one, pad) for one, pad in zip(arrays, room)])
+
+
 def ridge(series: list[np.ndarray], changes: bool, strength: float) -> np.ndarray:
     """Forecasts by a linear map of two cycles, of values or of changes from the last season."""
     past, ahead = 2 * args.cycle, args.ahead
@@ -104,31 +110,25 @@ known = [one[: -args.ahead] for one in series]
 truth = np.array([one[-args.ahead :] for one in series])
 keras.utils.set_random_seed(0)
 learnt = [inputs(one[:-1], place) for place, one in enumerate(known)]
-data = rnnzoo.data.bucket(
-    {name: [one[name] for one in learnt] for name in ("value", "before", "hour")},
-    [one[1:, None] for one in known],
-    args.batch,
-    static={"series": np.arange(len(known))},
-    sample_weight=[np.arange(1, len(one)) > args.cycle for one in known],  # the first warms up
-    per_step=True,
-    shuffle=True,
-    seed=0,
-)
-updates = args.epochs * len(data) * -(-max(map(len, known)) // args.window)
+x = {name: padded([one[name] for one in learnt]) for name in ("value", "before", "hour")}
+x["series"] = np.arange(len(known))
+y = padded([one[1:, None] for one in known])
+weight = padded([np.arange(1, len(one)) > args.cycle for one in known])  # the first warms up
+updates = args.epochs * -(-len(known) // args.batch) * -(-y.shape[1] // args.window)
 rate = keras.optimizers.schedules.CosineDecay(args.rate, updates)
 with scope:
     model = rnnzoo.one_to_one(
         inputs={"value": 1, "before": 1, "hour": rnnzoo.Tokens(args.season, 8)},
         static={"series": rnnzoo.Tokens(len(known), 8)},
         units=args.units,
-        dropout=args.dropout,
         outputs=rnnzoo.heads.StudentT(),
         scaling={"value": rnnzoo.Scaling("change", lag=args.season), "before": "value"},
     )
     model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0))
 begin = time.time()
 called = [rnnzoo.TruncatedBPTT(args.window), *safeguards(args)]
-model.fit(data, epochs=args.epochs, callbacks=called, verbose=2)
+options = {"batch_size": args.batch, "epochs": args.epochs, "verbose": 2}
+model.fit(x, y, sample_weight=weight, callbacks=called, **options)
 minutes = (time.time() - begin) / 60
 options = {"samples": args.samples, "season": args.season, "seed": 1, "feed": "value"}
 rows = [inputs(one, place) for place, one in enumerate(series)]

@@ -65,8 +65,7 @@ def build_core(
     _check_activation(activation, ends)
     check_residual(residual, sizes)
     whole = bidirectional or any(getattr(one, "whole_sequences", False) for one in ends.values())
-    numbers = {one.name: one.features for one in declared if one.per_step and one.features}
-    scales = Scales(scaling, numbers, ends, whole)
+    scales = Scales(scaling, declared, ends, whole)
     make = bidirectional_layers if bidirectional else stack_layers
     layers = make(layer_class, sizes, **options)
     _check_names(declared, ends, layers, state_names(layers), scales.names)

@@ -98,7 +98,8 @@ class MomentsCell(keras.layers.Layer):
             past = ops.where(count > 0, past[0], ops.tile(inputs, [1, self.lag]))
             before = past[:, : self.features]
             past = [ops.concatenate([past[:, self.features :], inputs], axis=-1)]
-            changed = (self._pooled(ops.abs(inputs - before)) - size) / (count - self.lag + 1.0)
+            changes = ops.maximum(count - self.lag + 1.0, 1.0)
+            changed = (self._pooled(ops.abs(inputs - before)) - size) / changes
             size = ops.where(count >= self.lag, size + changed, size)
             found = [size, past[0][:, : self.features], before]
         else:
@@ -137,7 +138,8 @@ class Measured(NamedTuple):
 
 
 def measured(kind: str, moments: Tensor, features: int) -> Measured:
-    """What the `moments` of a `MomentsCell` say."""
+    """What the `moments` of a `MomentsCell` say; no gradient runs through them."""
+    moments = ops.stop_gradient(moments)
     size, *rest = ops.split(moments, moments.shape[-1] // features, axis=-1)
     before, shift, scale = None, None, size
     if kind == "standard":
@@ -213,7 +215,7 @@ class Scales:
 
     Args:
         scaling: as `rnnzoo.one_to_one` takes it.
-        sizes: numbers a step of each real-valued input per step, by name.
+        declared: the inputs; those of numbers per step can be scaled.
         ends: the outputs, by name, each a size or a head.
         whole: whether the core reads whole sequences.
 
@@ -221,9 +223,9 @@ class Scales:
         ValueError: a name or kind that is none, an output that cannot come back.
     """
 
-    def __init__(self, scaling: Any, sizes: dict[str, int], ends: dict[str, Any], whole: bool):
-        self.of, self.kinds = _declared(scaling, sizes)
-        self.sizes = sizes
+    def __init__(self, scaling: Any, declared: list, ends: dict[str, Any], whole: bool):
+        self.sizes = {one.name: one.features for one in declared if one.per_step and one.features}
+        self.of, self.kinds = _declared(scaling, self.sizes)
         if self.of and whole:
             raise ValueError(
                 "scaling is measured as a sequence goes by, so it is for models that can go on "

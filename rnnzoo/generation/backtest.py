@@ -12,7 +12,7 @@ from rnnzoo.generation.forecasts import Forecast, checked_paths, feed_of, series
 from rnnzoo.metrics.forecast_errors import coverage, crps, mase, seasonal_scale, smape
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Backtest:
     """Forecasts from several origins in the past, and how good they were.
 

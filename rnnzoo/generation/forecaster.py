@@ -16,7 +16,7 @@ from rnnzoo.generation.forecasts import (
     planned_steps,
     series_of,
 )
-from rnnzoo.generation.histories import read_steps
+from rnnzoo.generation.read_steps import read_steps
 from rnnzoo.layers.recurrent import State
 
 

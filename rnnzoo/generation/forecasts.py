@@ -15,8 +15,8 @@ from rnnzoo import _checks
 from rnnzoo.backend import Buffer
 from rnnzoo.decoding.random import RowSeeds, words_of_paths
 from rnnzoo.decoding.stepper import shaped_like
-from rnnzoo.generation.histories import read_steps
 from rnnzoo.generation.options import as_numpy, compiled, room
+from rnnzoo.generation.read_steps import read_steps
 from rnnzoo.heads.head import Head, levels_of
 from rnnzoo.heads.linear import Linear
 from rnnzoo.layers.recurrent import State, Tensor
@@ -25,7 +25,7 @@ from rnnzoo.layers.recurrent import State, Tensor
 NEXT = "next"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Forecast:
     """What a model says of the steps to come, as NumPy arrays in the units of its data.
 
@@ -96,9 +96,7 @@ def feed_of(model: Any, feed: str | None, what: str) -> Feed:
     spec = model.spec
     spec.refuse_streams(what)
     name, output = next(iter(spec.outputs.items()))
-    head = output.head
-    if head is None and output.shape[-1:] != (None,):
-        head = Linear(output.shape[-1])
+    head = Linear(output.shape[-1] or 1) if output.head is None else output.head
     fits = [
         key
         for key in spec.step_inputs

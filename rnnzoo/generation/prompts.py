@@ -9,8 +9,8 @@ from keras import ops
 
 from rnnzoo import _checks
 from rnnzoo.feed.source_target import as_rows
-from rnnzoo.generation.histories import read_steps
 from rnnzoo.generation.options import Generated, Options, as_numpy, compiled, texts
+from rnnzoo.generation.read_steps import read_steps
 from rnnzoo.layers.recurrent import State, Tensor
 
 _ACTIVATIONS = ("linear", "softmax")

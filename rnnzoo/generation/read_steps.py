@@ -29,11 +29,7 @@ def read_steps(
     while piece:
         on = (lengths & piece) > 0
         if on.any():
-            part = {}
-            for name, whole in values.items():
-                part[name] = np.zeros((len(on), piece, *whole.shape[2:]), whole.dtype)
-                for i in np.flatnonzero(on):
-                    part[name][i] = whole[i, read[i] : read[i] + piece]
+            part = {name: _part(whole, on, read, piece) for name, whole in values.items()}
             given = {**part, **still}
             y, new = model.step(given if len(given) > 1 else part[model.spec.leading], state)
             state = new if on.all() else {k: _chosen(on, new[k], state[k]) for k in new}
@@ -41,6 +37,16 @@ def read_steps(
             read += piece * on
         piece //= 2
     return said, state
+
+
+def _part(whole: np.ndarray, on: np.ndarray, read: np.ndarray, steps: int) -> np.ndarray:
+    """The next `steps` of each row of `whole` that is `on`, after those it has `read`."""
+    if on.all() and (read == read[0]).all():
+        return whole[:, read[0] : read[0] + steps]
+    part = np.zeros((len(on), steps, *whole.shape[2:]), whole.dtype)
+    for i in np.flatnonzero(on):
+        part[i] = whole[i, read[i] : read[i] + steps]
+    return part
 
 
 def _chosen(on: np.ndarray, new: Tensor, old: Tensor) -> Tensor:
