@@ -95,23 +95,34 @@ class BackendStep:
 
         def function(batches: Iterable) -> Any:
             batch = _without_optionals(next(iter(batches)))
+            spec = getattr(batches, "element_spec", None) or self._open_shapes(batch)
             kind, known = shape_of(batch), len(shapes.compiled)
             steps = self.reader.steps_in(batch[0]), self.planned.get(name, {}).get(kind, 0)
             saved = [gain(one, self.reader.rows(batch[0]), units) for one in steps]
             if self.without_xla or not shapes.take(kind, *saved, least):
-                _trace_once(plain, batches)
-                return plain(batch)
+                return _traced_once(plain, spec)(batch)
             if name == "train_function" and len(shapes.compiled) > known:
                 self.tell_compiling()
             try:
-                return fast(batch)
+                return _traced_once(fast, spec)(batch)
             except tf.errors.OpError as error:
-                outputs = plain(batch)  # raises where the batch is to blame
+                outputs = _traced_once(plain, spec)(batch)  # raises where the batch is to blame
                 self._warn_of_xla(error)
                 return outputs
 
         function.shapes = shapes
         return function
+
+    def _open_shapes(self, batch: tuple) -> tuple:
+        """What batches like `batch` look like, of any number of rows and steps."""
+
+        def spec(array: Any, timed: bool) -> tf.TensorSpec:
+            left = 1 + timed
+            return tf.TensorSpec([None] * left + list(array.shape[left:]), array.dtype)
+
+        given = tuple(part for part in batch if part is not None)
+        found = iter(keras.tree.map_structure(spec, given, self.reader.timed(given)))
+        return tuple(None if part is None else next(found) for part in batch)
 
     def _warn_of_xla(self, error: Exception) -> None:
         self.without_xla = True
@@ -238,16 +249,18 @@ class BackendStep:
         """Nothing: Keras would build from the mean of all replicas' batches, tokens and flags."""
 
 
-def _trace_once(function: Any, batches: Any) -> None:
-    """Trace `function` for all batches of a `tf.data` iterator, not for one shape and for any."""
-    spec = getattr(batches, "element_spec", None)
-    if spec is None or function.experimental_get_tracing_count():
-        return
-    function.get_concrete_function(
-        keras.tree.map_structure(
-            lambda part: None if isinstance(part, tf.OptionalSpec) else part, spec
+def _traced_once(function: Any, spec: Any) -> Any:
+    """`function`, traced for all batches that fit `spec`, not first for one shape and then for any.
+
+    XLA compiles what was traced for each shape all the same.
+    """
+    if not function.experimental_get_tracing_count():
+        function.get_concrete_function(
+            keras.tree.map_structure(
+                lambda part: None if isinstance(part, tf.OptionalSpec) else part, spec
+            )
         )
-    )
+    return function
 
 
 def _without_optionals(batch: Any) -> Any:
