@@ -15,7 +15,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from benchmarks.cases import BATCH, CASES, CLIP, RATE, Case, data, weights
+from benchmarks import whole
+from benchmarks.cases import BATCH, CASES, CLIP, RATE, WHOLE, Case, data, weights
 
 WARM = 2 * BATCH
 
@@ -175,15 +176,18 @@ CONTESTANTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("contestant", choices=CONTESTANTS)
-    parser.add_argument("case", choices=CASES)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the number of windows timed")
+    parser.add_argument("case", choices=[*CASES, *WHOLE])
+    parser.add_argument("--scale", type=float, default=1.0, help="of the number of updates timed")
     args = parser.parse_args()
-    case = CASES[args.case]
-    windows = BATCH * max(1, round(case.windows * args.scale / BATCH))
-    loss, seconds = CONTESTANTS[args.contestant](case, WARM + windows)
+    streams = args.case in CASES
+    case = CASES[args.case] if streams else WHOLE[args.case]
+    updates = case.windows if streams else case.batches
+    updates = BATCH * max(1, round(updates * args.scale / BATCH))
+    run = (CONTESTANTS if streams else whole.CONTESTANTS)[args.contestant]
+    loss, seconds = run(case, WARM + updates)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    rate = windows * case.window * case.lanes / seconds
-    print(json.dumps({"loss": loss, "tokens a second": rate, "peak MiB": peak}))
+    steps = updates * case.window * case.lanes if streams else whole.counted(case, updates)
+    print(json.dumps({"loss": loss, "tokens a second": steps / seconds, "peak MiB": peak}))
 
 
 if __name__ == "__main__":

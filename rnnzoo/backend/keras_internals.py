@@ -32,6 +32,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 # and expects to be as long as the first two.
 from keras.src.trainers.data_adapters import data_adapter_utils
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+from keras.src.trainers.trainer import model_supports_jit
 
 __all__ = [
     "LentState",
@@ -50,6 +51,7 @@ __all__ = [
     "grouped",
     "run_graph",
     "set_keras_mask",
+    "supports_xla",
     "taken_at_once",
     "untrack",
 ]
@@ -58,6 +60,14 @@ __all__ = [
 def every_layer(model: keras.Model) -> Iterator[Any]:
     """The layers in `model` at any depth. Publicly `model.layers`, which are the outermost."""
     return model._flatten_layers()
+
+
+def supports_xla(model: keras.Model) -> bool:
+    """Whether no layer of `model` and no setting of TensorFlow forbids XLA.
+
+    Publicly `jit_compile`, set to True, which warns where it cannot be.
+    """
+    return model_supports_jit(model)
 
 
 def run_graph(model: keras.Model, inputs: list, call: Callable) -> Any:

@@ -77,7 +77,7 @@ class Reading:
         outputs = getattr(getattr(self.reader, "spec", None), "outputs", None)
         if self.window is None or outputs is None or y is None:
             return
-        steps = self.reader.steps(x)
+        steps = self.reader.steps_in(x)
         for name, output in outputs.items():
             target = y.get(name) if isinstance(y, dict) else y
             whole = steps <= self.window and not self.burn_in
@@ -242,6 +242,14 @@ class Batches(keras.utils.PyDataset, DataAdapter):
         leading = [spec for spec in known if len(spec.shape) > 1]
         rows = known[0].shape[0]
         return rows, bool(leading) and all(spec.shape[1] is not None for spec in leading)
+
+
+def shape_of(batch: Any) -> str:
+    """A name for the shapes of all arrays of a batch."""
+    return ",".join(
+        "-" if array is None else "x".join(map(str, array.shape))
+        for array in keras.tree.flatten(batch)
+    )
 
 
 def _nothing() -> None:

@@ -12,7 +12,7 @@ from rnnzoo import _checks
 from rnnzoo.backend.keras_internals import DataAdapter
 from rnnzoo.data.arrays import ArrayBatches
 from rnnzoo.data.epochs import seed_or_random
-from rnnzoo.feed.batches import Batches, CheckedDataset, Reading, as_tuple
+from rnnzoo.feed.batches import Batches, CheckedDataset, Reading, as_tuple, shape_of
 from rnnzoo.feed.checks import check_rows, plain
 from rnnzoo.feed.devices import check_divides, shared_out
 from rnnzoo.feed.inputs import CoreInputs
@@ -44,6 +44,16 @@ class Feed(NamedTuple):
         if isinstance(self.x, Batches):
             return self.x
         return Batches(self.source, self.x.reading, self.first, self.batches)
+
+    def planned(self, passes: int) -> dict[str, int]:
+        """The steps to come in so many passes, by shape of the batches, as far as that is known.
+
+        That is where all batches have one length; of the last one's rows it takes no notice.
+        """
+        if self.batches is None or not isinstance(self.x, Batches) or not self.x.of_equal_steps:
+            return {}
+        steps = self.x.reading.reader.steps_in(self.first[0])
+        return {shape_of(self.first): passes * self.batches * steps}
 
 
 def feed(

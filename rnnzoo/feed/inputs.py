@@ -131,7 +131,7 @@ class CoreInputs:
         """The number of rows of a batch that has been checked."""
         return int((x[self.spec.leading] if isinstance(x, dict) else x).shape[0])
 
-    def steps(self, x: dict) -> int:
+    def steps_in(self, x: dict) -> int:
         """The number of steps of a batch that has been standardized."""
         return int(x[self.spec.leading].shape[1])
 

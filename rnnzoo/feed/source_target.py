@@ -146,8 +146,8 @@ class PairInputs:
         return len(x[self.leading("source", x)])
 
     def steps_in(self, x: dict) -> int:
-        """The number of steps of a target in a batch that has been standardized."""
-        return int(x["mask"].shape[1])
+        """The number of steps of both sides in a batch that has been standardized."""
+        return sum(int(x[name].shape[1]) for name in ("source_mask", "mask") if name in x)
 
     def carries(self, x: Any) -> bool:
         """False: sources and targets are whole sequences."""

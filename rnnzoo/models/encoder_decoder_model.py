@@ -344,7 +344,3 @@ class EncoderDecoder(SequenceTrainer):
         probability = self.sampling_probability if training else sampling.validation
         drawn = keras.random.uniform(ops.shape(inputs)[:2], seed=self.sampling_seed)
         return {"truth": drawn >= probability}
-
-    def _xla_fits(self) -> bool:
-        # Batches differ in length on both sides, and XLA compiles anew for every length.
-        return False

@@ -32,6 +32,7 @@ class BackendStep(LentState):
 
     spread = False  # no strategy forbids compiling a whole step
     replicas = 1  # rows are laid over devices, and a batch is one
+    by_shape = False  # everything is compiled
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)

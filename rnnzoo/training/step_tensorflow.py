@@ -1,9 +1,11 @@
 """The training and test step on TensorFlow, on one or many replicas.
 
 Under a `tf.distribute` strategy a step runs once for each replica, on its rows of the batch.
+On one CPU, each batch runs with or without XLA as `rnnzoo.training.shapes` has it.
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -12,7 +14,9 @@ import tensorflow as tf
 
 from rnnzoo import backend
 from rnnzoo.backend.keras_internals import apply_summed, metrics_in_order
+from rnnzoo.feed.batches import shape_of
 from rnnzoo.training.losses import Measured, measure, update_metrics, weigh
+from rnnzoo.training.shapes import LEAST, Shapes, gain
 from rnnzoo.training.windows import Cut
 
 
@@ -49,6 +53,84 @@ class BackendStep:
                     f"{name} must be {allowed} for a model on several devices; received "
                     f"{name}={value} on {self.replicas}. Leave it out."
                 )
+
+    @property
+    def by_shape(self) -> bool:
+        """Whether each batch is compiled with XLA or not as its shape asks for it."""
+        left_to_us = self.auto_jit and not (self.jit_compile or self.without_xla)
+        plain = not self.run_eagerly and self.steps_per_execution == 1
+        return left_to_us and plain and self.xla_fits()
+
+    def make_train_function(self, force: bool = False) -> None:
+        if not self.by_shape:
+            return super().make_train_function(force)
+        if self.train_function is None or force:
+            least = LEAST if self.settings.truncation is None else 0.0
+            self.train_function = self._by_shape("train_function", self.train_step, least)
+
+    def make_test_function(self, force: bool = False) -> None:
+        if not self.by_shape:
+            return super().make_test_function(force)
+        if self.test_function is None or force:
+            self.test_function = self._by_shape("test_function", self.test_step, LEAST)
+
+    def make_predict_function(self, force: bool = False) -> None:
+        if not self.by_shape:
+            return super().make_predict_function(force)
+        if self.predict_function is None or force:
+            self.predict_function = self._by_shape("predict_function", self.predict_step, LEAST)
+
+    def _by_shape(self, name: str, step: Callable, least: float) -> Callable:
+        """`step` on the next of some batches, as Keras calls it.
+
+        Args:
+            name: of the function; Keras has it as an attribute.
+            step: `batch -> outputs`.
+            least: what XLA has to save in batches of one shape, for it to be compiled.
+        """
+        plain = tf.function(step, reduce_retracing=True, autograph=False)
+        fast = tf.function(step, reduce_retracing=True, autograph=False, jit_compile=True)
+        shapes = Shapes()
+        units = max((one.shape[-1] for one in self.spec.states.values() if one.shape), default=0)
+
+        def function(batches: Iterable) -> Any:
+            batch = _without_optionals(next(iter(batches)))
+            spec = getattr(batches, "element_spec", None) or self._open_shapes(batch)
+            kind, known = shape_of(batch), len(shapes.compiled)
+            steps = self.reader.steps_in(batch[0]), self.planned.get(name, {}).get(kind, 0)
+            saved = [gain(one, self.reader.rows(batch[0]), units) for one in steps]
+            if self.without_xla or not shapes.take(kind, *saved, least):
+                return _traced_once(plain, spec)(batch)
+            if name == "train_function" and len(shapes.compiled) > known:
+                self.tell_compiling()
+            try:
+                return _traced_once(fast, spec)(batch)
+            except tf.errors.OpError as error:
+                outputs = _traced_once(plain, spec)(batch)  # raises where the batch is to blame
+                self._warn_of_xla(error)
+                return outputs
+
+        function.shapes = shapes
+        return function
+
+    def _open_shapes(self, batch: tuple) -> tuple:
+        """What batches like `batch` look like, of any number of rows and steps."""
+
+        def spec(array: Any, timed: bool) -> tf.TensorSpec:
+            left = 1 + timed
+            return tf.TensorSpec([None] * left + list(array.shape[left:]), array.dtype)
+
+        given = tuple(part for part in batch if part is not None)
+        found = iter(keras.tree.map_structure(spec, given, self.reader.timed(given)))
+        return tuple(None if part is None else next(found) for part in batch)
+
+    def _warn_of_xla(self, error: Exception) -> None:
+        self.without_xla = True
+        warnings.warn(
+            "XLA cannot compile this model, so it runs without, and slower; compile it with "
+            f"jit_compile=False to leave XLA out. XLA said: {str(error).strip().splitlines()[0]}",
+            stacklevel=2,
+        )
 
     def train_step(self, data: Any) -> dict:
         x, y, weight = _tensors(data)
@@ -165,6 +247,27 @@ class BackendStep:
 
     def build_from_batch(self, build: Any, **data: Any) -> None:
         """Nothing: Keras would build from the mean of all replicas' batches, tokens and flags."""
+
+
+def _traced_once(function: Any, spec: Any) -> Any:
+    """`function`, traced for all batches that fit `spec`, not first for one shape and then for any.
+
+    XLA compiles what was traced for each shape all the same.
+    """
+    if not function.experimental_get_tracing_count():
+        function.get_concrete_function(
+            keras.tree.map_structure(
+                lambda part: None if isinstance(part, tf.OptionalSpec) else part, spec
+            )
+        )
+    return function
+
+
+def _without_optionals(batch: Any) -> Any:
+    """`batch` with None in the places where `tf.data` says so."""
+    return keras.tree.map_structure(
+        lambda part: None if isinstance(part, tf.experimental.Optional) else part, batch
+    )
 
 
 def _tensors(data: Any) -> tuple:

@@ -14,7 +14,7 @@ from rnnzoo.backend.keras_internals import (
     TrainerState,
     compiled_losses,
     compute_output_spec,
-    every_layer,
+    supports_xla,
 )
 from rnnzoo.core.spec import CoreSpec
 from rnnzoo.feed.batches import Batches, Reading
@@ -46,7 +46,10 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         super().__init__(**{"autocast": False, **kwargs})
         self.settings = Settings()
         self.generators: dict = {}  # compiled functions of `generate`
-        self._auto_jit = True
+        self.auto_jit = True
+        self.without_xla = False  # found out when XLA could not compile a step
+        self.tells = False  # whether `fit` says what it does
+        self.planned: dict[str, dict] = {}  # of functions the steps to come in this pass, by shape
         self._judged: tuple[str, ...] = ()  # outputs that have a loss
         self._kept: dict[str, dict] = {}  # compiled functions by what went into them
         self._passing = threading.RLock()  # one pass over data at a time
@@ -74,10 +77,15 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
 
         A loss or metric of probabilities that is given by name is that of what the model gives:
         of logits, where its outputs are linear. An output with a head has the head's loss where
-        none is given for it. `jit_compile="auto"` also compiles windows with
-        XLA on a CPU: they have one shape, and run about twice as fast with it.
+        none is given for it.
+
+        On TensorFlow on a CPU `jit_compile="auto"` compiles with XLA what runs often enough
+        to pay for it: windows, and whole batches of a shape that comes for some ten thousand
+        steps. Other batches run without it, as all do, after a warning, where XLA cannot compile
+        the model.
         """
-        self._auto_jit = jit_compile == "auto"
+        self.auto_jit = jit_compile == "auto"
+        self.without_xla = False
         outputs = self.spec.outputs
         given = {"loss": loss, "metrics": metrics, "weighted_metrics": weighted_metrics}
         for argument, value in given.items():
@@ -98,7 +106,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
 
     def get_compile_config(self) -> dict | None:
         config = super().get_compile_config()
-        return {**config, "jit_compile": "auto"} if config and self._auto_jit else config
+        return {**config, "jit_compile": "auto"} if config and self.auto_jit else config
 
     def compile_from_config(self, config: dict) -> None:
         # Keras does this only where `compile` is its own.
@@ -141,7 +149,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
 
         `shuffle` is True by default for whole sequences, and never for batches that carry
         state. Loss and metrics are means over all steps of the epoch, or over their weights.
-        Where `verbose` is not 0, a line says so before a new training step is compiled.
+        Where `verbose` is not 0, a line says so before a new training step is compiled with XLA.
 
         Raises:
             ValueError: a batch that does not fit the model or the carry; shuffled streams.
@@ -165,9 +173,9 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 _refuse_shuffling(shuffle, validation_split)
             if validation_data is not None:
                 validation_data = self._validation(
-                    validation_data, validation_batch_size or batch_size, validation_steps
+                    validation_data, validation_batch_size or batch_size, validation_steps, epochs
                 )
-            self._prepare(data, trains=True)
+            self._prepare(data, trains=True, passes=epochs)
             options = {
                 "x": data.x,
                 "batch_size": None,
@@ -191,9 +199,15 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
     def _begin(self, train: Callable, data: Feed, **options: Any) -> keras.callbacks.History:
         """`train(**options)`, now that nothing is refused any more."""
         defaults.start_at_frequencies(self, data)
-        if options["verbose"] and self.jit_compile and self.train_function is None:
-            print("compiling the training step (XLA) ...", flush=True)
+        self.tells = bool(options["verbose"])
+        if self.jit_compile and self.train_function is None:
+            self.tell_compiling()
         return train(**options)
+
+    def tell_compiling(self) -> None:
+        """Say that a training step is being compiled, where `fit` is to say anything."""
+        if self.tells:
+            print("compiling the training step (XLA) ...", flush=True)
 
     def evaluate(
         self,
@@ -355,6 +369,11 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         with self._passing:
             super().set_weights(weights)
 
+    @property
+    def shapes(self) -> Any:
+        """The shapes that the training step has met; None where it does not look at them."""
+        return getattr(self.train_function, "shapes", None)
+
     def waiting(self) -> contextlib.AbstractContextManager:
         """Inside, no pass over data is made in another thread."""
         return self._passing
@@ -365,16 +384,18 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         with self._passing:
             before = self.settings, self.jit_compile
             self.settings = settings
-            if settings.truncation is not None:
-                self.jit_compile = self.jit_compile or (self._auto_jit and self._xla_fits())
+            # Keras runs several batches in one call, all in one way.
+            if settings.truncation is not None and self.steps_per_execution > 1:
+                self.jit_compile = self.jit_compile or (self.auto_jit and self.xla_fits())
             try:
                 yield
             finally:
                 self.settings, self.jit_compile = before
+                self.planned, self.tells = {}, False
 
-    def _xla_fits(self) -> bool:
-        """Whether windows may be compiled with XLA without being asked to."""
-        return not self.spread and all(layer.supports_jit for layer in every_layer(self))
+    def xla_fits(self) -> bool:
+        """Whether a step may be compiled with XLA without being asked for."""
+        return not self.spread and supports_xla(self)
 
     def _streams(self, x: Any) -> bool:
         return self.settings.reset_every is not None or self.reader.carries(x)
@@ -400,16 +421,21 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
     ) -> Feed:
         return feed(self._reading(class_weight, trains), x, y, weight, **options)
 
-    def _validation(self, given: Any, batch_size: Any, steps: Any) -> Batches:
+    def _validation(self, given: Any, batch_size: Any, steps: Any, passes: int) -> Batches:
         batches = isinstance(given, list) and not is_array_like(given)
         whole = given if isinstance(given, (tuple, list)) and not batches else (given,)
         x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(whole))
         data = self._feed(x, y, weight, batch_size=batch_size, steps=steps)
-        self._prepare(data)
+        self._prepare(data, passes=passes)
         return data.x
 
-    def _prepare(self, data: Feed, trains: bool = False) -> None:
-        """Make all that a step needs and that must not be made while one is traced."""
+    def _prepare(self, data: Feed, trains: bool = False, passes: int = 1) -> None:
+        """Make all that a step needs and that must not be made while one is traced.
+
+        Args:
+            data: what is to be read, so many `passes` of it.
+            trains: whether it is trained on.
+        """
         self._check_named(data.first)
         lanes = data.lanes * backend.share()[1]  # those that other processes feed
         if data.streaming:
@@ -419,6 +445,9 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         if not trains:
             self._restart(self.evaluation_carry)
         self._build_losses(data.first)
+        names = ("train_function",) if trains else ("test_function", "predict_function")
+        planned = data.planned(passes) if self.by_shape else {}
+        self.planned |= dict.fromkeys(names, planned)
         for name in ("train_function",) * trains + ("test_function", "predict_function"):
             self._make_ready(name)
 
@@ -459,7 +488,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         was traced with, so those are part of what it is known by.
         """
         settings = self.settings
-        key = (self.jit_compile, settings.sampling, self.run_eagerly)
+        key = (self.jit_compile, self.by_shape, settings.sampling, self.run_eagerly)
         if name == "train_function":
             carries = (self.training_carry, self.window_carry)
             key += (settings.truncation, *(carry.version for carry in carries))

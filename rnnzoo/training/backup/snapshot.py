@@ -55,6 +55,7 @@ def take(
         "epochs": [int(epoch) for epoch in history.epoch],
         "python_random": random.getstate(),
         "numpy_random": [kind, *numbers],
+        "shapes": None if model.shapes is None else model.shapes.state(),
     }
     return arrays, rest
 
@@ -74,6 +75,8 @@ def put(
     }
     model.history.epoch = list(rest["epochs"])
     record.set_random(random, np.random, arrays, rest)
+    if model.shapes is not None and rest.get("shapes"):
+        model.shapes.restore(rest["shapes"])
 
 
 def check(model: keras.Model, arrays: dict[str, np.ndarray], rest: dict, path: Any) -> None:
