@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rnnzoo import _checks
 from rnnzoo.data.text import Vocabulary
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.models.blueprint import Blueprint
@@ -88,4 +89,5 @@ def encoder_decoder(
     (1, 5)
     """
     settings = {key: value for key, value in locals().items() if key != "name"}
+    _checks.label("name", name)
     return EncoderDecoder(Blueprint(**settings), name=name)

@@ -12,7 +12,7 @@ import numpy as np
 from rnnzoo import _checks
 from rnnzoo._files import folder_beside
 from rnnzoo.presets.card import Card
-from rnnzoo.presets.storage import read_model, write_model
+from rnnzoo.presets.storage import STORAGE, read_model, write_model
 from rnnzoo.presets.told import check_told
 from rnnzoo.training.trainer import SequenceTrainer
 
@@ -49,7 +49,9 @@ def write_preset(
         FileExistsError: there is a preset and `overwrite` is False.
     """
     folder = _checks.path("folder", folder)
+    _checks.one_of("storage", storage, STORAGE)
     check_told(told, model)
+    told = {name: value for name, value in told.items() if value is not None}
     if not _checks.flag("overwrite", overwrite) and (folder / CARD).exists():
         raise FileExistsError(
             f"folder must be new; received folder={str(folder)!r}, which holds a preset. Choose "

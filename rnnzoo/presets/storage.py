@@ -9,8 +9,6 @@ import h5py
 import keras
 import numpy as np
 
-from rnnzoo import _checks
-
 WEIGHTS = "model.weights.h5"
 STORAGE = ("float16", "float32")
 
@@ -32,7 +30,6 @@ def write_model(model: Any, path: pathlib.Path, storage: str) -> None:
     Raises:
         ValueError: another storage, or weights that half precision cannot hold.
     """
-    _checks.one_of("storage", storage, STORAGE)
     clean = fresh(model)
     for new, old in zip(clean.cores, model.cores, strict=True):
         new.set_weights(old.get_weights())
