@@ -190,6 +190,10 @@ def empty_dict(value):
     return isinstance(value, dict) and not value
 
 
+def named(value):
+    return isinstance(value, dict) and all(map(text, value))
+
+
 def weights(value):
     """A number, or a list or dict of them."""
     if isinstance(value, dict):

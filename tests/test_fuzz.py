@@ -129,6 +129,7 @@ CASES = {
     "from_keras": lambda: (rnnzoo.from_keras, {"model": stock()}),
     "from_preset": lambda: (rnnzoo.from_preset, {"preset": SAVED / "speaker.vowels"}),
     "export": lambda: (rnnzoo.export, {"model": model(), "path": "out/1"}),
+    "load_model": lambda: (rnnzoo.load_model, {"path": SAVED / "speaker.vowels" / "model.keras"}),
     "load_served": lambda: (rnnzoo.load_served, {"path": PATH}),
     "BackupAndResume": lambda: (rnnzoo.BackupAndResume, {"folder": "backups"}),
     "ResetStates": lambda: (rnnzoo.ResetStates, {"every": 2}),
@@ -469,6 +470,8 @@ KINDS = {
     "signature": of.text,
     **dict.fromkeys(["stream", "streams", "message"], never),
     "updates": optional(of.count),
+    "custom_objects": optional(either(of.empty_dict, of.named)),
+    "compile": of.flag,
     # compile
     "optimizer": optional(never),
     "loss": of.nest_of(of.function, empty=False),

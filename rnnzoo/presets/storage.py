@@ -6,7 +6,6 @@ import zipfile
 from typing import Any
 
 import h5py
-import keras
 import numpy as np
 
 WEIGHTS = "model.weights.h5"
@@ -36,11 +35,6 @@ def write_model(model: Any, path: pathlib.Path, storage: str) -> None:
     clean.save(path)
     if storage == "float16":
         _halve(path)
-
-
-def read_model(path: pathlib.Path) -> Any:
-    """The model of a file of `write_model`, not compiled."""
-    return keras.saving.load_model(path, compile=False)
 
 
 def _halve(path: pathlib.Path) -> None:
