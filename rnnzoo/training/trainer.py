@@ -109,8 +109,14 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         self._kept = {}
 
     def get_compile_config(self) -> dict | None:
-        config = super().get_compile_config()
+        config = self._read_compiled(super().get_compile_config)
         return {**config, "jit_compile": "auto"} if config and self._auto_jit else config
+
+    def _read_compiled(self, function: Callable) -> Any:
+        """`function()`, which reads the optimizer, also while another thread trains."""
+        if self.call_with_values is None or self.optimizer is None:
+            return function()
+        return self.evaluated(self.optimizer.variables, function)
 
     def compile_from_config(self, config: dict) -> None:
         # Keras does this only where `compile` is its own.
