@@ -17,6 +17,7 @@ from rnnzoo.models.from_keras import from_keras
 from rnnzoo.models.many_to_one import many_to_one
 from rnnzoo.models.one_to_one import one_to_one
 from rnnzoo.models.recurrent_model import RecurrentModel
+from rnnzoo.presets.saved import load_model
 from rnnzoo.training.backup import BackupAndResume
 from rnnzoo.training.callbacks import ResetStates, ScheduledSampling, TruncatedBPTT
 from rnnzoo.training.divergence import StopOnDivergence
@@ -52,6 +53,7 @@ __all__ = [
     "from_keras",
     "from_preset",
     "layers",
+    "load_model",
     "load_served",
     "many_to_one",
     "metrics",

@@ -21,7 +21,7 @@ LARGEST = 2**31 - 1
 def shown(value: Any) -> str:
     """A short text of `value` for an error message."""
     try:
-        text = repr(value)
+        text = repr(value).encode("utf-8", "backslashreplace").decode()
     except Exception:  # of a class of the user's, or too deep
         text = f"<{type(value).__name__} without a repr>"
     return text if len(text) <= 80 else f"{text[:77]}..."
@@ -101,11 +101,73 @@ def text(name: str, value: Any) -> str:
     return value
 
 
-def label(name: str, value: Any) -> str | None:
-    """`value`; ValueError unless it is None or a str that can name a layer, metric or file."""
-    if value is not None and (not _is_unicode(value) or not value or "/" in value):
-        raise refuse(name, "None or a str, not empty and without '/'", value)
+def optional_text(name: str, value: Any) -> str | None:
+    """`value`; ValueError unless it is None or a str."""
+    if value is not None and not isinstance(value, str):
+        raise refuse(name, "None or a str", value)
     return value
+
+
+def label(name: str, value: Any) -> str | None:
+    """`value`; ValueError unless it is None or a str that can name a model, layer or metric."""
+    fits = isinstance(value, str) and value.isprintable() and value and "/" not in value
+    if value is not None and not fits:
+        raise refuse(name, "None or a str, printable, not empty and without '/'", value)
+    return value
+
+
+def seconds(name: str, value: Any) -> float:
+    """`value`; ValueError unless it is a number above 0, or infinity."""
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not real or not value > 0:
+        raise refuse(name, "seconds above 0", value)
+    return value
+
+
+def instance(name: str, value: Any, kind: type | tuple, rule: str) -> Any:
+    """`value`; ValueError unless it is of the class `kind`, in words `rule`."""
+    if not isinstance(value, kind):
+        raise refuse(name, rule, value)
+    return value
+
+
+def named(name: str, value: Any, kind: type, rule: str) -> dict:
+    """`value`; ValueError unless it is a dict from names to what is of the class `kind`."""
+    fits = isinstance(value, dict) and all(
+        isinstance(key, str) and isinstance(one, kind) for key, one in value.items()
+    )
+    if not fits:
+        raise refuse(name, f"a dict from names to {rule}", value)
+    return value
+
+
+def shape(name: str, value: Any, sized: bool = False) -> tuple:
+    """`value`; ValueError unless it is a tuple of sizes, or of None unless all are `sized`."""
+    fits = isinstance(value, tuple) and all(
+        (one is None and not sized) or (is_number(one) and one == int(one) >= 0) for one in value
+    )
+    if not fits:
+        raise refuse(name, f"a tuple of sizes{'' if sized else ', or None for any'}", value)
+    return value
+
+
+def dtype_name(name: str, value: Any) -> str:
+    """`value`; ValueError unless it is the name of a dtype that Keras has."""
+    try:
+        fits = isinstance(value, str) and keras.backend.standardize_dtype(value) == value
+    except ValueError:
+        fits = False
+    if not fits:
+        raise refuse(name, "the name of a dtype, as 'float32'", value)
+    return value
+
+
+def activation(name: str, value: Any) -> Callable:
+    """The function that `value` stands for; ValueError unless Keras knows it."""
+    try:
+        return keras.activations.get(value)
+    except Exception as error:  # of a class of the user's, or too deep
+        raise refuse(name, "None, the name of an activation or a function", value) from error
 
 
 def path(name: str, value: Any) -> pathlib.Path:
@@ -190,16 +252,18 @@ def array(name: str, value: Any) -> np.ndarray:
         ) from error
 
 
+def tensor(name: str, value: Any) -> Any:
+    """`value` as a tensor; ValueError for what holds no numbers."""
+    if not keras.ops.is_tensor(value) and not isinstance(value, keras.KerasTensor):
+        held = array(name, value)
+        if held.dtype.kind not in "iufb" and "float" not in held.dtype.name:
+            raise ValueError(f"{name} must hold numbers; received dtype {held.dtype}")
+    return keras.ops.convert_to_tensor(value)
+
+
 def _of_table(value: Any) -> np.ndarray:
     """The array of a table, whose columns may be numbers of several kinds."""
     made = np.asarray(value.to_numpy())
     if made.dtype == object and all(isinstance(one, (Real, np.bool_)) for one in made.flat):
         return made.astype(np.float64)
     return made
-
-
-def _is_unicode(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and value.encode() is not None
-    except UnicodeEncodeError:
-        return False

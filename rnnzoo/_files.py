@@ -1,11 +1,27 @@
-"""A folder that is written aside and renamed, so that no server ever sees half of it."""
+"""Files: their sizes looked at before they are read, folders written aside and renamed."""
 
 import contextlib
 import os
 import pathlib
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
+
+# Bytes up to which what a file says of itself is believed without another look.
+LARGE = 1 << 26
+
+
+def check_members(archive: zipfile.ZipFile, most: int = LARGE, but: str | None = None) -> None:
+    """ValueError where a member of a zip file, `but` one, would unpack to more than `most` bytes.
+
+    A packed member may be a thousand times as large as the file.
+    """
+    for member in archive.infolist():
+        if member.filename != but and member.file_size > most:
+            raise ValueError(
+                f"{member.filename} must take at most {most} bytes; received {member.file_size}"
+            )
 
 
 @contextlib.contextmanager

@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from numbers import Real
 from typing import Any
+
+from rnnzoo import _checks
 
 
 def learning_curve(
@@ -30,11 +32,10 @@ def learning_curve(
     >>> learning_curve({"loss": [3.0, 2.0, 1.5]}, path, ylabel="nats") == str(path)
     True
     """
-    if not curves or not all(len(values) for values in curves.values()):
-        raise ValueError(
-            "curves must be one or more lists of at least one value; "
-            f"received { ({name: len(values) for name, values in curves.items()}) }"
-        )
+    fits = isinstance(curves, Mapping) and curves and all(map(_is_curve, curves.values()))
+    if not fits:
+        raise _checks.refuse("curves", "one or more lists of at least one number, by name", curves)
+    _checks.text("ylabel", ylabel)
 
     def draw(figure: Any) -> None:
         axes = figure.add_subplot(xlabel="epoch", ylabel=ylabel)
@@ -59,6 +60,18 @@ def attention_map(
         sources, targets: the tokens of each pair, as they are to be read.
         path: the picture, such as a `.png`; its folder is made.
     """
+    alignments = [_checks.array("alignments", one) for one in _listed("alignments", alignments)]
+    sources, targets = _listed("sources", sources), _listed("targets", targets)
+    if any(one.ndim != 2 or one.dtype.kind not in "iuf" for one in alignments):
+        raise ValueError("alignments must each be (target steps, source steps) numbers")
+    for name, given in {"sources": sources, "targets": targets}.items():
+        if not all(isinstance(token, str) for tokens in given for token in tokens):
+            raise _checks.refuse(name, "a list of sequences of str", given)
+        if len(given) != len(alignments):
+            raise ValueError(
+                f"{name} must have one entry for each of {len(alignments)} alignments; received "
+                f"{len(given)}"
+            )
     count = len(alignments)
 
     def draw(figure: Any) -> None:
@@ -83,6 +96,12 @@ def picture(
         path: the picture, such as a `.png`; its folder is made.
         size: width and height in inches.
     """
+    if not callable(draw):
+        raise _checks.refuse("draw", "a function of a figure", draw)
+    path = _checks.path("path", path)
+    pair = isinstance(size, (tuple, list)) and len(size) == 2
+    if not pair or not all(_checks.is_number(one) and one > 0 for one in size):
+        raise _checks.refuse("size", "width and height in inches, above 0", size)
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -90,7 +109,19 @@ def picture(
         return "none: it needs matplotlib (pip install 'rnnzoo[plot]')"
     figure = Figure(figsize=size, layout="constrained")
     draw(figure)
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_figure(path, dpi=120)
     return str(path)
+
+
+def _is_curve(values: Any) -> bool:
+    listed = isinstance(values, Sequence) and not isinstance(values, (str, bytes))
+    return listed and len(values) > 0 and all(isinstance(one, Real) for one in values)
+
+
+def _listed(name: str, given: Any) -> list:
+    """`given` as a list of sequences."""
+    found = _checks.items(name, given, "sequences")
+    if not found or not all(hasattr(one, "__len__") for one in found):
+        raise _checks.refuse(name, "a list of sequences, at least one", given)
+    return found

@@ -102,7 +102,7 @@ class Other(keras.callbacks.Callback):
 # Name, model concerned (None: none), call of (model, folder), error, words of its message.
 CASES = [
     # Inputs of the training methods.
-    ("no data", "real", lambda m, _: fit(m, None, Y), ValueError, ["array", "received None"]),
+    ("no data", "real", lambda m, _: fit(m, None, Y), ValueError, ["array", "received x=None"]),
     ("rank 2", "real", lambda m, _: fit(m, X[0], Y), ValueError, ["(batch, time, 3)", "(5, 3)"]),
     ("rank 4", "real", lambda m, _: predict(m, X[None]), ValueError, ["(1, 4, 5, 3)"]),
     (

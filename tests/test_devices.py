@@ -76,23 +76,35 @@ def assert_same(one, two, tolerance=1e-5):
             np.testing.assert_allclose(two.states[key], state, rtol=0, atol=tolerance)
 
 
+class EachBatch(keras.callbacks.Callback):
+    """Keeps what `fit` tells of each batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.logs = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.logs.append([float(logs["loss"]), float(logs["accuracy"])])
+
+
 @pytest.mark.parametrize(
     "data, window, stride", [(stream, None, None), (stream, 8, 8), (pack, 6, 4)]
 )
 def test_two_devices_train_as_one(strategy, data, window, stride):
     callbacks = [] if window is None else [rnnzoo.TruncatedBPTT(window, stride)]
-    models, histories = [], []
+    models, histories, told = [], [], []
     for where in (None, strategy):
         model = language_model(where)
-        history = model.fit(
-            data(), epochs=2, verbose=0, callbacks=callbacks, validation_data=stream()
-        )
+        told.append(EachBatch())
+        called = [*callbacks, told[-1]]
+        history = model.fit(data(), epochs=2, verbose=0, callbacks=called, validation_data=stream())
         models.append(model)
         histories.append(history.history)
     assert_same(*models)
     assert set(histories[0]) == {"loss", "accuracy", "val_loss", "val_accuracy"}
     for name, values in histories[0].items():
         np.testing.assert_allclose(histories[1][name], values, atol=1e-5)
+    np.testing.assert_allclose(told[1].logs, told[0].logs, atol=1e-5)
     rows = [
         part.shape[0] for part in next(iter(models[1].training_carry.slots.values())).value.values
     ]

@@ -3,6 +3,7 @@
 The learning rate is 0, so that whoever asks at whatever moment must hear the same.
 """
 
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -63,6 +64,12 @@ def asks(model, tokens):
     return [step, generate]
 
 
+def told(model):
+    """What the configuration tells of numbers that training changes: one, the learning rate."""
+    compiled = json.loads(model.to_json())["compile_config"]
+    return np.array(compiled["optimizer"]["config"]["learning_rate"])
+
+
 def asked(question, expected, calls, fitting, stop):
     """How often `question` was answered while `fitting`; each answer is as `expected`."""
     answered = 0
@@ -77,7 +84,7 @@ def asked(question, expected, calls, fitting, stop):
 def test_step_and_generate_beside_fit(model, tokens, truncated):
     callbacks = [rnnzoo.TruncatedBPTT(4)] if truncated else []
     fit(model, tokens, callbacks, epochs=1)  # compiles, and starts the outputs' bias
-    questions = asks(model, tokens)
+    questions = [*asks(model, tokens), lambda: told(model)]
     expected = [question() for question in questions]
     done, fitting = threading.Event(), threading.Event()
 
@@ -87,7 +94,7 @@ def test_step_and_generate_beside_fit(model, tokens, truncated):
 
     with ThreadPoolExecutor(8) as pool:
         running = [
-            pool.submit(asked, questions[i % 2], expected[i % 2], ENOUGH, fitting, done)
+            pool.submit(asked, questions[i % 3], expected[i % 3], ENOUGH, fitting, done)
             for i in range(8)
         ]
         for future in running:

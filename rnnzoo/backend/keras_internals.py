@@ -83,14 +83,6 @@ def run_graph(model: keras.Model, inputs: list, call: Callable) -> Any:
     return model._run_through_graph(inputs, call_fn=call)
 
 
-def metrics_in_order(model: keras.Model, told: dict) -> Any:
-    """What the methods for single batches return for metrics by name, without `return_dict`.
-
-    Publicly nothing.
-    """
-    return model._flatten_metrics_in_order(told)
-
-
 def compiled_losses(compile_loss: Any, y: Any, y_pred: Any) -> list:
     """`(path, loss, weight, name)` of every loss of `compile`.
 

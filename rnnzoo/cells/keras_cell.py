@@ -20,6 +20,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from rnnzoo import _checks
 from rnnzoo.backend.keras_internals import AutocastScope, dropout_masks_of, every_layer
 from rnnzoo.cells.loop import Tensor, run
 
@@ -33,11 +34,11 @@ _NAMES = (
 
 def check(cell: Any) -> Any:
     """`cell`; ValueError unless it is of Keras's contract."""
-    missing = [name for name in ("call", "state_size") if not hasattr(cell, name)]
-    if isinstance(cell, type) or missing or isinstance(cell, keras.layers.RNN):
+    fits = all(hasattr(cell, name) for name in ("call", "state_size"))
+    if isinstance(cell, type) or not fits or isinstance(cell, keras.layers.RNN):
         raise ValueError(
             "cell must be an object of Keras's cell contract, with `call(inputs, states)` and "
-            f"`state_size`, or a list of them; received cell={cell!r}"
+            f"`state_size`, or a list of them; received cell={_checks.shown(cell)}"
         )
     if getattr(cell, "activity_regularizer", None) is not None:
         raise ValueError(

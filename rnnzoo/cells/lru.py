@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from rnnzoo import _checks
 from rnnzoo.cells.cell import Cell
 from rnnzoo.cells.loop import Tensor
 
@@ -44,13 +45,15 @@ class LRUCell(Cell):
         **kwargs: Any,
     ):
         super().__init__(units, **kwargs)
+        radii = {"min_radius": min_radius, "max_radius": max_radius}
+        for name, value in radii.items():
+            _checks.fraction(name, value)
         if not 0 <= min_radius < max_radius < 1:
             raise ValueError(
                 "min_radius and max_radius must be in [0, 1), the second larger; received "
                 f"min_radius={min_radius}, max_radius={max_radius}"
             )
-        if not 0 < max_phase <= 2 * math.pi:
-            raise ValueError(f"max_phase must be in (0, 2 pi]; received max_phase={max_phase}")
+        _checks.number("max_phase", max_phase, "in (0, 2 pi]", lambda v: 0 < v <= 2 * math.pi)
         self.min_radius, self.max_radius, self.max_phase = min_radius, max_radius, max_phase
 
     def build(self, input_shape: tuple) -> None:

@@ -153,7 +153,8 @@ def declared_inputs(
     if embedding is not None and all(one.embedding for one in tokens):
         raise ValueError(
             "embedding and tied are for tokens and need vocabulary, or a rnnzoo.Tokens without an "
-            f"embedding of its own; received features={features}, embedding={embedding!r}"
+            f"embedding of its own; received features={_checks.shown(features)}, "
+            f"embedding={_checks.shown(embedding)}"
         )
     return declared(per_step, still, embedding or units)
 

@@ -188,7 +188,7 @@ def _check_activation(activation: Any, ends: dict) -> None:
             "activation is for outputs that are given as sizes: a head has its own; received "
             f"activation={_checks.shown(activation)}, outputs={_checks.shown(ends)}"
         )
-    keras.activations.get(activation)
+    _checks.activation("activation", activation)
 
 
 def _check_tied(

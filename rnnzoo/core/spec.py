@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from rnnzoo import _checks
 from rnnzoo.heads.head import Head
 from rnnzoo.layers.recurrent import check_batch_size
 
@@ -31,6 +32,12 @@ class Input:
     vocabulary: int | None = None
     per_step: bool = True
     padding: int | None = None
+
+    def __post_init__(self) -> None:
+        _checks.shape("shape", self.shape)
+        _checks.dtype_name("dtype", self.dtype)
+        _checks.optional_count("vocabulary", self.vocabulary)
+        _checks.flag("per_step", self.per_step)
 
     @property
     def rank(self) -> int:
@@ -58,6 +65,15 @@ class Output:
     layer: str | None = None
     head: Head | None = None
 
+    def __post_init__(self) -> None:
+        _checks.shape("shape", self.shape)
+        _checks.dtype_name("dtype", self.dtype)
+        _checks.flag("per_step", self.per_step)
+        _checks.text("activation", self.activation)
+        _checks.optional_text("layer", self.layer)
+        if self.head is not None:
+            _checks.instance("head", self.head, Head, "None or a head of rnnzoo.heads")
+
     @property
     def judged_per_step(self) -> bool:
         """Whether each step has a target and a loss: not where a head judges whole sequences."""
@@ -78,6 +94,13 @@ class State:
     shape: tuple[int, ...]
     dtype: str = "float32"
     start: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        _checks.shape("shape", self.shape, sized=True)
+        _checks.dtype_name("dtype", self.dtype)
+        pair = isinstance(self.start, tuple) and len(self.start) == 2
+        if self.start is not None and not (pair and all(isinstance(s, str) for s in self.start)):
+            raise _checks.refuse("start", "None or the names (layer, state)", self.start)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +138,13 @@ class CoreSpec:
     whole_only: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _checks.text("form", self.form)
+        _checks.named("inputs", self.inputs, Input, "rnnzoo.core.Input")
+        _checks.named("outputs", self.outputs, Output, "rnnzoo.core.Output")
+        _checks.named("states", self.states, State, "rnnzoo.core.State")
+        _checks.optional_text("reset", self.reset)
+        _checks.optional_text("mask", self.mask)
+        _checks.named("whole_only", self.whole_only, str, "reasons, each a str")
         flags = [name for name in (self.reset, self.mask) if name is not None]
         names = [*self.inputs, *self.states, *flags]
         if len(set(names)) < len(names) or set(self.outputs) & set(self.states):

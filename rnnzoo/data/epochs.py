@@ -1,5 +1,6 @@
 """Data sets whose batches depend on the batch's index and the epoch, and on nothing else."""
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,6 +17,17 @@ def seed_or_random(seed: int | None) -> int:
     if seed is None:
         return int(np.random.randint(2**31))
     return _checks.seed("seed", seed)
+
+
+@contextlib.contextmanager
+def seeds_kept_on_error() -> Iterator[None]:
+    """Inside, an error leaves NumPy's global generator as it was: what is refused draws nothing."""
+    before = np.random.get_state()
+    try:
+        yield
+    except BaseException:
+        np.random.set_state(before)
+        raise
 
 
 def seed_of_order(seed: int | None, shuffle: bool) -> int:

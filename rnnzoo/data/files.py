@@ -56,6 +56,18 @@ def read_text(path: str | os.PathLike) -> str:
         ) from error
 
 
+def read_bytes(path: str | os.PathLike, most: int = 1 << 26) -> bytes:
+    """The bytes of a file; ValueError where there are more than `most`."""
+    with open(path, "rb") as file:
+        large = os.fstat(file.fileno()).st_size > most
+        written = b"" if large else file.read(most + 1)  # a device tells no size
+    if large or len(written) > most:
+        raise ValueError(
+            f"a file must be small enough to be read whole; received more than {most} bytes"
+        )
+    return written
+
+
 @dataclass
 class Table:
     """Sequences read from a CSV file.

@@ -5,7 +5,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,6 +12,7 @@ import numpy as np
 
 from rnnzoo import _checks
 from rnnzoo._checks import flag, one_of, positive_integer, shown
+from rnnzoo.data.files import read_bytes
 from rnnzoo.data.tokenizer import Tokenizer, learn_byte_pairs
 from rnnzoo.data.tokens import check_text, check_token, split, word_place
 
@@ -227,7 +227,7 @@ class Vocabulary:
         """
         path = _checks.path("path", path)
         try:
-            content = json.loads(_read(path))
+            content = json.loads(read_bytes(path, _MOST_BYTES))
             if content["format"] != _FORMAT or not isinstance(content["tokens"], list):
                 raise ValueError(f"format {shown(content['format'])}")
             return cls(content["tokens"], content["level"], content["unknown"])
@@ -284,12 +284,3 @@ def _byte_pairs(text: Any, size: int | None, unknown: bool) -> Tokenizer:
         raise ValueError(f"text must be a str, not empty; received {shown(text)}")
     check_text(text)
     return learn_byte_pairs(text, size)
-
-
-def _read(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        large = os.fstat(file.fileno()).st_size > _MOST_BYTES
-        written = b"" if large else file.read(_MOST_BYTES + 1)  # a device tells no size
-    if large or len(written) > _MOST_BYTES:
-        raise ValueError(f"more than {_MOST_BYTES} bytes")
-    return written

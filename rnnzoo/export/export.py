@@ -109,11 +109,11 @@ def export(
         )
     _checks.one_of("format", format, FORMATS)
     beam = Beam(5, n_best=5) if beam is None else beam
-    if not isinstance(beam, Beam):
-        raise ValueError(f"beam must be a rnnzoo.decoding.Beam or None; received {beam!r}")
-    path = pathlib.Path(path)
-    options = {"format": format, "beam": dict(vars(beam)), "metrics": _plain(metrics or {})}
-    options |= {"name": path.absolute().parent.name, "warm_up": bool(warm_up)}
+    _checks.instance("beam", beam, Beam, "a rnnzoo.decoding.Beam or None")
+    _checks.flag("overwrite", overwrite)
+    path = _checks.path("path", path)
+    options = {"format": format, "beam": dict(vars(beam)), "metrics": _plain(metrics)}
+    options |= {"name": path.absolute().parent.name, "warm_up": _checks.flag("warm_up", warm_up)}
     options["tokenizers"] = {
         side: {"tokens": len(one), "tokenizer": one.name}
         for side, one in model.vocabularies.items()
@@ -134,12 +134,16 @@ def export(
 
 
 def _plain(metrics: Any) -> dict:
+    if metrics is None:
+        return {}
     try:
-        return json.loads(json.dumps(metrics, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"metrics must be a dict that JSON can hold; received {metrics!r} ({error})"
-        ) from error
+        fits = isinstance(metrics, dict) and all(isinstance(name, str) for name in metrics)
+        text = json.dumps(metrics, allow_nan=False) if fits else None
+    except (TypeError, ValueError, RecursionError):
+        text = None
+    if text is None:
+        raise _checks.refuse("metrics", "None or a dict by names that JSON can hold", metrics)
+    return json.loads(text)
 
 
 _PROGRAM = """

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from rnnzoo import _checks
 from rnnzoo.core.spec import Input
 
 Tensor = Any
@@ -132,12 +133,22 @@ def check_lengths(lengths: np.ndarray, rows: int, steps: int, name: str = "lengt
 def check_rows(rows: int, **others: Any) -> None:
     """ValueError where there is no row, or where `others` have another number than `rows`."""
     if rows == 0:
-        raise ValueError("the data must have at least one row; received arrays of 0 rows")
+        raise ValueError("the inputs must have at least one row; received arrays of 0 rows")
     for name, values in others.items():
-        for value in keras.tree.flatten(values):
-            given = np.shape(value)[:1]
-            if value is not None and given != (rows,):
+        for value in _leaves(name, values):
+            if value is None:
+                continue
+            held = value if hasattr(value, "shape") else _checks.array(name, value)
+            given = tuple(held.shape[:1])
+            if given != (rows,):
                 raise ValueError(
                     f"{name} must have one row for each of the {rows} rows of the inputs; "
                     f"received {given[0] if given else 'a scalar'}"
                 )
+
+
+def _leaves(name: str, values: Any) -> list:
+    try:
+        return keras.tree.flatten(values)
+    except Exception as error:  # too deep, or with keys that cannot be sorted
+        raise _checks.refuse(name, "an array, or a dict or list of arrays", values) from error

@@ -81,7 +81,7 @@ def feed(
     """
     if x is None:
         raise ValueError(
-            "the data must be an array, a dict of arrays, or an iterable of batches; received None"
+            "x must be an array, a dict of arrays, or an iterable of batches; received x=None"
         )
     x = shared_out(x)
     if steps:  # epochs may end in the middle of a pass over the data
@@ -148,7 +148,7 @@ def _begun(reading: Reading, batch: Any) -> tuple[Reading, tuple, int, bool]:
 
 def _of_dataset(reading: Reading, x: Any) -> Feed:
     if x.num_batches == 0:
-        raise ValueError("the dataset must have at least one batch; received one of length 0")
+        raise ValueError("x must have at least one batch; received a data set of length 0")
     reading, first, rows, streaming = _begun(reading, x[0])
     count = x.num_batches
     if isinstance(x, DataAdapter):  # those of rnnzoo.data read themselves
@@ -161,17 +161,18 @@ def _of_dataset(reading: Reading, x: Any) -> Feed:
 def _of_iterable(reading: Reading, x: Any, steps: int | None) -> Feed:
     if not hasattr(x, "__iter__"):
         raise ValueError(
-            "the data must be an array, a dict of arrays, or an iterable of batches; "
-            f"received {_checks.shown(x)}"
+            "x must be an array, a dict of arrays, or an iterable of batches; "
+            f"received x={_checks.shown(x)}"
         )
     if hasattr(x, "as_numpy_iterator"):
         x = _NumpyBatches(x)
-    iterator = iter(x)
+    try:
+        iterator = iter(x)
+    except Exception as error:  # of a class of the user's
+        raise _checks.refuse("x", "an array, or an iterable of batches", x) from error
     start = next(iterator, None)
     if start is None:
-        raise ValueError(
-            "the data must have at least one batch; received an empty iterator, of length 0"
-        )
+        raise ValueError("x must have at least one batch; received an empty iterator, of length 0")
     once = iterator is x
     if once:
         x, count = itertools.chain([start], x), steps
@@ -277,5 +278,5 @@ def _one_row(values: Any, steps: int) -> Any:
         return None
     if isinstance(values, dict):
         return {name: _one_row(value, steps) for name, value in values.items()}
-    array = np.asarray(plain(values))
+    array = _checks.array("y", plain(values))
     return array[None] if array.shape[:1] == (steps,) else array

@@ -281,7 +281,7 @@ class CoreInputs:
         spec, x = self.spec, plain(self.by_name(x))
         spec.refuse_streams("step")
         if not isinstance(x, dict):
-            x = x if hasattr(x, "shape") else np.asarray(x)
+            x = x if hasattr(x, "shape") else _checks.array("inputs", x)
         values = self.as_dict(x)
         if set(values) - set(spec.inputs):
             raise ValueError(
@@ -302,11 +302,11 @@ class CoreInputs:
             if reset is None:
                 reset = np.zeros((rows, steps), "bool")
             else:
-                reset = reset if hasattr(reset, "dtype") else np.asarray(reset)
+                reset = reset if hasattr(reset, "dtype") else _checks.array("reset", reset)
                 check_flags("reset", reset, (rows, steps))
             batch[spec.reset] = reset
         elif reset is not None:
-            raise ValueError(f"reset must be None for a core that takes none; received {reset!r}")
+            raise ValueError("reset must be None for a core that takes none; received another")
         if spec.mask:
             batch[spec.mask] = np.ones((rows, steps), "bool")
         return {**batch, **state}
@@ -356,7 +356,7 @@ def _check_states(spec: CoreSpec, state: Any, rows: int | None = None) -> None:
 
 def lanes_of(rows: Any, lanes: int) -> np.ndarray:
     """`rows` as an array of lane numbers; ValueError where one does not exist."""
-    rows = np.atleast_1d(np.asarray(rows))
+    rows = np.atleast_1d(_checks.array("rows", rows))
     if rows.dtype.kind not in "iu" or (rows.size and (rows.min() < 0 or rows.max() >= lanes)):
         allowed = f"integers from 0 to {lanes - 1}" if lanes else "empty: there is no lane yet"
         raise ValueError(f"rows must be {allowed}; received rows={_checks.shown(rows.tolist())}")

@@ -33,6 +33,8 @@ def standard_targets(outputs: dict[str, Output], y: Any, rows: int) -> Any:
         )
     if len(outputs) == 1:
         (name,) = outputs
+        if by_name and not y:
+            raise ValueError(f"y must hold the targets of {name!r}; received y={{}}")
         return _array(y[name] if by_name else y, rows, "y")
     if isinstance(y, (list, tuple)) and len(y) == len(outputs):
         y = dict(zip(outputs, y))
@@ -45,10 +47,7 @@ def standard_targets(outputs: dict[str, Output], y: Any, rows: int) -> Any:
 
 
 def _array(value: Any, rows: int, name: str) -> np.ndarray:
-    try:
-        array = np.asarray(plain(value))
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array; received rows of different length") from error
+    array = _checks.array(name, plain(value))
     if array.dtype.kind not in "iufb" and "float" not in array.dtype.name:
         raise ValueError(f"{name} must be numbers; received dtype {array.dtype}")
     check_rows(rows, **{"y": array} if name == "y" else {name: array})
@@ -93,7 +92,7 @@ def has_time(target: Any, output: Output, steps: int) -> bool:
 
 
 def _weight(given: Any, output: Output, y: Any, rows: int, steps: int, name: str) -> np.ndarray:
-    array = np.asarray(given)
+    array = _checks.array(name, given)
     if array.dtype.kind not in "iufb":
         raise ValueError(f"{name} must be numbers; received dtype {array.dtype}")
     check_rows(rows, **({"sample_weight": array} if name == "sample_weight" else {name: array}))

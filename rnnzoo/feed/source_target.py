@@ -34,7 +34,9 @@ SIDES = ("source", "target")
 
 def pad(sequences: Sequence, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Ragged `sequences` as one array `(rows, longest, ...)`, zeros at the end, and lengths."""
-    arrays = [np.asarray(sequence) for sequence in sequences]
+    arrays = [_checks.array(f"{name}[{i}]", one) for i, one in enumerate(sequences)]
+    if any(array.ndim == 0 for array in arrays):
+        raise _checks.refuse(name, "a list of sequences, each with an axis of steps", sequences)
     filled = [array for array in arrays if len(array)]
     shapes = {array.shape[1:] for array in filled}
     if len(shapes) > 1:
@@ -248,7 +250,10 @@ class PairInputs:
         """`weight` as `(batch, steps of the outputs)`, the end token's being that before it."""
         if weight is None:
             return None
-        array = np.asarray(weight, "float32")
+        array = _checks.array("sample_weight", weight)
+        if array.dtype.kind not in "iufb":
+            raise ValueError(f"sample_weight must be numbers; received dtype {array.dtype}")
+        array = array.astype("float32")
         rows, steps = np.shape(x["target"])[:2]
         check_rows(rows, sample_weight=array)
         longer = steps + (self.end is not None)
@@ -314,10 +319,10 @@ def _is_text(values: Any) -> bool:
 
 def as_rows(name: str, given: Any, vocabulary: Any) -> list[np.ndarray]:
     """Strings, lists of tokens or an array `(batch, time)` as one array of tokens per row."""
-    rows = [given] if isinstance(given, str) else list(given)
+    rows = [given] if isinstance(given, str) else _checks.items(name, given, "rows of tokens")
     texts = [isinstance(row, str) for row in rows]
     if not any(texts):
-        return [np.asarray(row) for row in rows]
+        return [_checks.array(f"{name}[{i}]", row) for i, row in enumerate(rows)]
     if vocabulary is None:
         raise ValueError(
             f"{name} may be strings where the model has a vocabulary; received strings for "
@@ -329,7 +334,10 @@ def as_rows(name: str, given: Any, vocabulary: Any) -> list[np.ndarray]:
         raise ValueError(
             f"{name} must be all strings or none; received {_checks.shown(wrong)} beside strings"
         )
-    return [np.asarray(vocabulary.encode(row)) for row in rows]
+    try:
+        return [np.asarray(vocabulary.encode(row)) for row in rows]
+    except ValueError as error:
+        raise ValueError(f"{name} must hold tokens of the vocabulary: {error}") from error
 
 
 def _checked_mask(x: Mapping, side: str, shape: tuple) -> np.ndarray:

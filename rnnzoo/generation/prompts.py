@@ -22,7 +22,8 @@ LAST = "last"
 def continue_prompt(model: Any, prompt: Any, state: State | None, chosen: Options) -> Generated:
     """What a one-to-one model on tokens writes after `prompt`, from `state` or a fresh one."""
     step = token_step(model)
-    state = None if state is None else dict(state)
+    if state is not None:
+        state = dict(_checks.instance("state", state, dict, "None or a dict of arrays by name"))
     last = None if state is None else state.pop(LAST, None)
     rows = _prompts(model, prompt, last)
     if state is None:
@@ -128,7 +129,7 @@ def _prompts(model: Any, prompt: Any, last: Any) -> list[np.ndarray]:
     for i, row in enumerate(rows):
         if row.ndim != 1 or len(row) == 0 or row.dtype.kind not in "iu":
             raise ValueError(
-                "every prompt must be a string or token ids, at least one; received "
+                "every row of prompt must be a string or token ids, at least one; received "
                 f"{row.dtype} {row.shape} in row {i}"
             )
         if row.min() < 0 or row.max() >= size:

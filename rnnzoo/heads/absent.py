@@ -8,6 +8,8 @@ from typing import Any
 
 from keras import ops
 
+from rnnzoo import _checks
+
 Tensor = Any
 
 # Far below any logit; float32 holds it.
@@ -23,7 +25,7 @@ def marked(parameters: Tensor, mask: Tensor | None) -> Tensor:
     """
     if mask is None:
         return parameters
-    mask = ops.cast(ops.convert_to_tensor(mask), "bool")
+    mask = ops.cast(_checks.tensor("mask", mask), "bool")
     if len(mask.shape) != len(parameters.shape) - 1:
         raise ValueError(
             f"mask must be {tuple(parameters.shape)[:-1]}, the shape of the steps; received "

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from rnnzoo import _checks
 from rnnzoo.heads.absent import marked
 from rnnzoo.heads.chain import Chain
 from rnnzoo.heads.discrete import ClassHead
@@ -33,8 +34,8 @@ class CRFPotentials(keras.layers.Layer):
     """
 
     def __init__(self, classes: int, **kwargs: Any):
+        self.classes = _checks.positive_integer("classes", classes)
         super().__init__(**kwargs)
-        self.classes = classes
         self.supports_masking = True
         self.steps = PerStepDense(classes, name="steps", dtype=self.dtype_policy)
 
@@ -87,7 +88,7 @@ class CRF(ClassHead):
 
     def layer(self, name: str = "parameters") -> CRFPotentials:
         """A new layer `(batch, [time,] features) -> (batch, [time,] parameters)`."""
-        return CRFPotentials(self.classes, name=name)
+        return CRFPotentials(self.classes, name=_checks.label("name", name))
 
     def losses(self, parameters: Tensor, targets: Tensor, present: Tensor | None = None) -> Tensor:
         """What each step adds to the negative log-likelihood, `(batch, [time])`, in nats.

@@ -62,7 +62,7 @@ class CTC(ClassHead):
 
     def layer(self, name: str = "parameters") -> CTCLogits:
         """A new layer `(batch, time, features) -> (batch, time, classes)`."""
-        return CTCLogits(self.classes, name=name)
+        return CTCLogits(self.classes, name=_checks.label("name", name))
 
     def losses(self, parameters: Tensor, targets: Tensor, present: Tensor | None = None) -> Tensor:
         """The negative log-likelihood of each sequence, `(batch,)`; 0 where it is not `present`.
@@ -85,7 +85,7 @@ class CTC(ClassHead):
             mask: None, or bool, `(batch, time)`: steps that are there.
         """
         logits, lengths = self._packed(parameters, mask)
-        targets = ops.convert_to_tensor(targets)
+        targets = _checks.tensor("targets", targets)
         if len(targets.shape) != 2:
             raise ValueError(
                 f"targets of {self} must be (batch, labels); received shape {tuple(targets.shape)}"

@@ -33,7 +33,7 @@ class ClassHead(Head):
 
     def _labels(self, targets: Tensor, axes: tuple) -> tuple[Tensor, Tensor]:
         """Class ids of shape `axes`, int32, and whether each is one."""
-        targets = ops.convert_to_tensor(targets)
+        targets = _checks.tensor("targets", targets)
         if keras.backend.standardize_dtype(targets.dtype) == "bool":
             targets = ops.cast(targets, "int32")
         given = tuple(targets.shape)

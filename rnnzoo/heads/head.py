@@ -47,7 +47,7 @@ class Head:
 
     def layer(self, name: str = "parameters") -> keras.layers.Layer:
         """A new layer `(batch, [time,] features) -> (batch, [time,] parameters)`."""
-        return PerStepDense(self.parameters, name=name)
+        return PerStepDense(self.parameters, name=_checks.label("name", name))
 
     @property
     def loss(self) -> HeadLoss:
@@ -140,14 +140,14 @@ class Head:
             targets: array.
             sample_weight: None, or weights of the first axes; what has weight 0 may be anything.
         """
-        targets = np.asarray(targets)
+        targets = _checks.array("targets", targets)
         if targets.dtype.kind not in "biuf":
             raise ValueError(
                 f"targets of {self} must be numbers; received dtype {targets.dtype.name}"
             )
         wrong = ~self._allowed(targets)
         if sample_weight is not None:
-            wrong &= _weighted(np.asarray(sample_weight), targets.shape)
+            wrong &= _weighted(_checks.array("sample_weight", sample_weight), targets.shape)
         if wrong.any():
             place = tuple(int(i) for i in np.argwhere(wrong)[0])
             raise ValueError(
@@ -191,7 +191,7 @@ class Head:
 
     def _checked(self, parameters: Tensor) -> Tensor:
         """`parameters` in float32 at least; ValueError where their last axis is not ours."""
-        parameters = ops.convert_to_tensor(parameters)
+        parameters = _checks.tensor("parameters", parameters)
         rank, last = len(parameters.shape), parameters.shape[-1] if parameters.shape else None
         if rank < 2 or last not in (None, self.parameters):
             raise ValueError(
@@ -207,16 +207,16 @@ def hidden_where_absent(losses: Tensor, present: Tensor | None) -> Tensor:
     return losses if present is None else ops.where(present, losses, ops.zeros_like(losses))
 
 
-def levels_of(p: Any) -> np.ndarray:
+def levels_of(p: Any, name: str = "p") -> np.ndarray:
     """`p` as a float64 array of rank 0 or 1; ValueError unless all are between 0 and 1."""
     try:
         levels = np.asarray(p, "float64")
-    except (TypeError, ValueError):
+    except Exception:  # of a class of the user's
         levels = np.zeros((0, 0))
     if levels.ndim > 1 or not levels.size or not np.all((levels > 0) & (levels < 1)):
         raise ValueError(
-            "p must be a number between 0 and 1, or a list of them (0 and 1 left out); received "
-            f"p={_checks.shown(p)}"
+            f"{name} must be a number between 0 and 1, or a list of them (0 and 1 left out); "
+            f"received {name}={_checks.shown(p)}"
         )
     return levels
 
@@ -224,6 +224,8 @@ def levels_of(p: Any) -> np.ndarray:
 def _weighted(weight: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Which targets of `shape` have a weight; ValueError where the first axes do not fit."""
     given = weight.shape
+    if weight.dtype.kind not in "biuf":
+        raise ValueError(f"sample_weight must be numbers; received dtype {weight.dtype}")
     if weight.ndim == len(shape) + 1 and given[-1] == 1:
         weight = weight[..., 0]
     if weight.ndim > len(shape) or any(a not in (1, b) for a, b in zip(weight.shape, shape)):

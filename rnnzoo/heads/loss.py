@@ -5,7 +5,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from rnnzoo import _checks
+
 Tensor = Any
+
+_REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none", None)
 
 
 def full_precision(dtype: str) -> str:
@@ -44,9 +48,14 @@ class HeadLoss(keras.losses.Loss):
         name: str = "head_loss",
         dtype: Any = None,
     ):
-        if not hasattr(head, "losses"):
-            raise ValueError(f"head must be one of rnnzoo.heads; received head={head!r}")
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        if not callable(getattr(head, "losses", None)) or isinstance(head, type):
+            raise _checks.refuse("head", "one of rnnzoo.heads", head)
+        _checks.one_of("reduction", reduction, _REDUCTIONS)
+        super().__init__(
+            name=_checks.label("name", name),
+            reduction=reduction,
+            dtype=_checks.dtype("dtype", dtype),
+        )
         self.head = head
 
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None):

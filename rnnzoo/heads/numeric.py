@@ -50,7 +50,7 @@ class NumericHead(Head):
 
     def _fitted(self, targets: Tensor, parameters: Tensor) -> Tensor:
         """`targets` as `(batch, [time,] size)` in the dtype of `parameters`."""
-        targets = ops.cast(ops.convert_to_tensor(targets), parameters.dtype)
+        targets = ops.cast(_checks.tensor("targets", targets), parameters.dtype)
         given, axes = tuple(targets.shape), tuple(parameters.shape)[:-1]
         if len(given) == len(axes) and self.size == 1:
             targets = ops.expand_dims(targets, -1)
@@ -72,7 +72,8 @@ class NumericHead(Head):
             targets: array, `(batch, [time,] size)`.
             sample_weight: None, or weights of the first axes; what has weight 0 may be anything.
         """
-        shape = np.shape(targets)
+        targets = _checks.array("targets", targets)
+        shape = targets.shape
         if self.size > 1 and shape[-1:] != (self.size,):
             raise ValueError(
                 f"targets of {self} must be (batch, [time,] {self.size}); received shape {shape}"

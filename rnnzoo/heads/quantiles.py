@@ -35,7 +35,7 @@ class Quantiles(NumericHead):
     kind = "quantiles"
 
     def __init__(self, levels: Sequence[float] = (0.1, 0.5, 0.9), size: int = 1):
-        found = np.atleast_1d(levels_of(levels))
+        found = np.atleast_1d(levels_of(levels, "levels"))
         if np.any(np.diff(found) <= 0):
             raise ValueError(
                 f"levels must rise, each once; received levels={_checks.shown(levels)}"

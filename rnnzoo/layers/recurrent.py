@@ -205,12 +205,7 @@ def check_batch_size(batch_size: Any) -> None:
     """ValueError unless `batch_size` is a number of rows, known or not."""
     if ops.is_tensor(batch_size) or backend.is_open(batch_size):
         return
-    whole = hasattr(batch_size, "__index__") and not isinstance(batch_size, bool)
-    if not whole or batch_size < 0:
-        raise ValueError(
-            "batch_size must be an integer of at least 0; "
-            f"received batch_size={_checks.shown(batch_size)}"
-        )
+    _checks.integer("batch_size", batch_size, 0)
 
 
 def check_arguments(options: dict, taken: set[str], name: str) -> None:

@@ -57,15 +57,15 @@ class RNN(RecurrentLayer, keras.layers.Layer):
         **kwargs: Any,
     ):
         check_arguments(kwargs, _FIXED, "RNN")
-        if isinstance(cell, (list, tuple)):
+        if isinstance(cell, (list, tuple)) and cell:
             cell = keras.layers.StackedRNNCells([keras_cell.check(part) for part in cell])
         keras_cell.check(cell)
         dropout = _checks.fraction("dropout", dropout)
         seed = kwargs.pop("seed", None)
         super().__init__(autocast=False, **kwargs)
         self.cell, self.dropout, self.seed = cell, dropout, seed
-        self.learned_initial_state = bool(learned_initial_state)
-        self.go_backwards = bool(go_backwards)
+        self.learned_initial_state = _checks.flag("learned_initial_state", learned_initial_state)
+        self.go_backwards = _checks.flag("go_backwards", go_backwards)
         self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
         self.units = keras_cell.output_size(cell)
         self.cell_states, self._output_state = keras_cell.names(cell)

@@ -20,13 +20,13 @@ from rnnzoo.layers.simple_rnn import SimpleRNN
 CELLS = {"gru": GRU, "lstm": LSTM, "simple_rnn": SimpleRNN, **BY_STEP}
 
 
-def check_units(units: Any) -> list[int]:
+def check_units(units: Any, name: str = "units") -> list[int]:
     """`units` as a list with one size per layer; ValueError where it is empty or not positive."""
     if isinstance(units, (list, tuple)):
         if not units:
-            raise ValueError("units must name at least one layer; received units=[]")
-        return [_checks.positive_integer(f"units[{i}]", u) for i, u in enumerate(units)]
-    return [_checks.positive_integer("units", units)]
+            raise ValueError(f"{name} must name at least one layer; received {name}={units}")
+        return [_checks.positive_integer(f"{name}[{i}]", u) for i, u in enumerate(units)]
+    return [_checks.positive_integer(name, units)]
 
 
 def check_cell(cell: Any) -> Callable[..., RecurrentLayer]:

@@ -59,6 +59,8 @@ class StockLayer(RecurrentLayer):
         units = _checks.positive_integer("units", units)
         dropout = _checks.fraction("dropout", dropout)
         recurrent_dropout = _checks.fraction("recurrent_dropout", recurrent_dropout)
+        go_backwards = _checks.flag("go_backwards", go_backwards)
+        learned = _checks.flag("learned_initial_state", learned_initial_state)
         check_arguments(kwargs, _FIXED, type(self).__name__)
         super().__init__(
             units,
@@ -66,11 +68,11 @@ class StockLayer(RecurrentLayer):
             recurrent_dropout=recurrent_dropout,
             return_sequences=True,
             return_state=True,
-            go_backwards=bool(go_backwards),
+            go_backwards=go_backwards,
             autocast=False,  # the state stays in float32 under a mixed policy
             **kwargs,
         )
-        self.learned_initial_state = bool(learned_initial_state)
+        self.learned_initial_state = learned
         self.initial = []
         self.supports_masking = True
         self.input_spec = keras.layers.InputSpec(ndim=3)

@@ -68,8 +68,9 @@ class Blueprint:
 
     def __post_init__(self):
         self.decoder_sizes = check_units(self.units)
-        given = self.encoder_units
-        self.encoder_sizes = self.decoder_sizes if given is None else check_units(given)
+        self.encoder_sizes = self.decoder_sizes
+        if self.encoder_units is not None:
+            self.encoder_sizes = check_units(self.encoder_units, "encoder_units")
         self.layer_class = check_cell(self.cell)
         self.dropout = _checks.fraction("dropout", self.dropout)
         self.recurrent_dropout = _checks.fraction("recurrent_dropout", self.recurrent_dropout)
@@ -87,6 +88,7 @@ class Blueprint:
         self.tokens = getattr(self.sides["target"]["target"], "vocabulary", None)
         if self.tokens is not None:
             self.start, self.end, self.tokens = check_end_tokens(self.start, self.end, self.tokens)
+        _checks.activation("activation", self.activation)
         self._check_target()
         self._check_layers()
         if self.shared:
@@ -217,7 +219,8 @@ class Blueprint:
             raise ValueError(
                 f"exactly one of {side}_features (real-valued steps) and {side}_vocabulary "
                 f"(tokens) must be given{', or instead inputs (several, by name)' * more}; "
-                f"received {side}_features={features!r}, {side}_vocabulary={vocabulary!r}"
+                f"received {side}_features={_checks.shown(features)}, "
+                f"{side}_vocabulary={_checks.shown(vocabulary)}"
                 f"{f', inputs={_checks.shown(inputs)}' * more}"
             )
         if inputs is not None:
@@ -246,8 +249,8 @@ class Blueprint:
         if real and (self.tied or self.start is not None or self.end is not None):
             raise ValueError(
                 "tied, start and end are for target tokens and need target_vocabulary; received "
-                f"target_features={self.target_features}, tied={self.tied}, start={self.start}, "
-                f"end={self.end}"
+                f"target_features={self.target_features}, tied={self.tied}, "
+                f"start={_checks.shown(self.start)}, end={_checks.shown(self.end)}"
             )
         if not real and self.activation is not None:
             raise ValueError(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rnnzoo import _checks
 from rnnzoo.core.joined import Tokens
 from rnnzoo.data.tokens import TextVocabulary
 from rnnzoo.layers.recurrent import RecurrentLayer
@@ -119,4 +120,5 @@ def encoder_decoder(
     (2, 3, 1)
     """
     settings = {key: value for key, value in locals().items() if key != "name"}
+    _checks.label("name", name)
     return EncoderDecoder(Blueprint(**settings), name=name)

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from rnnzoo import _checks
 from rnnzoo.core.feedback import run_steps
 from rnnzoo.export.export import export
 from rnnzoo.feed.source_target import PairInputs
@@ -52,7 +53,8 @@ class EncoderDecoder(SequenceTrainer):
     decodes = True
 
     def __init__(self, blueprint: Blueprint, name: str | None = None, **kwargs: Any):
-        super().__init__(name=name, **kwargs)
+        _checks.instance("blueprint", blueprint, Blueprint, "a Blueprint of encoder_decoder")
+        super().__init__(name=_checks.label("name", name), **kwargs)
         self.blueprint = blueprint
         (self.encoder, self.source_spec), (self.decoder, self.decoder_spec) = blueprint.models(
             self.dtype_policy
@@ -277,14 +279,14 @@ class EncoderDecoder(SequenceTrainer):
             if not known and steps is None or max_length is not None or sampler != "greedy":
                 raise ValueError(
                     "a decoder of real values has no end token and no sampler: generate must be "
-                    f"given steps alone; received steps={steps}, max_length={max_length}, "
-                    f"sampler={sampler!r}"
+                    f"given steps alone; received steps={_checks.shown(steps)}, "
+                    f"max_length={_checks.shown(max_length)}, sampler={_checks.shown(sampler)}"
                 )
             return write_values(self, source, steps, batch_size)
         if steps is not None:
             raise ValueError(
                 "a decoder of tokens writes until its end token: generate must be given "
-                f"max_length, not steps; received steps={steps}"
+                f"max_length, not steps; received steps={_checks.shown(steps)}"
             )
         chosen = options(sampler, max_length, self.end, min_length, forbidden)
         return write_tokens(self, source, chosen, batch_size)

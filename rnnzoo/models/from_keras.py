@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from rnnzoo import _checks
 from rnnzoo.backend.keras_internals import every_layer
 from rnnzoo.core.converted import converted
 from rnnzoo.core.graph import is_graph, is_recurrent, layers_of
@@ -54,6 +55,7 @@ def from_keras(model: keras.Model, *, name: str | None = None) -> RecurrentModel
     >>> tuple(y.shape), sorted(name[-1] for name in state)
     ((5, 1, 2), ['h'])
     """
+    _checks.label("name", name)
     _check(model)
     core, spec = converted(model)
     return RecurrentModel(core, spec, name=model.name if name is None else name)

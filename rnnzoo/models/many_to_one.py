@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rnnzoo import _checks
 from rnnzoo.core.joined import Characters, Tokens
 from rnnzoo.core.network import build_core
 from rnnzoo.data.tokens import TextVocabulary
@@ -61,8 +62,9 @@ def many_to_one(
     if outputs is None and activation is not None:
         raise ValueError(
             "activation belongs to the output layer, and outputs=None has none; "
-            f"received activation={activation!r}"
+            f"received activation={_checks.shown(activation)}"
         )
+    _checks.label("name", name)
     size, kept = size_and_vocabulary("vocabulary", vocabulary)
     core, spec = build_core(
         many_to_one=True,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rnnzoo import _checks
 from rnnzoo.core.joined import Characters, Tokens
 from rnnzoo.core.network import build_core
 from rnnzoo.core.scaling import Scaling
@@ -106,6 +107,7 @@ def one_to_one(
     >>> tuple(model.heads["outputs"].quantile(model.predict(x, verbose=0), [0.1, 0.9]).shape)
     (4, 6, 1, 2)
     """
+    _checks.label("name", name)
     size, kept = size_and_vocabulary("vocabulary", vocabulary)
     if outputs is None:
         if vocabulary is None and (features is not None or inputs is not None):

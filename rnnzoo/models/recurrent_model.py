@@ -16,6 +16,7 @@ from rnnzoo.core.network import spec_of_old
 from rnnzoo.core.spec import CoreSpec
 from rnnzoo.core.to_stock import stock_model
 from rnnzoo.data.tokenizer import kept
+from rnnzoo.data.tokens import TextVocabulary
 from rnnzoo.data.vocabularies import as_vocabulary
 from rnnzoo.export.export import export
 from rnnzoo.feed.inputs import CoreInputs, lanes_of
@@ -77,13 +78,11 @@ class RecurrentModel(SequenceTrainer):
         vocabulary: Any = None,
         **kwargs: Any,
     ):
-        if not isinstance(core, keras.Model) or not isinstance(spec, CoreSpec):
-            raise ValueError(
-                "RecurrentModel takes a Functional core and the rnnzoo.CoreSpec that declares what "
-                f"it takes and gives; received {type(core).__name__}, {type(spec).__name__}"
-            )
+        _checks.instance("core", core, keras.Model, "a Functional Keras model")
+        _checks.instance("spec", spec, CoreSpec, "the rnnzoo.CoreSpec of what core takes and gives")
         spec.check(core)
-        super().__init__(name=name, **kwargs)
+        _check_vocabulary(vocabulary, spec)
+        super().__init__(name=_checks.label("name", name), **kwargs)
         self.core, self.spec = core, spec
         known = None if vocabulary is None else as_vocabulary("vocabulary", vocabulary)
         self.vocabulary = known
@@ -463,7 +462,6 @@ class RecurrentModel(SequenceTrainer):
         spec = config.get("spec")
         spec = spec_of_old(core) if spec is None else CoreSpec.from_config(spec)
         vocabulary = keras.saving.deserialize_keras_object(config.get("vocabulary"))
-        _check_vocabulary(vocabulary, spec)
         own = {key: config.get(key) for key in ("name", "dtype")}
         return cls(core, spec, vocabulary=vocabulary, **own)
 
@@ -479,13 +477,11 @@ class RecurrentModel(SequenceTrainer):
 
 
 def _check_vocabulary(vocabulary: Any, spec: CoreSpec) -> None:
-    """ValueError unless a vocabulary that was read from a file is that of the model's tokens."""
+    """ValueError unless `vocabulary` is None or that of the model's tokens."""
     size = spec.inputs[spec.leading].vocabulary
-    if vocabulary is not None and not (hasattr(vocabulary, "decode") and len(vocabulary) == size):
-        raise ValueError(
-            f"the vocabulary of a model must be one of its {size} tokens; received "
-            f"{_checks.shown(vocabulary)}"
-        )
+    known = isinstance(vocabulary, TextVocabulary) and not isinstance(vocabulary, type)
+    if vocabulary is not None and not (known and len(vocabulary) == size):
+        raise _checks.refuse("vocabulary", f"None or a vocabulary of the {size} tokens", vocabulary)
 
 
 def _refuse_given(options: dict[str, Any], wanted: str, has: str) -> None:

@@ -121,7 +121,7 @@ class Card:
         """
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _unfit(place, f"it is no JSON ({error})") from error
         if not isinstance(values, dict):
             raise _unfit(place, f"it holds {_checks.shown(values)}")

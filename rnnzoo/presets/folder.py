@@ -4,17 +4,19 @@ import hashlib
 import os
 import pathlib
 import shutil
+import zipfile
 from typing import Any
 
 import keras
 import numpy as np
 
 from rnnzoo import _checks
-from rnnzoo._files import folder_beside
+from rnnzoo._files import check_members, folder_beside
+from rnnzoo.data.files import read_bytes
 from rnnzoo.presets.card import Card
-from rnnzoo.presets.storage import read_model, write_model
+from rnnzoo.presets.saved import load_model
+from rnnzoo.presets.storage import STORAGE, write_model
 from rnnzoo.presets.told import check_told
-from rnnzoo.training.trainer import SequenceTrainer
 
 MODEL, CARD, README, GOLDEN = "model.keras", "card.json", "README.md", "golden.npz"
 # Those that are read again, and so checked.
@@ -49,7 +51,9 @@ def write_preset(
         FileExistsError: there is a preset and `overwrite` is False.
     """
     folder = _checks.path("folder", folder)
+    _checks.one_of("storage", storage, STORAGE)
     check_told(told, model)
+    told = {name: value for name, value in told.items() if value is not None}
     if not _checks.flag("overwrite", overwrite) and (folder / CARD).exists():
         raise FileExistsError(
             f"folder must be new; received folder={str(folder)!r}, which holds a preset. Choose "
@@ -60,7 +64,7 @@ def write_preset(
     aside = folder_beside(folder)
     try:
         write_model(model, aside / MODEL, storage)
-        _write_golden(read_model(aside / MODEL), golden, aside / GOLDEN)
+        _write_golden(load_model(aside / MODEL, compile=False), golden, aside / GOLDEN)
         card = Card(**told, **known, files={name: sha256(aside / name) for name in SEALED})
         (aside / README).write_text(card.readme(), encoding="utf-8")
         (aside / CARD).write_text(card.to_json(), encoding="utf-8")
@@ -76,7 +80,7 @@ def read_card(folder: pathlib.Path) -> Card:
     """The card of a preset; ValueError where there is none, or none that can be read."""
     path = folder / CARD
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode("utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(
             f"a preset must be a folder with {', '.join(FILES)}; received {str(folder)!r}, which "
@@ -95,17 +99,14 @@ def read_preset(folder: pathlib.Path) -> tuple[Any, Card]:
             that is not of rnnzoo.
     """
     card = check(folder)
-    model = read_model(folder / MODEL)
-    if not isinstance(model, SequenceTrainer):
-        raise ValueError(
-            f"{folder / MODEL} must hold a model of rnnzoo; received {type(model).__name__}"
-        )
-    return model, card
+    return load_model(folder / MODEL, compile=False), card
 
 
 def read_golden(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The golden inputs by name, and the outputs (of several, by name) that belong to them."""
     check(folder)
+    with zipfile.ZipFile(folder / GOLDEN) as archive:
+        check_members(archive)
     with np.load(folder / GOLDEN, allow_pickle=False) as stored:
         parts: dict[str, dict] = {"x": {}, "y": {}}
         for name in stored.files:

@@ -6,10 +6,7 @@ import zipfile
 from typing import Any
 
 import h5py
-import keras
 import numpy as np
-
-from rnnzoo import _checks
 
 WEIGHTS = "model.weights.h5"
 STORAGE = ("float16", "float32")
@@ -32,18 +29,12 @@ def write_model(model: Any, path: pathlib.Path, storage: str) -> None:
     Raises:
         ValueError: another storage, or weights that half precision cannot hold.
     """
-    _checks.one_of("storage", storage, STORAGE)
     clean = fresh(model)
     for new, old in zip(clean.cores, model.cores, strict=True):
         new.set_weights(old.get_weights())
     clean.save(path)
     if storage == "float16":
         _halve(path)
-
-
-def read_model(path: pathlib.Path) -> Any:
-    """The model of a file of `write_model`, not compiled."""
-    return keras.saving.load_model(path, compile=False)
 
 
 def _halve(path: pathlib.Path) -> None:

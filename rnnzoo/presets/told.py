@@ -74,8 +74,9 @@ def _check_labels(labels: Any, model: Any) -> None:
 
 def _check_end(end: Any, model: Any) -> None:
     known = model.vocabularies.get("prompt")
-    if end is not None and (end not in getattr(known, "tokens", ())):
+    fits = isinstance(end, str) and end in getattr(known, "tokens", ())
+    if end is not None and not fits:
         raise ValueError(
             "end must be a token of the vocabulary of a one_to_one model; received "
-            f"end={end!r}, vocabulary {known}"
+            f"end={_checks.shown(end)}, vocabulary {known}"
         )

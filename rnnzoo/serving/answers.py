@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from rnnzoo._checks import instance
+
 # Below this many numbers an answer is a matter of microseconds.
 SMALL = 512
 # Numbers turned into text at a time: the JSON encoder lets no other thread run meanwhile.
@@ -52,6 +54,7 @@ def read_answer(message: bytes) -> dict[str, Any]:
     >>> read_answer(as_bytes({"outputs": np.array([0.5, 2.0], "float32"), "steps": 3}))
     {'outputs': array([0.5, 2. ], dtype=float32), 'steps': 3}
     """
+    instance("message", message, (bytes, bytearray), "bytes, an answer of the service")
     try:
         place = 4 + int.from_bytes(message[:4], "little")
         answer = json.loads(message[4:place])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnzoo import _checks
 from rnnzoo.serving import exported
 from rnnzoo.serving.loaded import Loaded
 
@@ -22,6 +23,9 @@ class Stream:
     """
 
     def __init__(self, served: "Served", state: dict[str, np.ndarray]):
+        _checks.instance("served", served, Served, "what rnnzoo.load_served returned")
+        _checks.instance("state", state, dict, "a dict of arrays by name")
+        served.check_names(state)
         self.served = served
         self.state, self.steps = dict(state), 0
 
@@ -78,6 +82,7 @@ class Served(Loaded):
         self, count: int, sources: Sequence | None = None, state: dict[str, Any] | None = None
     ) -> list[Stream]:
         """`count` streams, as `new_stream` makes one; `sources` has one source for each."""
+        _checks.integer("count", count, 0)
         if state is not None:
             return [Stream(self, self._checked(state)) for _ in range(count)]
         if (self.manifest["form"] == "encoder_decoder") != (sources is not None):
@@ -104,7 +109,8 @@ class Served(Loaded):
             ValueError: inputs that do not fit; a stream that comes twice or is of another
                 model. No stream has moved then.
         """
-        streams, inputs = list(streams), list(inputs)
+        streams = _checks.items("streams", streams, "streams")
+        inputs = _checks.items("inputs", inputs, "inputs, one for each stream")
         self._check_streams(streams, inputs)
         singles, batches = zip(*map(self.as_steps, inputs)) if inputs else ((), ())
         groups: dict[tuple, list[int]] = {}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnzoo._checks import one_of, positive_integer, shown
+from rnnzoo._checks import one_of, optional_text, positive_integer, shown
 from rnnzoo.data.tokens import TextVocabulary
 from rnnzoo.serving import answers
 from rnnzoo.serving.batching import Batcher
@@ -84,6 +84,7 @@ class Conversation:
         self._batcher, self._served = batcher, batcher.served
         self._keys = key if isinstance(key, Keys) else Keys(key)
         self._vocabulary = vocabulary if "generate" in self._served.signatures else None
+        optional_text("token", token)
         self._max_steps = positive_integer("max_steps", max_steps)
         self._max_numbers = positive_integer("max_numbers", max_numbers)
         self.stream = (

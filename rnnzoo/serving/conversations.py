@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
-from rnnzoo._checks import positive_integer, shown
+from rnnzoo._checks import instance, positive_integer, seconds
 from rnnzoo.serving.batching import Batcher, Overloaded
 from rnnzoo.serving.conversation import Conversation
 from rnnzoo.serving.messages import is_stop
@@ -71,8 +71,8 @@ class Conversations:
         limit_per_client: int | None = None,
         **options: Any,
     ):
-        if isinstance(idle, bool) or not isinstance(idle, (int, float)) or not idle > 0:
-            raise ValueError(f"idle must be seconds above 0; received idle={shown(idle)}")
+        instance("batcher", batcher, Batcher, "a rnnzoo.serving.Batcher")
+        seconds("idle", idle)
         key = key if isinstance(key, Keys) else Keys(key)
         self.batcher, self._key, self._options = batcher, key, options
         self._limit, self._idle = positive_integer("limit", limit), idle

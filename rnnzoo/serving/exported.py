@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rnnzoo._checks import shown
+from rnnzoo.data.files import read_bytes
 from rnnzoo.data.reading import as_array
 from rnnzoo.data.text import Vocabulary
 from rnnzoo.data.tokenizer import Tokenizer
@@ -24,7 +25,7 @@ _TEXTS = ("written_as", "name", "weights_sha256")
 def read_manifest(path: pathlib.Path) -> dict:
     """The manifest of the export at `path`; ValueError where there is none that we can read."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(read_bytes(path / MANIFEST))
         _check(manifest)
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(

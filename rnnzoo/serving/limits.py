@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from rnnzoo._checks import positive_integer, shown
+from rnnzoo._checks import positive_integer, seconds
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,5 @@ class Limits:
             value = getattr(self, field.name)
             if field.type is int:
                 positive_integer(field.name, value)
-            elif isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise ValueError(
-                    f"{field.name} must be seconds above 0; received {field.name}={shown(value)}"
-                )
+            else:
+                seconds(field.name, value)

@@ -2,12 +2,12 @@
 
 import hashlib
 import os
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from rnnzoo import _checks
 from rnnzoo._checks import shown
 from rnnzoo.data.reading import as_array
 from rnnzoo.serving import exported
@@ -21,7 +21,7 @@ class Loaded:
     """
 
     def __init__(self, path: str | os.PathLike):
-        self.path = pathlib.Path(path)
+        self.path = _checks.path("path", path)
         self.manifest = exported.read_manifest(self.path)
         if self.manifest["written_as"] != "tf_saved_model":
             raise ValueError(

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from rnnzoo._checks import positive_integer, shown
+from rnnzoo import _checks
+from rnnzoo._checks import items, positive_integer, shown
 from rnnzoo.serving.client import Served, Stream
 
 _DIGEST = hashlib.sha256
@@ -50,10 +51,11 @@ class Keys:
         lifetime: float | None = None,
         spent: "SpentSeals | None" = None,
     ):
-        secret = [key, *old]
-        for one in secret:
+        secret = [key, *items("old", old, "secrets")]
+        for i, one in enumerate(secret):
             if not isinstance(one, bytes) or len(one) < 16:
-                raise ValueError("key must be a secret of at least 16 bytes; received another")
+                name = "each of old" if i else "key"
+                raise ValueError(f"{name} must be a secret of at least 16 bytes; received another")
         if until is not None and not _is_number(until):
             raise ValueError(f"until must be a Unix time or None; received until={shown(until)}")
         if lifetime is not None and not (_is_number(lifetime) and lifetime > 0):
@@ -98,6 +100,7 @@ class SpentSeals:
 
     def __init__(self, path: str | os.PathLike = ":memory:", limit: int = 100_000):
         self.limit = positive_integer("limit", limit)
+        path = _checks.path("path", path)
         self._table = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._table.execute("PRAGMA journal_mode=WAL")
         self._table.execute("PRAGMA synchronous=NORMAL")

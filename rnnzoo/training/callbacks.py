@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from rnnzoo import _checks
 from rnnzoo.training.settings import Settings
@@ -135,13 +136,12 @@ class ResetStates(SequenceCallback):
 
     def __init__(self, every: int | str):
         super().__init__()
-        if isinstance(every, str) and every != "epoch":
-            raise ValueError(
-                f"every must be an integer of at least 1 or 'epoch'; received every={every!r}"
-            )
-        if every != "epoch":
-            every = _checks.positive_integer("every", every)
-        self.every = every
+        whole = isinstance(every, (int, np.integer)) and not isinstance(every, bool)
+        if not (whole and 1 <= every <= _checks.LARGEST) and not (
+            isinstance(every, str) and every == "epoch"
+        ):
+            raise _checks.refuse("every", "an integer of at least 1 or 'epoch'", every)
+        self.every = int(every) if whole else "epoch"
 
     def configure(self, model: SequenceTrainer, settings: Settings) -> Settings:
         model.spec.refuse_streams("ResetStates")

@@ -22,6 +22,9 @@ _OF_LOGITS = {
     "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
 }
 
+# What `compile` takes for metrics that fit the loss.
+_SHORT = ("accuracy", "acc", "crossentropy", "ce")
+
 # Batches of a data set in which targets are counted.
 _COUNTED = 200
 
@@ -62,6 +65,54 @@ def loss_of_heads(given: Any, outputs: dict[str, Output]) -> Any:
     return {name: head.loss for name, head in heads.items()} | (given or {})
 
 
+def check_optimizer(given: Any) -> None:
+    """ValueError unless Keras can make an optimizer of `given`."""
+    try:
+        given if isinstance(given, keras.optimizers.Optimizer) else keras.optimizers.get(given)
+    except Exception as error:  # of Keras, or of a class of the user's
+        raise _checks.refuse(
+            "optimizer", "a keras.optimizers.Optimizer, its name or its config", given
+        ) from error
+
+
+def check_measures(argument: str, given: Any) -> None:
+    """ValueError unless `given` is a loss or metric, its name, or lists and dicts of them."""
+    module = keras.losses if argument == "loss" else keras.metrics
+    try:
+        leaves = keras.tree.flatten(given)
+    except Exception:  # too deep, or with keys that cannot be sorted
+        leaves = [0]
+    if argument == "loss" and given is not None and not leaves:
+        leaves = [0]
+    for one in leaves:
+        name = isinstance(one, str) and (
+            argument != "loss" and one in _SHORT or _known(one, module)
+        )
+        if one is not None and not name and not callable(one):
+            kind = "a loss" if argument == "loss" else "a metric"
+            raise _checks.refuse(
+                argument, f"{kind} of Keras, its name, a function, or these", given
+            )
+
+
+def _known(name: str, module: Any) -> bool:
+    try:
+        return module.get(name) is not None
+    except ValueError:
+        return False
+
+
+def check_loss_weights(given: Any) -> None:
+    """ValueError unless `given` is None, or a number, list or dict of numbers."""
+    values = [given]
+    if isinstance(given, (list, tuple)) and given:
+        values = list(given)
+    elif isinstance(given, dict) and given and all(isinstance(key, str) for key in given):
+        values = list(given.values())
+    if given is not None and not all(_checks.is_number(one) for one in values):
+        raise _checks.refuse("loss_weights", "None, a number, or a list or dict of them", given)
+
+
 def check_parameters(argument: str, given: Any, outputs: dict[str, Output]) -> None:
     """ValueError where a loss or metric of Keras would take parameters of a head for values.
 
@@ -90,13 +141,23 @@ def check_parameters(argument: str, given: Any, outputs: dict[str, Output]) -> N
                 )
 
 
-def judged(loss: Any, outputs: dict[str, Output]) -> tuple[str, ...]:
-    """The names of the outputs for which `loss` of `compile` has a loss."""
+def judged(loss: Any, outputs: dict[str, Output]) -> dict[str, bool]:
+    """The outputs for which `loss` of `compile` has a loss, and whether it judges step by step.
+
+    Those of Keras do, but for CTC; of others nobody knows.
+    """
     if isinstance(loss, (list, tuple)):
         loss = dict(zip(outputs, loss))
     elif not isinstance(loss, dict):
         loss = dict.fromkeys(outputs, loss)
-    return tuple(name for name in outputs if loss.get(name) is not None)
+    found = {name: loss[name] for name in outputs if loss.get(name) is not None}
+    return {name: _judges_steps(one) for name, one in found.items()}
+
+
+def _judges_steps(loss: Any) -> bool:
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    own = isinstance(loss, str) or getattr(loss, "__module__", "").split(".")[0] == "keras"
+    return own and name.lower() != "ctc"
 
 
 def _snake(name: str) -> str:

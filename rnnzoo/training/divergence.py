@@ -63,7 +63,7 @@ class StopOnDivergence(SequenceCallback, keras.callbacks.TerminateOnNaN):
         self, factor: float | None = 10.0, every: int | None = None, raise_error: bool = False
     ):
         super().__init__()
-        self.raise_error = raise_error
+        self.raise_error = _checks.flag("raise_error", raise_error)
         real = isinstance(factor, (int, float)) and not isinstance(factor, bool)
         if factor is not None and not (real and 1 < factor < math.inf):
             raise ValueError(

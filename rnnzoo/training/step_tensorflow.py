@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from rnnzoo import backend
-from rnnzoo.backend.keras_internals import apply_summed, metrics_in_order
+from rnnzoo.backend.keras_internals import apply_summed
 from rnnzoo.feed.batches import shape_of
 from rnnzoo.training.losses import Measured, measure, update_metrics, weigh
 from rnnzoo.training.shapes import LEAST, Shapes, gain
@@ -135,14 +135,25 @@ class BackendStep:
     def train_step(self, data: Any) -> dict:
         x, y, weight = _tensors(data)
         self.train_batch((), x, y, weight, self._update, self._forward)
-        return self.get_metrics_result()
+        return self._told()
 
     def test_step(self, data: Any) -> dict:
         x, y, weight = _tensors(data)
         y_pred = self.run(x, training=False)
         self.loss_tracker.update_state(measure(self, x, y, y_pred, weight, training=False))
         update_metrics(self, x, y, y_pred, weight)
-        return self.get_metrics_result()
+        return self._told()
+
+    def _told(self) -> dict:
+        """Loss and metrics so far, over the steps of all replicas.
+
+        Each replica counts its own; Keras would tell the mean of what each of them makes of it.
+        """
+        if self.replicas == 1:
+            return self.get_metrics_result()
+        counted = [(variable, _total(variable.value)) for variable in self.metrics_variables]
+        with keras.StatelessScope(state_mapping=counted):
+            return self.get_metrics_result()
 
     def predict_step(self, data: Any) -> Any:
         return self.run(_tensors(data)[0], training=False)
@@ -211,22 +222,13 @@ class BackendStep:
         return [summed.get(i) for i in range(len(gradients))]
 
     def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any):
-        told = super().train_on_batch(*self._split((x, y, sample_weight)), **kwargs)
-        return self._of_all(told)
+        return super().train_on_batch(*self._split((x, y, sample_weight)), **kwargs)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any):
-        told = super().test_on_batch(*self._split((x, y, sample_weight)), **kwargs)
-        return self._of_all(told)
+        return super().test_on_batch(*self._split((x, y, sample_weight)), **kwargs)
 
     def predict_on_batch(self, x: Any) -> np.ndarray:
         return super().predict_on_batch(*self._split((x,)))
-
-    def _of_all(self, told: Any) -> Any:
-        """The metrics just told, over all replicas' steps; Keras tells the mean of their means."""
-        if self.replicas == 1:
-            return told
-        found = {name: np.asarray(value)[()] for name, value in self.get_metrics_result().items()}
-        return found if isinstance(told, dict) else metrics_in_order(self, found)
 
     def _split(self, data: tuple) -> tuple:
         """`data` with each replica's rows for itself; Keras would give all rows to each."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +18,7 @@ from rnnzoo.backend.keras_internals import (
     supports_xla,
 )
 from rnnzoo.core.spec import CoreSpec
+from rnnzoo.data.epochs import seeds_kept_on_error
 from rnnzoo.feed.batches import Batches, Reading
 from rnnzoo.feed.devices import refuse_prediction
 from rnnzoo.feed.feed import Feed, feed, is_array_like, split_rows
@@ -50,7 +52,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         self.without_xla = False  # found out when XLA could not compile a step
         self.tells = False  # whether `fit` says what it does
         self.planned: dict[str, dict] = {}  # of functions the steps to come in this pass, by shape
-        self._judged: tuple[str, ...] = ()  # outputs that have a loss
+        self._judged: dict[str, bool] = {}  # outputs that have a loss, and whether it is by step
         self._kept: dict[str, dict] = {}  # compiled functions by what went into them
         self._passing = threading.RLock()  # one pass over data at a time
 
@@ -69,9 +71,10 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         loss_weights: Any = None,
         metrics: Any = None,
         weighted_metrics: Any = None,
-        *args: Any,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
         jit_compile: bool | str = "auto",
-        **kwargs: Any,
+        auto_scale_loss: bool = True,
     ) -> None:
         """As `keras.Model.compile`.
 
@@ -84,12 +87,19 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         steps. Other batches run without it, as all do, after a warning, where XLA cannot compile
         the model.
         """
-        self.auto_jit = jit_compile == "auto"
-        self.without_xla = False
+        defaults.check_optimizer(optimizer)
         outputs = self.spec.outputs
         given = {"loss": loss, "metrics": metrics, "weighted_metrics": weighted_metrics}
         for argument, value in given.items():
+            defaults.check_measures(argument, value)
             defaults.check_parameters(argument, value, outputs)
+        defaults.check_loss_weights(loss_weights)
+        _checks.flag("run_eagerly", run_eagerly)
+        _checks.flag("auto_scale_loss", auto_scale_loss)
+        _checks.positive_integer("steps_per_execution", steps_per_execution)
+        if not isinstance(jit_compile, (bool, np.bool_)):
+            _checks.one_of("jit_compile", jit_compile, ("auto", True, False))
+        self.auto_jit, self.without_xla = isinstance(jit_compile, str), False
         loss = defaults.loss_of_heads(loss, outputs)
         self._judged = defaults.judged(loss, outputs)
         super().compile(
@@ -98,15 +108,22 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             loss_weights,
             defaults.fitting(metrics, outputs, keras.metrics),
             defaults.fitting(weighted_metrics, outputs, keras.metrics),
-            *args,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
             jit_compile=jit_compile,
-            **kwargs,
+            auto_scale_loss=auto_scale_loss,
         )
         self._kept = {}
 
     def get_compile_config(self) -> dict | None:
-        config = super().get_compile_config()
+        config = self._read_compiled(super().get_compile_config)
         return {**config, "jit_compile": "auto"} if config and self.auto_jit else config
+
+    def _read_compiled(self, function: Callable) -> Any:
+        """`function()`, which reads the optimizer, also while another thread trains."""
+        if self.call_with_values is None or self.optimizer is None:
+            return function()
+        return self.evaluated(self.optimizer.variables, function)
 
     def compile_from_config(self, config: dict) -> None:
         # Keras does this only where `compile` is its own.
@@ -159,23 +176,20 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         _check_validation(validation_steps, validation_batch_size, validation_freq)
         with self._set(settings_of(self, _checks.callbacks("callbacks", callbacks))):
             part = x, y, sample_weight
-            if validation_split and validation_data is None and not self._streams(x):
-                part, validation_data = split_rows(part, validation_split)
-            data = self._feed(
-                *part,
-                batch_size=batch_size,
-                steps=steps_per_epoch,
-                shuffle=shuffle is None or shuffle,
-                class_weight=class_weight,
-                trains=True,
-            )
-            if data.streaming:
-                _refuse_shuffling(shuffle, validation_split)
-            if validation_data is not None:
-                validation_data = self._validation(
-                    validation_data, validation_batch_size or batch_size, validation_steps, epochs
-                )
-            self._prepare(data, trains=True, passes=epochs)
+            with seeds_kept_on_error():
+                if validation_split and validation_data is None and not self._streams(x):
+                    part, validation_data = split_rows(part, validation_split)
+                shuffled = shuffle is None or shuffle
+                given = {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffled}
+                data = self._feed(*part, class_weight=class_weight, trains=True, **given)
+                if data.streaming:
+                    _refuse_shuffling(shuffle, validation_split)
+                if validation_data is not None:
+                    size = validation_batch_size or batch_size
+                    validation_data = self._validation(
+                        validation_data, size, validation_steps, epochs
+                    )
+                self._prepare(data, trains=True, passes=epochs)
             options = {
                 "x": data.x,
                 "batch_size": None,
@@ -230,8 +244,9 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         _check_pass(verbose, batch_size, steps=steps)
         _checks.flag("return_dict", return_dict)
         with self._set(settings_of(self, _checks.callbacks("callbacks", callbacks))):
-            data = self._feed(x, y, sample_weight, batch_size=batch_size, steps=steps)
-            self._prepare(data)
+            with seeds_kept_on_error():
+                data = self._feed(x, y, sample_weight, batch_size=batch_size, steps=steps)
+                self._prepare(data)
             return super().evaluate(data.x, **options)
 
     def predict(
@@ -252,8 +267,9 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         _check_pass(verbose, batch_size, steps=steps)
         with self._set(settings_of(self, given)):
             refuse_prediction()
-            data = self._feed(x, batch_size=batch_size, steps=steps)
-            self._prepare(data)
+            with seeds_kept_on_error():
+                data = self._feed(x, batch_size=batch_size, steps=steps)
+                self._prepare(data, judged=False)
             if data.streaming and self.spec.per_step:
                 along_time = functools.partial(np.concatenate, axis=1)
                 return self._predict_batches(data, along_time, verbose, steps, given)
@@ -301,6 +317,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         return_dict: bool = False,
     ) -> Any:
         """Metrics of one update on one batch, as `keras.Model.train_on_batch`."""
+        _checks.flag("return_dict", return_dict)
         with self._set(Settings()):
             batch = self._one_batch(self.training_carry, (x, y, sample_weight), class_weight)
             self._make_ready("train_function")
@@ -310,6 +327,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """Metrics of one batch, as `keras.Model.test_on_batch`."""
+        _checks.flag("return_dict", return_dict)
         with self._set(Settings()):
             batch = self._one_batch(self.evaluation_carry, (x, y, sample_weight))
             self._make_ready("test_function")
@@ -319,16 +337,17 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         """Outputs of one batch, as `keras.Model.predict_on_batch`."""
         with self._set(Settings()):
             refuse_prediction()
-            batch = self._one_batch(self.evaluation_carry, (x,))
+            batch = self._one_batch(self.evaluation_carry, (x,), judged=False)
             self._make_ready("predict_function")
             return super().predict_on_batch(batch[0])
 
-    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+    def save(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.save`; waits for a pass over data in another thread.
 
         Raises:
             ValueError: a file of the old format HDF5, from which Keras could not load the model.
         """
+        _checks.path("filepath", filepath)
         if str(filepath).endswith((".h5", ".hdf5")):
             raise ValueError(
                 "filepath must end in '.keras': Keras cannot load such a model from the old "
@@ -337,17 +356,19 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         with self._passing:
             super().save(filepath, *args, **kwargs)
 
-    def save_weights(self, *args: Any, **kwargs: Any) -> None:
+    def save_weights(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.save_weights`; waits for a pass over data in another thread."""
+        _checks.path("filepath", filepath)
         with self._passing:
-            super().save_weights(*args, **kwargs)
+            super().save_weights(filepath, *args, **kwargs)
 
-    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+    def load_weights(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.load_weights`; waits for a pass over data in another thread.
 
         Raises:
             ValueError: weights of a model that is built in another way.
         """
+        _checks.path("filepath", filepath)
         with self._passing:
             try:
                 super().load_weights(filepath, *args, **kwargs)
@@ -366,6 +387,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
 
     def set_weights(self, weights: list) -> None:
         """As `keras.Model.set_weights`; waits for a pass over data in another thread."""
+        weights = _checks.items("weights", weights, "arrays")
         with self._passing:
             super().set_weights(weights)
 
@@ -424,19 +446,25 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
     def _validation(self, given: Any, batch_size: Any, steps: Any, passes: int) -> Batches:
         batches = isinstance(given, list) and not is_array_like(given)
         whole = given if isinstance(given, (tuple, list)) and not batches else (given,)
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(whole))
-        data = self._feed(x, y, weight, batch_size=batch_size, steps=steps)
-        self._prepare(data, passes=passes)
+        try:
+            x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(whole))
+            data = self._feed(x, y, weight, batch_size=batch_size, steps=steps)
+            self._prepare(data, passes=passes)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"validation_data must be as the data are: {error}") from error
         return data.x
 
-    def _prepare(self, data: Feed, trains: bool = False, passes: int = 1) -> None:
+    def _prepare(
+        self, data: Feed, trains: bool = False, passes: int = 1, judged: bool = True
+    ) -> None:
         """Make all that a step needs and that must not be made while one is traced.
 
         Args:
             data: what is to be read, so many `passes` of it.
             trains: whether it is trained on.
+            judged: whether its losses are told.
         """
-        self._check_named(data.first)
+        self._check_targets(data.first, judged)
         lanes = data.lanes * backend.share()[1]  # those that other processes feed
         if data.streaming:
             self._resize(self.training_carry if trains else self.evaluation_carry, lanes)
@@ -451,7 +479,9 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         for name in ("train_function",) * trains + ("test_function", "predict_function"):
             self._make_ready(name)
 
-    def _one_batch(self, carry: Carry, batch: tuple, class_weight: Any = None) -> tuple:
+    def _one_batch(
+        self, carry: Carry, batch: tuple, class_weight: Any = None, judged: bool = True
+    ) -> tuple:
         """A batch in its one form, for which `carry` and losses are ready."""
         reading = self._reading(class_weight)
         lanes = carry.lanes // backend.share()[1]
@@ -459,15 +489,32 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         if self.reader.carries(x) and lanes:
             self.reader.check(x, lanes)
         batch = reading.prepare(0, (x, *batch[1:]))
-        self._check_named(batch)
+        self._check_targets(batch, judged)
         if self.reader.carries(x) and not carry.lanes:
             self._resize(carry, self.reader.rows(x) * backend.share()[1])
         self._build_losses(batch)
         return batch
 
-    def _check_named(self, first: tuple) -> None:
-        """ValueError where an output has a loss and no targets."""
+    def _check_targets(self, first: tuple, judged: bool) -> None:
+        """ValueError where an output has a loss, which is to be `judged`, and no targets."""
         y = first[1] if len(first) > 1 else None
+        ours = getattr(self.compute_loss, "measured", False)
+        if y is None and self._judged and ours and judged:
+            raise ValueError(
+                "y must be given, the targets of a model that was compiled with a loss; received "
+                "y=None"
+            )
+        by_step = [name for name, steps in self._judged.items() if steps and ours]
+        by_step = [] if y is None else by_step
+        outputs = self.output_specs(first[0]) if by_step else None
+        for name in by_step:
+            target = y.get(name) if isinstance(y, dict) else y
+            wanted = (outputs[name] if isinstance(outputs, dict) else outputs).shape[:-1]
+            if target is not None and tuple(target.shape[: len(wanted)]) != wanted:
+                raise ValueError(
+                    f"y must begin with the axes {wanted} of the outputs that it is compared with; "
+                    f"received targets of {name!r} of shape {target.shape}"
+                )
         if isinstance(y, dict) and set(self._judged) - set(y):
             raise ValueError(
                 "targets must be given for each output that has a loss, "
@@ -570,8 +617,10 @@ def _check_epochs(epochs: Any, initial_epoch: Any, shuffle: Any, split: Any) -> 
 def _check_validation(steps: Any, batch_size: Any, freq: Any) -> None:
     _checks.optional_count("validation_steps", steps)
     _checks.optional_count("validation_batch_size", batch_size)
-    if isinstance(freq, (bool, str, float)):
-        raise _checks.refuse("validation_freq", "an integer or a list of them", freq)
+    if not isinstance(freq, (list, tuple, set)):
+        _checks.positive_integer("validation_freq", freq)
+    for epoch in freq if isinstance(freq, (list, tuple, set)) else ():
+        _checks.positive_integer("each of validation_freq", epoch)
 
 
 def _refuse_shuffling(shuffle: Any, validation_split: float) -> None:

@@ -58,6 +58,7 @@ def from_preset(
     _checks.flag("load_weights", load_weights)
     if outputs is not None:
         _checks.positive_integer("outputs", outputs)
+    _checks.optional_text("freeze_until", freeze_until)
     folder = folder_of(preset)
     if folder is not None:
         model, _ = read_preset(folder)

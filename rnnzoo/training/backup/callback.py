@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import os
-import pathlib
 from collections.abc import Callable
 
 import keras
@@ -73,7 +72,7 @@ class BackupAndResume(SequenceCallback):
         every: int | datetime.timedelta = datetime.timedelta(minutes=1),
     ):
         super().__init__()
-        self.folder = pathlib.Path(folder)
+        self.folder = _checks.path("folder", folder)
         if isinstance(every, datetime.timedelta):
             if every <= datetime.timedelta(0):
                 raise ValueError(f"every must be longer than no time; received every={every!r}")
