@@ -252,6 +252,38 @@ def array(name: str, value: Any) -> np.ndarray:
         ) from error
 
 
+def numbers(name: str, value: Any) -> np.ndarray:
+    """`value` as a float64 array; ValueError for what holds no real numbers."""
+    held = array(name, value)
+    if held.dtype.kind not in "iufb":
+        raise ValueError(f"{name} must hold numbers; received dtype {held.dtype}")
+    return held.astype("float64", copy=False)
+
+
+def token_ids(name: str, value: Any, size: int) -> np.ndarray:
+    """`value` as integers `(tokens,)` in [0, size); ValueError for others."""
+    ids = array(name, list(value) if hasattr(value, "__next__") else value)
+    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+        raise ValueError(
+            f"{name} must be integers of shape (tokens,); received {ids.dtype} {ids.shape}"
+        )
+    wrong = np.flatnonzero((ids < 0) | (ids >= size))
+    if len(wrong):
+        raise ValueError(
+            f"{name} must lie in [0, {size}); received {ids[wrong[0]]} at position {wrong[0]}"
+        )
+    return ids
+
+
+def by_name(name: str, value: Any) -> dict:
+    """A dict, empty for None; ValueError for what is no dict by names."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise refuse(name, "a dict by names, or None", value)
+    return dict(value)
+
+
 def tensor(name: str, value: Any) -> Any:
     """`value` as a tensor; ValueError for what holds no numbers."""
     if not keras.ops.is_tensor(value) and not isinstance(value, keras.KerasTensor):

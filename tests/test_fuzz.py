@@ -51,6 +51,20 @@ def pair():
 
 
 @functools.cache
+def series():
+    made = rnnzoo.one_to_one(features=1, units=2, outputs=heads.Normal(), cell="simple_rnn")
+    made.generate(NORMAL[..., :1], max_length=1, samples=1)
+    return made
+
+
+@functools.cache
+def observed():
+    forecaster = series().forecaster()
+    forecaster.observe(NORMAL[..., :1])
+    return forecaster
+
+
+@functools.cache
 def stock():
     return keras.Sequential([keras.Input((None, 2)), keras.layers.GRU(2)])
 
@@ -126,6 +140,22 @@ CASES = {
     "core.Output": lambda: (Output, {"shape": (2,)}),
     "core.State": lambda: (State, {"shape": (2,)}),
     "Tokens": lambda: (rnnzoo.Tokens, {"vocabulary": 3}),
+    "Characters": lambda: (rnnzoo.Characters, {"vocabulary": 3, "units": 2}),
+    "Scaling": lambda: (rnnzoo.Scaling, {"kind": "mean"}),
+    "RecurrentModel.generate, numbers": lambda: (
+        series().generate,
+        {"prompt": NORMAL[..., :1], "max_length": 1},
+    ),
+    "RecurrentModel.forecaster": lambda: (series().forecaster, {}),
+    "Forecaster": lambda: (rnnzoo.Forecaster, {"model": series()}),
+    "Forecaster.observe": lambda: (observed().observe, {"x": NORMAL[..., :1]}),
+    "Forecaster.reset": lambda: (series().forecaster().reset, {}),
+    "Forecaster.forecast": lambda: (observed().forecast, {"horizon": 1, "samples": 2}),
+    "Forecast.quantile": lambda: (observed().forecast(1, 2, seed=0).quantile, {"p": 0.5}),
+    "backtest": lambda: (
+        rnnzoo.backtest,
+        {"model": series(), "series": [np.arange(9.0)] * 2, "horizon": 1, "samples": 2},
+    ),
     "from_keras": lambda: (rnnzoo.from_keras, {"model": stock()}),
     "from_preset": lambda: (rnnzoo.from_preset, {"preset": SAVED / "speaker.vowels"}),
     "export": lambda: (rnnzoo.export, {"model": model(), "path": "out/1"}),
@@ -253,6 +283,12 @@ CASES = {
     "data.Vocabulary.decode": lambda: (LETTERS.decode, {"ids": [0]}),
     "data.Vocabulary.save": lambda: (LETTERS.save, {"path": "v.json"}),
     "data.Vocabulary.load": lambda: (data.Vocabulary.load, {"path": "v.json"}),
+    "data.Tokenizer": lambda: (data.Tokenizer, {"source": LETTERS}),
+    "data.Tokenizer.encode": lambda: (data.Tokenizer(LETTERS).encode, {"text": "ab"}),
+    "data.Tokenizer.decode": lambda: (data.Tokenizer(LETTERS).decode, {"ids": [0]}),
+    "data.LogMel": lambda: (data.LogMel, {}),
+    "data.LogMel.read": lambda: (data.LogMel().read, {"path": "table.csv"}),
+    "data.read_tagged": lambda: (data.read_tagged, {"path": "table.csv"}),
     "data.read_text": lambda: (data.read_text, {"path": "table.csv"}),
     "data.read_pairs": lambda: (data.read_pairs, {"path": "pairs.tsv"}),
     "data.read_csv": lambda: (data.read_csv, {"path": "table.csv"}),
@@ -283,6 +319,16 @@ CASES = {
         {"y_true": np.zeros((2, 3), int), "y_pred": np.zeros((2, 3, 4), "float32")},
     ),
     "metrics.edit_distance": lambda: (metrics.edit_distance, {"first": "abc", "second": [1, 2]}),
+    "metrics.smape": lambda: (metrics.smape, {"truth": [1.0], "forecast": [2.0]}),
+    "metrics.mase": lambda: (
+        metrics.mase,
+        {"truth": [1.0], "forecast": [2.0], "history": [1.0, 2.0, 4.0]},
+    ),
+    "metrics.crps": lambda: (metrics.crps, {"truth": [1.0], "samples": [[2.0]]}),
+    "metrics.coverage": lambda: (
+        metrics.coverage,
+        {"truth": [1.0], "low": [0.0], "high": [2.0]},
+    ),
     "curves.learning_curve": lambda: (
         curves.learning_curve,
         {"curves": {"a": [1.0]}, "path": "a.png", "ylabel": "nats"},
@@ -350,6 +396,25 @@ KINDS = {
     **dict.fromkeys(["source_vocabulary", "target_vocabulary", "embedding"], TOKENS),
     "inputs": optional(of.by_name(of.count)),
     "static": optional(either(of.empty_dict, of.by_name(of.count))),
+    "target_inputs": optional(either(of.empty_dict, of.by_name(of.count))),
+    "scaling": optional(
+        either(of.one_of("mean", "standard", "change"), lambda v: isinstance(v, dict))
+    ),
+    "padding": optional(of.natural),
+    "burn_in": of.natural,
+    "samples": optional(of.count),
+    "feed": optional(of.text),
+    "future": optional(of.empty_dict),
+    "horizon": of.count,
+    "season": of.count,
+    "windows": of.count,
+    "series": never,
+    "kind": of.one_of("mean", "standard", "change"),
+    "lag": of.count,
+    **dict.fromkeys(["truth", "forecast", "history", "low", "high"], of.numbers),
+    # sounds
+    **dict.fromkeys(["rate", "frame", "hop", "spectrum", "bands"], of.count),
+    **dict.fromkeys(["lowest", "floor", "shortest", "longest"], of.real),
     "units": of.sizes,
     "encoder_units": optional(of.sizes),
     "outputs": optional(either(of.count, of.by_name(of.count))),
@@ -481,6 +546,15 @@ KINDS = {
     "steps_per_execution": of.count,
 }
 OTHERS = {
+    ("RecurrentModel.generate", "prompt"): optional(of.numbers),
+    ("Characters", "units"): of.count,
+    ("Characters", "vocabulary"): of.count,
+    ("Forecaster.observe", "x"): of.numbers,
+    ("backtest", "level"): lambda value: of.real(value) and 0 < value < 1,
+    ("Forecast.quantile", "p"): either(of.probability, items(of.probability)),
+    ("Scaling", "shared"): of.flag,
+    ("metrics.crps", "samples"): of.numbers,
+    ("data.Tokenizer", "source"): never,
     ("CoreSpec", "form"): of.text,
     **{("CoreSpec", name): never for name in ("inputs", "outputs")},
     **{("CoreSpec", name): lambda v: isinstance(v, dict) and not v for name in ("states",)},
@@ -553,7 +627,17 @@ HOOKS = {name for kind in (keras.Model, keras.layers.LSTM) for name in dir(kind)
 HOOKS |= {name for kind in (keras.callbacks.Callback, keras.losses.Loss) for name in dir(kind)}
 HOOKS |= {"run", "train_batch", "output_masks", "output_specs", "make_carries", "set_carry"}
 HOOKS |= {"call_with_values", "evaluated", "set_loss_tracker", "start_of", "configure"}
-HOOKS |= {"bare", "split", "learns_start", "refuse_streams"}
+HOOKS |= {
+    "build_from_batch",
+    "lend",
+    "take_values",
+    "in_units",
+    "says",
+    "bare",
+    "split",
+    "learns_start",
+    "refuse_streams",
+}
 HOOKS |= {"fresh_state", "restored_state", "state_spec", "product", "project", "read"}
 HOOKS |= {"natural", "summaries", "sequence_log_prob", "choose", "values", "with_values"}
 # The parts of a service, which check what clients send them.
@@ -561,7 +645,7 @@ HOOKS |= {"turn", "advance", "write", "lock_of", "beside", "answers", "replies",
 HOOKS |= {"stop", "take", "spend", "sign", "numbers_of", "blank_steps", "as_steps", "check_names"}
 # Results and errors, which rnnzoo makes; what is made without arguments; a card's plain words.
 MADE = {"Generated", "Decoded", "Overloaded", "UnknownStream", "Greedy", "Sampler", "Head"}
-MADE |= {"Card", "CTCLogits"}
+MADE |= {"Card", "CTCLogits", "Forecast", "Backtest"}
 # Keras flattens the arguments of layers and models before it calls them: not what has no end.
 FLATTENED = ("heads.CRFPotentials", "RecurrentModel", "EncoderDecoder")
 

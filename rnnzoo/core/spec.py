@@ -38,6 +38,8 @@ class Input:
         _checks.dtype_name("dtype", self.dtype)
         _checks.optional_count("vocabulary", self.vocabulary)
         _checks.flag("per_step", self.per_step)
+        if self.padding is not None:
+            _checks.integer("padding", self.padding, 0)
 
     @property
     def rank(self) -> int:

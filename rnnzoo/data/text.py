@@ -190,18 +190,7 @@ class Vocabulary:
         Raises:
             ValueError: another rank, ids that are no integers or out of range.
         """
-        given = list(ids) if hasattr(ids, "__next__") else ids
-        ids = _checks.array("ids", given)
-        if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
-            raise ValueError(
-                f"ids must be integers of shape (tokens,); received {ids.dtype} {ids.shape}"
-            )
-        wrong = np.flatnonzero((ids < 0) | (ids >= len(self)))
-        if len(wrong):
-            raise ValueError(
-                f"ids must lie in [0, {len(self)}); received {ids[wrong[0]]} at position {wrong[0]}"
-            )
-        tokens = [self.tokens[i] for i in ids.tolist()]
+        tokens = [self.tokens[i] for i in _checks.token_ids("ids", ids, len(self)).tolist()]
         if self.level == "character":
             return "".join(tokens)
         return " ".join(tokens).replace(" \n", "\n").replace("\n ", "\n")

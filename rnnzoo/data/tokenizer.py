@@ -59,8 +59,9 @@ class Tokenizer:
     def __init__(self, source: Any):
         # A fast tokenizer of `transformers` is one of `tokenizers`, with less to load.
         self.source = getattr(source, "backend_tokenizer", source)
-        ways, self._size = _ways(self.source), _size(self.source)
-        if ways is None or not self._size:
+        ways = _ways(self.source)
+        self._size = None if ways is None else _size(self.source)
+        if not self._size:
             raise ValueError(
                 "source must be a tokenizer with encode, decode and a size (len, or one of "
                 f"{', '.join(_SIZES)}); received {shown(source)}"
@@ -99,8 +100,12 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
-        """The text of token ids `(tokens,)`."""
-        ids = [int(i) for i in ids]
+        """The text of token ids `(tokens,)`.
+
+        Raises:
+            ValueError: another rank, ids that are no integers or out of range.
+        """
+        ids = _checks.token_ids("ids", ids, len(self)).tolist()
         found = self._decode(ids, **({"skip_special_tokens": False} if self._bare else {}))
         found = found if isinstance(found, str) else np.asarray(found).item()  # a tensor
         return found.decode("utf-8", "replace") if isinstance(found, bytes) else found

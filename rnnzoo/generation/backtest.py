@@ -84,9 +84,9 @@ def backtest(
         for name, value in (("windows", windows), ("season", season))
     )
     level = _checks.number("level", level, "in (0, 1)", lambda v: 0 < v < 1)
-    seed = int(np.random.randint(2**30)) if seed is None else _checks.seed("seed", seed)
+    seed = _checks.seed("seed", seed)
     batch = _batch(model, series) if isinstance(series, (list, tuple)) else series
-    values, lengths, still = series_of(model, batch, {})
+    values, lengths, still = series_of(model, batch, {}, "series")
     first = lengths - horizon - (windows - 1) * stride
     if first.min() <= season:
         raise ValueError(
@@ -96,6 +96,7 @@ def backtest(
         )
     forecaster = Forecaster(model, {name: still[name] for name in how.still}, how.name)
     forecaster.observe({**values, "lengths": first})
+    seed = int(np.random.randint(2**30)) if seed is None else seed
     forecasts, truth, rows = [], [], {}
     for place in range(windows):
         origin = first + place * stride
@@ -151,7 +152,7 @@ def _batch(model: Any, series: list | tuple) -> dict[str, Any]:
         raise ValueError("series must have at least one series; received none")
     found = {}
     for name, spec in inputs.items():
-        arrays = [_checks.array(name, one[name]) for one in named]
+        arrays = [_checks.array(f"{name} in series", one[name]) for one in named]
         if not spec.per_step:
             found[name] = np.stack(arrays)
             continue

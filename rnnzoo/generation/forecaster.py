@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from rnnzoo import _checks
 from rnnzoo.feed.inputs import lanes_of
 from rnnzoo.generation.forecasts import (
     NEXT,
@@ -48,13 +49,13 @@ class Forecaster:
 
     def __init__(self, model: Any, static: Mapping[str, Any] | None = None, feed: Any = None):
         self._how = feed_of(model, feed, "forecaster")
-        if sorted(static or {}) != sorted(self._how.still):
+        self._still = _checks.by_name("static", static)
+        if sorted(self._still) != sorted(self._how.still):
             raise ValueError(
                 f"static must be a dict with the inputs per sequence, {self._how.still}; received "
                 f"{None if static is None else sorted(static)}"
             )
         self.model = model
-        self._still = dict(static or {})
         self._state: State | None = None
         self._said: Any = None
         self._seen = np.zeros(0, "bool")
@@ -87,7 +88,7 @@ class Forecaster:
                 f"x must be a dict with {[n for n in inputs if n not in self._still]}; received "
                 f"{type(x).__name__}"
             )
-        values, lengths, still = series_of(self.model, x, self._still)
+        values, lengths, still = series_of(self.model, x, self._still, "x")
         rows = len(lengths)
         if self._state is not None and rows != len(self._seen):
             raise ValueError(

@@ -93,6 +93,9 @@ def feed_of(model: Any, feed: str | None, what: str) -> Feed:
         feed: the name of an input, or None where there is only one that can be.
         what: the method that needs it, for errors.
     """
+    if not hasattr(model, "forecaster"):
+        raise _checks.refuse("model", "a model of rnnzoo.one_to_one", model)
+    _checks.optional_text("feed", feed)
     spec = model.spec
     spec.refuse_streams(what)
     name, output = next(iter(spec.outputs.items()))
@@ -147,11 +150,11 @@ def continue_series(
             "prompt must be given, or a state that an earlier generate returned; received "
             f"prompt=None and {'no state' if state is None else 'a state of step'}"
         )
-    state = None if state is None else dict(state)
+    state = None if state is None else _checks.by_name("state", state)
     still = {} if state is None else {key: state.pop(key) for key in how.still if key in state}
     said = None if state is None else state.pop(NEXT, None)
     if prompt is not None:
-        values, lengths, still = series_of(model, prompt, still)
+        values, lengths, still = series_of(model, prompt, still, "prompt")
         rows = len(lengths)
         planned = planned_steps(model, how, future, horizon, rows)
         state = model.initial_state(rows) if state is None else state
@@ -179,33 +182,38 @@ def checked_paths(head: Head, horizon: Any, samples: Any, seed: Any, name: str) 
             f"samples need a head that draws them, as rnnzoo.heads.StudentT(); received "
             f"samples={samples} for a model that ends with {head}"
         )
-    return horizon, samples, int(np.random.randint(2**31 - 1)) if seed is None else seed
+    return horizon, samples, seed
 
 
-def series_of(model: Any, prompt: Any, still: dict) -> tuple[dict, np.ndarray, dict]:
+def series_of(model: Any, prompt: Any, still: dict, name: str) -> tuple[dict, np.ndarray, dict]:
     """What stands at each step, how many steps each row has, and what stands still; all checked.
 
     Args:
         model: the model.
         prompt: as `fit` takes it, with `lengths` or `mask` where rows are shorter than others.
         still: inputs per sequence that were given before.
+        name: of the argument, for errors.
     """
     reader, spec = model.reader, model.spec
-    given = reader.as_dict({**still, **prompt} if isinstance(prompt, Mapping) else prompt)
+    try:
+        given = reader.as_dict({**still, **prompt} if isinstance(prompt, Mapping) else prompt)
+        if spec.reset not in given:
+            reader.check(given)
+            found = reader.standard(given)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name} must be as fit takes it: {error}") from error
     if spec.reset in given:
-        raise ValueError("a prompt has no reset: its rows are whole sequences, or go on from state")
-    reader.check(given)
-    found = reader.standard(given)
+        raise ValueError(f"{name} has no reset: its rows are whole sequences, or go on from state")
     mask = found.pop(reader.mask, None) if reader.mask not in spec.inputs else None
     rows, steps = found[spec.leading].shape[:2]
     lengths = np.full(rows, steps) if mask is None else mask.sum(axis=1)
     if not rows or not steps or not lengths.all():
         raise ValueError(
-            f"every prompt must have at least one step; received {rows} rows of {steps} steps"
-            f"{'' if mask is None else f', of lengths {lengths.tolist()}'}"
+            f"every row of {name} must have at least one step; received {rows} rows of {steps} "
+            f"steps{'' if mask is None else f', of lengths {lengths.tolist()}'}"
         )
     if mask is not None and (mask != (np.arange(steps) < lengths[:, None])).any():
-        raise ValueError("the mask of a prompt must be False on padding at its end alone")
+        raise ValueError(f"the mask of {name} must be False on padding at its end alone")
     still = {key: value for key, value in found.items() if key not in spec.step_inputs}
     return {key: found[key] for key in spec.step_inputs}, lengths, still
 
@@ -214,6 +222,7 @@ def planned_steps(
     model: Any, how: Feed, future: Mapping | None, horizon: int, rows: int
 ) -> dict[str, np.ndarray]:
     """The other inputs of the steps that are fed, `(rows, steps, ...)` by name, checked."""
+    future = None if future is None else _checks.by_name("future", future)
     if sorted(future or {}) != sorted(how.others if future is not None or horizon > 1 else []):
         raise ValueError(
             f"future must be a dict with the inputs per step that are known ahead, {how.others}, "
@@ -252,12 +261,13 @@ def forecast_from(
     planned: dict[str, np.ndarray],
     horizon: int,
     samples: int | None,
-    seed: int,
+    seed: int | None,
 ) -> Forecast:
     """The `horizon` steps after `state`, of the first of which the model has `said` what it knows.
 
     Everything must have been checked.
     """
+    seed = int(np.random.randint(2**31 - 1)) if seed is None else seed
     more, rows = room(horizon), len(said)
     pad = {name: [(0, 0), (0, more - value.shape[1])] for name, value in planned.items()}
     inputs = {

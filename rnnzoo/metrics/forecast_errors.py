@@ -55,7 +55,7 @@ def mase(truth: Any, forecast: Any, history: Any, season: int = 1) -> np.ndarray
 def seasonal_scale(history: Any, season: int) -> np.ndarray:
     """The divisor of `mase`, `(...)`; arguments as there."""
     season = _checks.positive_integer("season", season)
-    history = np.asarray(_checks.array("history", history), "float64")
+    history = _checks.numbers("history", history)
     if history.ndim < 1 or history.shape[-1] <= season:
         raise ValueError(
             f"history must have more steps than a season, {season}; received shape {history.shape}"
@@ -78,8 +78,8 @@ def crps(truth: Any, samples: Any) -> np.ndarray:
     >>> float(crps([1.0], [[0.0], [2.0]]))
     0.5
     """
-    samples = np.asarray(_checks.array("samples", samples), "float64")
-    y = np.asarray(_checks.array("truth", truth), "float64")
+    samples = _checks.numbers("samples", samples)
+    y = _checks.numbers("truth", truth)
     if samples.ndim < 2 or (*samples.shape[:-2], samples.shape[-1]) != y.shape:
         raise ValueError(
             "samples must be (..., samples, steps) for a truth of (..., steps); received shapes "
@@ -110,9 +110,7 @@ def coverage(truth: Any, low: Any, high: Any) -> np.ndarray:
 
 
 def _alike(truth: Any, other: Any, name: str = "forecast") -> tuple[np.ndarray, np.ndarray]:
-    y, f = (
-        np.asarray(_checks.array(k, v), "float64") for k, v in (("truth", truth), (name, other))
-    )
+    y, f = _checks.numbers("truth", truth), _checks.numbers(name, other)
     if y.shape != f.shape or y.ndim < 1:
         raise ValueError(
             f"truth and {name} must have one shape, (..., steps); received {y.shape}, {f.shape}"

@@ -214,7 +214,7 @@ class Blueprint:
         self.vocabularies[side] = None
         features = getattr(self, f"{side}_features")
         vocabulary = getattr(self, f"{side}_vocabulary")
-        if [features, vocabulary, inputs].count(None) != 2:
+        if sum(given is not None for given in (features, vocabulary, inputs)) != 1:
             more = side == "source"
             raise ValueError(
                 f"exactly one of {side}_features (real-valued steps) and {side}_vocabulary "

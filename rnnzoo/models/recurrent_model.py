@@ -361,8 +361,10 @@ class RecurrentModel(SequenceTrainer):
             chosen = options(sampler, max_length, end, min_length, forbidden)
             return continue_prompt(self, prompt, state, chosen)
         feed_of(self, feed, "generate")
-        given = {"sampler": None if sampler == "greedy" else sampler, "end": end}
-        given |= {"min_length": min_length or None, "forbidden": tuple(forbidden) or None}
+        given = {"sampler": sampler, "end": end, "min_length": min_length, "forbidden": forbidden}
+        for name, unset in (("sampler", "greedy"), ("min_length", 0), ("forbidden", ())):
+            if type(given[name]) is type(unset) and given[name] == unset:
+                given[name] = None
         _refuse_given(given, "tokens", "numbers, drawn by samples=n")
         return continue_series(self, prompt, max_length, state=state, **of_numbers)
 
