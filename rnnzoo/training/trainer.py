@@ -161,8 +161,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 class_weight=class_weight,
                 trains=True,
             )
-            if data.streaming:
-                _refuse_shuffling(shuffle, validation_split)
+            _check_order(data, shuffle, validation_split)
             if validation_data is not None:
                 validation_data = self._validation(
                     validation_data, validation_batch_size or batch_size, validation_steps
@@ -545,9 +544,9 @@ def _check_validation(steps: Any, batch_size: Any, freq: Any) -> None:
         raise _checks.refuse("validation_freq", "an integer or a list of them", freq)
 
 
-def _refuse_shuffling(shuffle: Any, validation_split: float) -> None:
+def _check_order(data: Feed, shuffle: Any, validation_split: float) -> None:
     """ValueError where batches that carry state are to lose their order."""
-    if shuffle or validation_split:
+    if data.streaming and (shuffle or validation_split):
         raise ValueError(
             "batches that carry state follow one another and must not be shuffled or "
             f"split; received shuffle={shuffle}, validation_split={validation_split}. "
