@@ -182,8 +182,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 shuffled = shuffle is None or shuffle
                 given = {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffled}
                 data = self._feed(*part, class_weight=class_weight, trains=True, **given)
-                if data.streaming:
-                    _refuse_shuffling(shuffle, validation_split)
+                _check_order(data, shuffle, validation_split)
                 if validation_data is not None:
                     size = validation_batch_size or batch_size
                     validation_data = self._validation(
@@ -623,9 +622,9 @@ def _check_validation(steps: Any, batch_size: Any, freq: Any) -> None:
         _checks.positive_integer("each of validation_freq", epoch)
 
 
-def _refuse_shuffling(shuffle: Any, validation_split: float) -> None:
+def _check_order(data: Feed, shuffle: Any, validation_split: float) -> None:
     """ValueError where batches that carry state are to lose their order."""
-    if shuffle or validation_split:
+    if data.streaming and (shuffle or validation_split):
         raise ValueError(
             "batches that carry state follow one another and must not be shuffled or "
             f"split; received shuffle={shuffle}, validation_split={validation_split}. "
