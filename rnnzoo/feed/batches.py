@@ -95,7 +95,7 @@ class Reading:
         """ValueError where no step, or none of a row that has one output, is left to be trained."""
         if not self.burn_in:
             return
-        steps, spec = self.reader.steps(x), self.reader.spec
+        steps, spec = self.reader.steps_in(x), self.reader.spec
         if steps <= self.burn_in:
             raise ValueError(
                 f"burn_in must be less than the steps of every batch; received burn_in="
