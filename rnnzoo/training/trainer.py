@@ -403,16 +403,15 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
     def _set(self, settings: Settings) -> Iterator[None]:
         """Inside, the model is set as its callbacks want it; afterwards as it was before."""
         with self._passing:
-            before = self.settings, self.jit_compile
-            self.settings = settings
+            before = self.settings, self.jit_compile, self.planned, self.tells
+            self.settings, self.planned, self.tells = settings, {}, False
             # Keras runs several batches in one call, all in one way.
             if settings.truncation is not None and self.steps_per_execution > 1:
                 self.jit_compile = self.jit_compile or (self.auto_jit and self.xla_fits())
             try:
                 yield
             finally:
-                self.settings, self.jit_compile = before
-                self.planned, self.tells = {}, False
+                self.settings, self.jit_compile, self.planned, self.tells = before
 
     def xla_fits(self) -> bool:
         """Whether a step may be compiled with XLA without being asked for."""
