@@ -32,6 +32,8 @@ from rnnzoo.models.blueprint import Blueprint
 
 FOLDER = HERE.parent / "recipes" / "data"
 CELLS = ("lstm", "gru", "simple_rnn", *rnnzoo.cells.CELLS)
+LOSS = "sparse_categorical_crossentropy"
+ADAM = functools.partial(keras.optimizers.Adam, 2e-3, clipnorm=1.0)
 # Nats under the entropy of the frequencies that must be reached, and in how many updates.
 REACH = {"one_to_one": (0.45, 400), "many_to_one": (0.8, 400), "encoder_decoder": (0.45, 500)}
 
@@ -107,15 +109,15 @@ def entropy(targets):
 class Characters:
     """Next characters of Shakespeare."""
 
-    def __init__(self):
-        text = rnnzoo.data.read_text(f"{FOLDER}/tinyshakespeare/input.txt.gz")[:300_000]
+    def __init__(self, size=300_000):
+        text = rnnzoo.data.read_text(f"{FOLDER}/tinyshakespeare/input.txt.gz")[:size]
         self.vocabulary = rnnzoo.data.Vocabulary.from_text(text)
         self.ids = self.vocabulary.encode(text)
         self.floor = entropy(self.ids)
 
-    def fit(self, options, updates):
+    def fit(self, options, updates, jit_compile="auto"):
         model = rnnzoo.one_to_one(vocabulary=len(self.vocabulary), **options)
-        model.compile(keras.optimizers.Adam(2e-3, clipnorm=1.0), "sparse_categorical_crossentropy")
+        model.compile(ADAM(), LOSS, jit_compile=jit_compile)
         data = rnnzoo.data.stream(self.ids, 32, 25, windows_per_batch=8)
         epochs = -(-updates // (8 * len(data)))
         callbacks = [rnnzoo.TruncatedBPTT(25)]
@@ -125,16 +127,18 @@ class Characters:
 class Speakers:
     """Which of nine speakers says a vowel."""
 
-    def __init__(self):
+    def __init__(self, size=270):
         text = rnnzoo.data.read_text(f"{FOLDER}/japanese-vowels/ae.train.gz")
         blocks = text.strip().split("\n\n")
         self.sequences = [np.array([s.split() for s in b.split("\n")], "float32") for b in blocks]
         self.labels = np.repeat(np.arange(9), 30)
+        kept = np.random.default_rng(0).permutation(270)[:size]
+        self.sequences, self.labels = [self.sequences[i] for i in kept], self.labels[kept]
         self.floor = entropy(self.labels)
 
-    def fit(self, options, updates):
+    def fit(self, options, updates, jit_compile="auto"):
         model = rnnzoo.many_to_one(features=self.sequences[0].shape[1], outputs=9, **options)
-        model.compile(keras.optimizers.Adam(2e-3, clipnorm=1.0), "sparse_categorical_crossentropy")
+        model.compile(ADAM(), LOSS, jit_compile=jit_compile)
         data = rnnzoo.data.bucket(self.sequences, self.labels, 32, shuffle=True, seed=0)
         epochs = -(-updates // len(data))
         return model.fit(data, epochs=epochs, verbose=0).history["loss"]
@@ -143,9 +147,9 @@ class Speakers:
 class Sounds:
     """How English words are said: letters to phonemes."""
 
-    def __init__(self):
+    def __init__(self, size=4000):
         lines = rnnzoo.data.read_text(f"{FOLDER}/cmudict/cmudict.dict.gz").splitlines()
-        chosen = np.random.default_rng(0).permutation(len(lines))[:4000]
+        chosen = np.random.default_rng(0).permutation(len(lines))[:size]
         both = [lines[i].split(" #")[0].split(" ", 1) for i in chosen]
         words, sounds = zip(*[(w, re.sub(r"\d", "", s)) for w, s in both if w.isalpha()])
         self.letters = rnnzoo.data.Vocabulary.from_text("".join(words))
@@ -157,11 +161,11 @@ class Sounds:
         ends = [np.append(s, len(self.phonemes)) for s in self.pairs[1]]
         self.floor = entropy(np.concatenate(ends))
 
-    def fit(self, options, updates):
+    def fit(self, options, updates, jit_compile="auto"):
         model = rnnzoo.encoder_decoder(
             source_vocabulary=len(self.letters), target_vocabulary=len(self.phonemes), **options
         )
-        model.compile(keras.optimizers.Adam(2e-3, clipnorm=1.0), "sparse_categorical_crossentropy")
+        model.compile(ADAM(), LOSS, jit_compile=jit_compile)
         data = rnnzoo.data.pairs(*self.pairs, 64, shuffle=True, seed=0, pad_to_multiple_of=16)
         epochs = -(-updates // len(data))
         return model.fit(data, epochs=epochs, verbose=0).history["loss"]
@@ -197,12 +201,15 @@ def summary(rows):
     lines = ["| form | option | combinations | learned | median | worst | wanted |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for form in TASKS:
-        of_form = [row for row in rows if row["form"] == form]
-        values = sorted(
-            {value for row in of_form for value in re.split(", (?=[a-z])", row["options"])}
-        )
-        for value in ["all", *values]:
-            fit = [row for row in of_form if value == "all" or value in row["options"]]
+        # Each row beside the options that it has, of which one may have commas.
+        of_form = [
+            ({"all", *re.split(", (?=[a-z])", row["options"])}, row)
+            for row in rows
+            if row["form"] == form
+        ]
+        values = set().union(*(held for held, _ in of_form))
+        for value in sorted(values, key=lambda value: (value != "all", value)):
+            fit = [row for held, row in of_form if value in held]
             losses = [row["loss"] for row in fit]
             lines.append(
                 f"| {form} | {value} | {len(fit)} | {sum(row['learned'] for row in fit)} | "

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import cases, contestant, devices, layer_contestant, tpu, turns
+from benchmarks import cases, contestant, devices, layer_contestant, learning, tpu, turns
 from benchmarks.gpu import results
 
 if keras.backend.backend() == "jax":
@@ -59,6 +60,50 @@ def test_a_ring_sends_every_byte_twice_but_for_its_own_part():
     assert devices.ring(8e9, 4, rate=1e9, delay=0.0) == pytest.approx(2 * 3 / 4 * 8)
     assert devices.ring(0, 4, rate=1e9, delay=0.5) == pytest.approx(3.0)
     assert devices.ring(8e9, 1, rate=1e9, delay=0.5) == 0
+
+
+def test_few_combinations_hold_every_choice_of_so_many_options():
+    combinations = [{"a": a, "b": b, "c": c} for a in range(3) for b in range(2) for c in range(4)]
+    for together, most in ((1, 4), (2, 15), (3, 24)):
+        few = learning.covering(combinations, together)
+        assert 4 <= len(few) <= most
+        for names in itertools.combinations("abc", together):
+            found, wanted = ({tuple(o[n] for n in names) for o in c} for c in (few, combinations))
+            assert found == wanted
+
+
+LEARNT = {  # of the grid in small: options, size of the data, updates, nats under the frequencies
+    "one_to_one": ({"units": [24], "cell": "gru"}, 10_000, 160, 0.5),
+    "many_to_one": ({"units": [24], "layer_norm": True}, 120, 60, 1.2),
+    "encoder_decoder": (
+        {"units": [24], "attention": "dot", "bidirectional": True, "dropout": 0.2},
+        600,
+        100,
+        0.35,
+    ),
+}
+
+
+@pytest.mark.parametrize("form", LEARNT)
+def test_a_model_of_each_form_learns_more_than_frequencies(form):
+    options, size, updates, under = LEARNT[form]
+    keras.utils.set_random_seed(0)
+    task = learning.TASKS[form](size)
+    losses = task.fit(options, updates, jit_compile=False)
+    assert losses[-1] < task.floor - under
+
+
+def test_the_grid_has_what_the_forms_allow_and_tells_what_was_run():
+    grid = learning.grid("encoder_decoder")
+    assert any(o["shared"] for o in grid) and any(o["bidirectional"] for o in grid)
+    assert not any(o["shared"] and o["bidirectional"] for o in grid)
+    row = {"form": "many_to_one", "options": "cell=gru, units=[48, 48]", "loss": 0.5}
+    rows = [
+        {**row, "wanted": 1.4, "learned": True},
+        {**row, "loss": 2.0, "wanted": 1.4, "learned": False},
+    ]
+    told = learning.summary(rows)
+    assert "| many_to_one | units=[48, 48] | 2 | 1 | 1.250 | 2.000 | 1.400 |" in told
 
 
 GPU = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.sh"
