@@ -84,9 +84,10 @@ def test_each_trained_animal_steps_and_learns_on(name):
         shape = x.shape[:2] if expected.ndim == 3 else (2,)
         y = [np.zeros((*shape, *((1,) if card.training.metric == "error" else ())), "int32")]
     card.compile(model)
-    before = [weights.copy() for weights in model.get_weights()]
+    trained = model.trainable_variables
+    before = [np.array(one) for one in trained]
     assert np.isfinite(model.train_on_batch(batch, *y)).all()
-    assert all(np.any(a != b) for a, b in zip(before, model.get_weights()))
+    assert before and all(np.any(a != np.array(b)) for a, b in zip(before, trained))
 
 
 def answers_step_by_step(model, batch, expected):
@@ -300,6 +301,19 @@ def test_what_a_card_cannot_be_told(model, tmp_path, told, words):
     with pytest.raises(ValueError, match=words):
         model.save_to_preset(tmp_path / "new", **told)
     assert not list(tmp_path.iterdir())
+
+
+def test_outputs_of_inputs_of_yours_are_kept(tmp_path):
+    model = rnnzoo.one_to_one(features=2, units=3, outputs=1)
+    x = np.random.default_rng(0).normal(100, size=(3, 4, 2)).astype("float32")
+    folder = model.save_to_preset(tmp_path / "mine", golden={"inputs": x})
+    batch, expected = read_golden(folder)
+    assert np.array_equal(batch["inputs"], x)
+    assert difference(outputs_of(model, {"inputs": x}), expected) == 0
+    for golden in ({}, {"inputs": x, "more": x}, x):
+        with pytest.raises(ValueError, match="golden must be None or a dict of arrays for inputs"):
+            model.save_to_preset(tmp_path / "other", golden=golden)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 # Fine-tuning.

@@ -124,7 +124,7 @@ animal.finish(model, data)
 
 plain = animal.baseline(data)
 told = {field: getattr(card, field) for field in (*ABOUT, "end", "sound", "training")}
-told |= {"labels": data.labels, "baseline": plain}
+told |= {"labels": data.labels, "baseline": plain, "golden": animal.golden(data)}
 if args.data:
     told |= dict.fromkeys(("published", "source", "notes"))
     told |= {"data": f"{args.data.name}: 80 % to train, 10 % to validate, 10 % to test"}

@@ -9,6 +9,7 @@ from labelled import (
     between,
     bucketed,
     finish,
+    golden,
     measure,
     scaled,
     still,
@@ -18,7 +19,7 @@ from own import split
 
 from rnnzoo.zoo.animals import BY_NAME
 
-__all__ = ["baseline", "batches", "finish", "measure", "own", "read", "still", "updates"]
+__all__ = ["baseline", "batches", "finish", "golden", "measure", "own", "read", "still", "updates"]
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "spoken-digits" / "fsdd_logmel26.npz"
 COPIES = 8

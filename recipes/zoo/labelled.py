@@ -70,6 +70,12 @@ def scale_into(model, mean, deviation):
     layer.set_weights([kernel, recurrent, bias])
 
 
+def golden(data):
+    """The first seven steps of two rows of the test, whose outputs the preset keeps."""
+    whole = [x[:7] for x, _ in data.held if len(x) >= 7][:2]
+    return {"inputs": np.stack(whole)} if len(whole) == 2 else None
+
+
 def measure(model, data):
     """Per cent of sequences whose label is told."""
     return 100 * model.evaluate(bucketed(data.held, 64), return_dict=True, verbose=0)["accuracy"]

@@ -3,9 +3,20 @@
 from pathlib import Path
 
 import numpy as np
-from labelled import arranged, bucketed, finish, measure, own, percent, scaled, still, updates
+from labelled import (
+    arranged,
+    bucketed,
+    finish,
+    golden,
+    measure,
+    own,
+    percent,
+    scaled,
+    still,
+    updates,
+)
 
-__all__ = ["baseline", "batches", "finish", "measure", "own", "read", "still", "updates"]
+__all__ = ["baseline", "batches", "finish", "golden", "measure", "own", "read", "still", "updates"]
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "mnist-1d" / "mnist1d.npz"
 

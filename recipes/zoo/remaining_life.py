@@ -5,11 +5,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from labelled import scale_into
+from labelled import golden, scale_into
 from own import split
 
 import rnnzoo
 from rnnzoo.data import read_csv, read_text
+
+__all__ = ["baseline", "batches", "finish", "golden", "measure", "own", "read", "still", "updates"]
 
 # Not with the project, since NASA states no licence: see recipes/data/README.md.
 DATA = Path(__file__).resolve().parents[1] / "data" / "cmapss-fd001"

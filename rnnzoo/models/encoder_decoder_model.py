@@ -18,7 +18,6 @@ from rnnzoo.generation.translation import write_tokens, write_values
 from rnnzoo.layers.recurrent import State, Tensor
 from rnnzoo.models.blueprint import Blueprint
 from rnnzoo.presets.folder import write_preset
-from rnnzoo.presets.golden import golden_batch
 from rnnzoo.training.defaults import fingerprint
 from rnnzoo.training.trainer import SequenceTrainer
 from rnnzoo.training.windows import Cut, Task, run_core
@@ -318,15 +317,18 @@ class EncoderDecoder(SequenceTrainer):
 
         Args:
             folder: where to; its name is that of the preset.
-            told: `storage='float16'` for half the bytes, `overwrite=True`, and what the card is
-                to say, by the names of `rnnzoo.zoo.Card`: `licence`, `data`, `labels`, ...
+            told: `storage='float16'` for half the bytes, `overwrite=True`, `golden=batch` for
+                inputs of yours, by name, whose outputs are kept instead of those of random
+                ones, and what the card is to say, by the names of `rnnzoo.zoo.Card`:
+                `licence`, `data`, `labels`, ...
 
         Raises:
-            ValueError: words that are not of a card, weights that the storage cannot hold.
+            ValueError: words that are not of a card, weights that the storage cannot hold, a
+                golden batch without or beyond the inputs of the model.
             FileExistsError: there is a preset, and no `overwrite=True`.
         """
         parts = [self.blueprint.inputs_of(part) for part in ("source", "static", "target")]
-        return write_preset(self, folder, golden_batch(parts[0] | parts[1] | parts[2]), **told)
+        return write_preset(self, folder, parts[0] | parts[1] | parts[2], **told)
 
     def get_config(self) -> dict:
         dtype = keras.dtype_policies.serialize(self.dtype_policy)

@@ -27,7 +27,6 @@ from rnnzoo.generation.prompts import continue_prompt, continues
 from rnnzoo.heads.head import Head
 from rnnzoo.layers.recurrent import State, Tensor
 from rnnzoo.presets.folder import write_preset
-from rnnzoo.presets.golden import golden_batch
 from rnnzoo.training.carry import Carry
 from rnnzoo.training.defaults import fingerprint
 from rnnzoo.training.trainer import SequenceTrainer
@@ -443,14 +442,17 @@ class RecurrentModel(SequenceTrainer):
 
         Args:
             folder: where to; its name is that of the preset.
-            told: `storage='float16'` for half the bytes, `overwrite=True`, and what the card is
-                to say, by the names of `rnnzoo.zoo.Card`: `licence`, `data`, `labels`, ...
+            told: `storage='float16'` for half the bytes, `overwrite=True`, `golden=batch` for
+                inputs of yours, by name, whose outputs are kept instead of those of random
+                ones, and what the card is to say, by the names of `rnnzoo.zoo.Card`:
+                `licence`, `data`, `labels`, ...
 
         Raises:
-            ValueError: words that are not of a card, weights that the storage cannot hold.
+            ValueError: words that are not of a card, weights that the storage cannot hold, a
+                golden batch without or beyond the inputs of the model.
             FileExistsError: there is a preset, and no `overwrite=True`.
         """
-        return write_preset(self, folder, golden_batch(self.spec.inputs), **told)
+        return write_preset(self, folder, self.spec.inputs, **told)
 
     def get_config(self) -> dict:
         serialize = keras.saving.serialize_keras_object

@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -12,8 +13,10 @@ import numpy as np
 
 from rnnzoo import _checks
 from rnnzoo._files import check_members, folder_beside
+from rnnzoo.core.spec import Input
 from rnnzoo.data.files import read_bytes
 from rnnzoo.presets.card import Card
+from rnnzoo.presets.golden import given_batch, golden_batch
 from rnnzoo.presets.saved import load_model
 from rnnzoo.presets.storage import STORAGE, write_model
 from rnnzoo.presets.told import check_told
@@ -27,8 +30,9 @@ FILES = (*SEALED, README, CARD)
 def write_preset(
     model: Any,
     folder: str | os.PathLike,
-    golden: dict[str, np.ndarray],
+    inputs: Mapping[str, Input],
     *,
+    golden: Mapping[str, Any] | None = None,
     storage: str = "float32",
     overwrite: bool = False,
     **told: Any,
@@ -41,13 +45,14 @@ def write_preset(
     Args:
         model: a model of rnnzoo.
         folder: where to; other things that stand there stay.
-        golden: a batch of inputs, for which the outputs are kept.
+        inputs: those of the model by name.
+        golden: a batch of these, for which the outputs are kept; None takes random ones.
         storage: 'float32', or 'float16' for half the bytes.
         overwrite: replace a preset that stands there.
         told: what the card says, by the names of `Card`; what can be counted is counted.
 
     Raises:
-        ValueError: words that are not of a card.
+        ValueError: words that are not of a card, a golden batch of other inputs.
         FileExistsError: there is a preset and `overwrite` is False.
     """
     folder = _checks.path("folder", folder)
@@ -59,6 +64,7 @@ def write_preset(
             f"folder must be new; received folder={str(folder)!r}, which holds a preset. Choose "
             "another, or pass overwrite=True."
         )
+    golden = golden_batch(inputs) if golden is None else given_batch(inputs, golden)
     told = {"name": folder.absolute().name, "task": "other", **told}
     known = {"form": model.form, "cell": cell_of(model), "parameters": model.count_params()}
     aside = folder_beside(folder)
