@@ -192,8 +192,11 @@ def series_of(model: Any, prompt: Any, still: dict) -> tuple[dict, np.ndarray, d
     """
     reader, spec = model.reader, model.spec
     given = reader.as_dict({**still, **prompt} if isinstance(prompt, Mapping) else prompt)
-    if spec.reset in given:
-        raise ValueError("a prompt has no reset: its rows are whole sequences, or go on from state")
+    if more := set(given) - {*spec.inputs, reader.mask, "lengths"}:
+        raise ValueError(
+            "a prompt is whole sequences, or goes on from state=, an argument of its own: it has "
+            f"inputs, and mask or lengths, and no {sorted(more)}"
+        )
     reader.check(given)
     found = reader.standard(given)
     mask = found.pop(reader.mask, None) if reader.mask not in spec.inputs else None
