@@ -245,7 +245,10 @@ REFUSED = [
     ({"prompt": np.zeros((3, 0, 2))}, "at least one step"),
     ({"prompt": np.zeros((3, 4, 1))}, "inputs"),
     ({"prompt": None}, "prompt must be given"),
-    ({"prompt": {"inputs": np.zeros((3, 4, 2)), "reset": np.zeros((3, 4), bool)}}, "no reset"),
+    ({"prompt": {"inputs": numbers(), "reset": np.zeros((3, 9), bool)}}, r"no \['reset'\]"),
+        {"prompt": {"inputs": np.zeros((3, 4, 2)), "reset": np.zeros((3, 4), bool)}},
+        r"no \['reset'\]",
+    ),
     ({"prompt": {"inputs": np.zeros((3, 4, 2)), "lengths": [1, 0, 2]}}, "at least one step"),
     ({"prompt": {"inputs": np.zeros((1, 2, 2)), "mask": [[False, True]]}}, "at its end alone"),
 ]

@@ -53,8 +53,8 @@ class Scaling:
     >>> hourly = rnnzoo.one_to_one(features=1, units=4, outputs=rnnzoo.heads.StudentT(),
     ...                            scaling=rnnzoo.Scaling("change", lag=24))
     >>> x = 1e6 + np.arange(72.0).reshape(1, 72, 1) % 24
-    >>> np.round(hourly.generate(x, max_length=3).mean[0, :, 0])
-    array([1000000., 1000001., 1000002.], dtype=float32)
+    >>> np.round(hourly.generate(x, max_length=3).mean[0, :, 0]).tolist()
+    [1000000.0, 1000001.0, 1000002.0]
     """
 
     kind: str

@@ -197,13 +197,17 @@ def series_of(model: Any, prompt: Any, still: dict, name: str) -> tuple[dict, np
     reader, spec = model.reader, model.spec
     try:
         given = reader.as_dict({**still, **prompt} if isinstance(prompt, Mapping) else prompt)
-        if spec.reset not in given:
+        more = sorted(set(given) - {*spec.inputs, reader.mask, "lengths"})
+        if not more:
             reader.check(given)
             found = reader.standard(given)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name} must be as fit takes it: {error}") from error
-    if spec.reset in given:
-        raise ValueError(f"{name} has no reset: its rows are whole sequences, or go on from state")
+    if more:
+        raise ValueError(
+            f"{name} is whole sequences, or goes on from state=, an argument of its own: it has "
+            f"inputs, and mask or lengths, and no {more}"
+        )
     mask = found.pop(reader.mask, None) if reader.mask not in spec.inputs else None
     rows, steps = found[spec.leading].shape[:2]
     lengths = np.full(rows, steps) if mask is None else mask.sum(axis=1)
