@@ -39,7 +39,7 @@ def arguments() -> tuple:
     add("--window", type=int, default=30, help="last cycles that the ridge regression reads")
     add("--seeds", type=int, default=3, help="number of models, whose mean is the answer")
     add("--epochs", type=int, default=20)
-    add("--units", type=int, nargs="+", default=[64])
+    add("--units", type=int, nargs="+", default=[64, 64])
     add("--dropout", type=float, default=0.2)
     add("--rate", type=float, default=3e-3, help="highest learning rate")
     add("--batch", type=int, default=64, help="histories in a batch")

@@ -23,8 +23,8 @@ class Input:
         dtype: what the core computes from.
         vocabulary: of tokens, how many there are: ids lie in `[0, vocabulary)`. None otherwise.
         per_step: whether it has a time axis, `(batch, time, *shape)`, or none, `(batch, *shape)`.
-        padding: of tokens of which a step has several, the id that stands for none; None where
-            every step has all of them.
+        padding: of tokens of which a step has several, -1, the id that stands for none; None
+            where every step has all of them.
     """
 
     shape: tuple[int | None, ...] = ()
@@ -38,8 +38,7 @@ class Input:
         _checks.dtype_name("dtype", self.dtype)
         _checks.optional_count("vocabulary", self.vocabulary)
         _checks.flag("per_step", self.per_step)
-        if self.padding is not None:
-            _checks.integer("padding", self.padding, 0)
+        _checks.one_of("padding", self.padding, (None, -1))
 
     @property
     def rank(self) -> int:

@@ -121,9 +121,10 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
 
     def _read_compiled(self, function: Callable) -> Any:
         """`function()`, which reads the optimizer, also while another thread trains."""
-        if self.call_with_values is None or self.optimizer is None:
+        optimizer = getattr(self, "optimizer", None)  # a model that is not compiled has none
+        if self.call_with_values is None or optimizer is None:
             return function()
-        return self.evaluated(self.optimizer.variables, function)
+        return self.evaluated(optimizer.variables, function)
 
     def compile_from_config(self, config: dict) -> None:
         # Keras does this only where `compile` is its own.
