@@ -142,7 +142,7 @@ def _plain(metrics: Any) -> dict:
     except (TypeError, ValueError, RecursionError):
         text = None
     if text is None:
-        raise _checks.refuse("metrics", "None or a dict by names that JSON can hold", metrics)
+        raise _checks.refuse("metrics", "a dict that JSON can hold, by names, or None", metrics)
     return json.loads(text)
 
 

@@ -54,8 +54,10 @@ class Keys:
         secret = [key, *items("old", old, "secrets")]
         for i, one in enumerate(secret):
             if not isinstance(one, bytes) or len(one) < 16:
-                name = "each of old" if i else "key"
-                raise ValueError(f"{name} must be a secret of at least 16 bytes; received another")
+                place = "old must hold secrets, and each " if i else ""
+                raise ValueError(
+                    f"{place}key must be a secret of at least 16 bytes; received another"
+                )
         if until is not None and not _is_number(until):
             raise ValueError(f"until must be a Unix time or None; received until={shown(until)}")
         if lifetime is not None and not (_is_number(lifetime) and lifetime > 0):

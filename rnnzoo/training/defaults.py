@@ -89,9 +89,9 @@ def check_measures(argument: str, given: Any) -> None:
             argument != "loss" and one in _SHORT or _known(one, module)
         )
         if one is not None and not name and not callable(one):
-            kind = "a loss" if argument == "loss" else "a metric"
+            kind = "losses" if argument == "loss" else "metrics"
             raise _checks.refuse(
-                argument, f"{kind} of Keras, its name, a function, or these", given
+                argument, f"{kind} of Keras, by object or name, functions, or None", given
             )
 
 
