@@ -12,7 +12,6 @@ import rnnzoo
 from rnnzoo.data import read_pairs, read_text
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "surnames" / "surnames.tsv.gz"
-COPIES, HIDDEN = 4, 0.15
 
 
 def read(validate):
@@ -48,18 +47,7 @@ def bucketed(rows, data, batch, **options):
 
 
 def batches(data, training, seed):
-    """Each name as it is, and three times with some letters unknown."""
-    vocabulary, random = data.sizes["vocabulary"], np.random.default_rng(seed)
-    rows = [(vocabulary.encode(name), language) for name, language in data.train]
-    more = [(hidden(x, random), y) for x, y in rows for _ in range(COPIES - 1)]
-    x, y = zip(*(rows + more))
-    options = {"vocabulary": len(vocabulary), "shuffle": True, "seed": seed}
-    return rnnzoo.data.bucket(x, np.array(y), batch_size=training.batch, **options)
-
-
-def hidden(ids, random):
-    """The same letters, some of them unknown, which is id 0."""
-    return np.where(random.random(len(ids)) < HIDDEN, 0, ids).astype("int32")
+    return bucketed(data.train, data, training.batch, shuffle=True, seed=seed)
 
 
 def still(data, rows):
