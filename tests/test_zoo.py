@@ -1,5 +1,6 @@
 """The zoo: its lists and cards, presets written and read, new heads, what is refused."""
 
+import io
 import json
 import re
 import zipfile
@@ -455,6 +456,20 @@ def test_the_command_goes_on_with_a_text(capsys, tmp_path):
     end = model.save_to_preset(tmp_path / "ends", end=out[1])
     _, ended, _ = run(capsys, "run", end, "ab", "--length", "5", "--temperature", "0")
     assert ended == out.split(out[1])[0] + "\n"
+
+
+def test_the_command_answers_a_text(capsys, tmp_path, monkeypatch):
+    words = rnnzoo.data.Vocabulary(["go", "stop"], level="word")
+    model = rnnzoo.encoder_decoder(source_vocabulary=words, target_vocabulary=words, units=4)
+    folder = model.save_to_preset(tmp_path / "answers")
+    lines = ["go stop", "stop"]
+    told = model.generate(lines, max_length=5).text
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+    status, out, _ = run(capsys, "run", folder, "-", "--length", "5")
+    assert status == 0
+    assert out.splitlines() == [f"{line}\t{answer}" for line, answer in zip(lines, told)]
+    status, _, error = run(capsys, "run", folder)
+    assert status == 2 and "answers must be given a text, or -" in error
 
 
 def test_the_command_reads_a_csv(capsys, tmp_path):
