@@ -245,7 +245,7 @@ REFUSED = [
     ({"prompt": np.zeros((3, 0, 2))}, "at least one step"),
     ({"prompt": np.zeros((3, 4, 1))}, "inputs"),
     ({"prompt": None}, "prompt must be given"),
-    ({"prompt": {"inputs": numbers(), "reset": np.zeros((3, 9), bool)}}, r"no \['reset'\]"),
+    (
         {"prompt": {"inputs": np.zeros((3, 4, 2)), "reset": np.zeros((3, 4), bool)}},
         r"no \['reset'\]",
     ),
