@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from reference import close
+from reference import close, on_jax
 
 import rnnzoo
 from rnnzoo import heads
@@ -186,3 +186,17 @@ def test_a_lag_is_for_changes():
 def test_a_stock_model_says_the_same():
     normal, x = made(SCALINGS[2], heads.Normal()), series()
     close(normal.to_keras().predict(x, verbose=0), normal.predict(x, verbose=0), 1e-5)
+
+
+@pytest.mark.skipif(on_jax(), reason="an export is a TensorFlow graph on both, and takes a while")
+def test_an_export_goes_on_in_the_units_of_the_series(tmp_path):
+    model, x = made(SCALINGS[2], heads.Normal()), series()
+    served = rnnzoo.load_served(model.export(tmp_path / "1"))
+    state = {k: np.asarray(v) for k, v in model.initial_state(ROWS).items()}
+    parts = []
+    for part in np.split(x, [3, 4], axis=1):
+        reset = np.zeros(part.shape[:2], bool)
+        found = served.call("step", inputs=part, reset=reset, **state)
+        state = {k: found[f"{k}_out"] for k in state}
+        parts.append(found["outputs"])
+    close(np.concatenate(parts, axis=1), model.predict(x, verbose=0), 1e-5)
