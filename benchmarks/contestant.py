@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import resource
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from benchmarks import whole
 from benchmarks.cases import BATCH, CASES, CLIP, RATE, WHOLE, Case, data, weights
+from benchmarks.clock import CORES, now
 
 WARM = 2 * BATCH
 
@@ -48,7 +48,7 @@ def rnnzoo_by_core(case: Case, windows: int) -> tuple[float, float]:
     import jax
     import keras
 
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())
+    jax.config.update("jax_num_cpu_devices", CORES)
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     return rnnzoo_model(case, windows)
 
@@ -87,10 +87,10 @@ def _clock(windows: int):
                 self.loss = float(logs["loss"])
             elif done == WARM:
                 float(logs["loss"])  # once it is there, all before it is done
-                self.begin = time.perf_counter()
+                self.begin = now()
 
         def on_train_end(self, logs=None):
-            self.seconds = time.perf_counter() - self.begin
+            self.seconds = now() - self.begin
 
     return Clock()
 
@@ -108,7 +108,7 @@ def torch_model(case: Case, windows: int) -> tuple[float, float]:
     """The usual loop: detach the state, clip, Adam."""
     import torch
 
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(CORES)
 
     class Model(torch.nn.Module):
         def __init__(self):
@@ -134,7 +134,7 @@ def torch_model(case: Case, windows: int) -> tuple[float, float]:
     state, losses = None, []
     for inputs, targets in zip(x, y):
         if len(losses) == WARM:
-            begin = time.perf_counter()
+            begin = now()
         outputs, state = model(inputs, state)
         state = tuple(s.detach() for s in state)
         if case.vocabulary:
@@ -145,7 +145,7 @@ def torch_model(case: Case, windows: int) -> tuple[float, float]:
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         adam.step()
         losses.append(float(loss.detach()))
-    return sum(losses[:BATCH]) / BATCH, time.perf_counter() - begin
+    return sum(losses[:BATCH]) / BATCH, now() - begin
 
 
 def _fill(model, case: Case) -> None:

@@ -7,8 +7,10 @@ window in `fit`, so there it is shown as it is and its loss is not compared.
 """
 
 import argparse
+import os
 
 from benchmarks.cases import CASES, WHOLE
+from benchmarks.clock import ONE_CORE
 from benchmarks.turns import CONTESTANTS, in_turn, machine, save, table
 
 RATE, PEAK = "tokens a second", "peak MiB"
@@ -32,7 +34,14 @@ def main() -> None:
     names = list(CONTESTANTS)
     parser.add_argument("--contestants", nargs="+", choices=names, default=names)
     parser.add_argument("--scale", default="1", help="of the number of updates timed")
+    parser.add_argument(
+        "--one-core",
+        action="store_true",
+        help="one core and processor time, where others use the machine too",
+    )
     args = parser.parse_args()
+    if args.one_core:
+        os.environ[ONE_CORE] = "1"
     module = "benchmarks.contestant"
     found = in_turn(module, args.contestants, args.cases, args.rounds, "--scale", args.scale)
     check_losses(found)

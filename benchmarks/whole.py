@@ -5,13 +5,12 @@ the mean loss of the first eight and the seconds of all after the first sixteen.
 a training of twenty such epochs, as few real ones are shorter, and stopped after the first.
 """
 
-import os
-import time
 from typing import Any
 
 import numpy as np
 
 from benchmarks.cases import BATCH, CLIP, RATE, Whole, whole_data, whole_weights
+from benchmarks.clock import CORES, now
 
 WARM, EPOCHS = 2 * BATCH, 20
 EPSILON = 1e-12  # Keras and PyTorch add it in two places, where it must not matter
@@ -38,7 +37,7 @@ def rnnzoo_by_core(case: Whole, batches: int) -> tuple[float, float]:
     import jax
     import keras
 
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())
+    jax.config.update("jax_num_cpu_devices", CORES)
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     return rnnzoo_model(case, batches)
 
@@ -71,7 +70,7 @@ def stock_model(case: Whole, batches: int) -> tuple[float, float]:
         mask = None
         if case.ragged:
             length = keras.Input((), name="lengths", dtype="int32")
-            mask = ops.arange(case.steps)[None] < length[:, None]
+            mask = length[:, None] > ops.arange(case.steps)[None]
             inputs, x = {"x": given, "lengths": length}, {"x": x, "lengths": lengths}
         hidden = kept(layers.LSTM(units))(given, mask=mask)
     model = keras.Model(inputs, kept(layers.Dense(case.outputs))(hidden))
@@ -100,12 +99,12 @@ def _fit(model: Any, case: Whole, x: Any, y: Any = None) -> tuple[float, float]:
                 self.loss = float(logs["loss"])
             elif batch + 1 == WARM:
                 float(logs["loss"])  # once it is there, all before it is done
-                self.begin = time.perf_counter()
+                self.begin = now()
             self.logs = logs
 
         def on_epoch_end(self, epoch, logs=None):
             float(self.logs["loss"])
-            self.seconds = time.perf_counter() - self.begin
+            self.seconds = now() - self.begin
             self.model.stop_training = True
 
     clock = Clock()
@@ -118,7 +117,7 @@ def torch_model(case: Whole, batches: int) -> tuple[float, float]:
     """The usual loop; labels are read from the last real step of each row."""
     import torch
 
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(CORES)
     model = _translator(case) if case.vocabulary else _labeller(case)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
@@ -134,7 +133,7 @@ def torch_model(case: Whole, batches: int) -> tuple[float, float]:
     losses = []
     for *inputs, targets in zip(*given, y):
         if len(losses) == WARM:
-            begin = time.perf_counter()
+            begin = now()
         outputs = model(*inputs)
         loss = cost(outputs.flatten(0, -2), targets.flatten().long())
         adam.zero_grad()
@@ -142,7 +141,7 @@ def torch_model(case: Whole, batches: int) -> tuple[float, float]:
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         adam.step()
         losses.append(float(loss.detach()))
-    return sum(losses[:BATCH]) / BATCH, time.perf_counter() - begin
+    return sum(losses[:BATCH]) / BATCH, now() - begin
 
 
 def _labeller(case: Whole) -> Any:

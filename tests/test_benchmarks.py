@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import cases, contestant, devices, layer_contestant, learning, tpu, turns
+from benchmarks import cases, contestant, devices, layer_contestant, learning, tpu, turns, whole
 from benchmarks.gpu import results
 
 if keras.backend.backend() == "jax":
@@ -28,6 +28,21 @@ def test_rnnzoo_and_stock_keras_train_on_the_same_losses(case):
     (ours, seconds), (stock, _) = found
     assert ours == pytest.approx(stock, rel=1e-5)
     assert seconds > 0
+
+
+TRANSLATION = cases.Whole(5, 0, 4, 7, rows=2, steps=3, target=2, ragged=False, batches=8)
+LABELS = cases.Whole(None, 2, 4, 3, rows=2, steps=4, target=0, ragged=True, batches=8)
+
+
+@pytest.mark.parametrize("case", [TRANSLATION, LABELS], ids=["translation", "labels"])
+def test_whole_sequences_are_trained_on_the_same_losses(case):
+    (ours, seconds), (stock, _) = (
+        make(case, 24) for make in (whole.rnnzoo_model, whole.stock_model)
+    )
+    assert ours == pytest.approx(stock, rel=1e-5)
+    assert seconds > 0
+    per_batch = 2 * 3 if case.vocabulary else 2 * 4
+    assert 0 < whole.counted(case, 8) <= 8 * per_batch
 
 
 def test_the_operations_of_a_layer_are_counted_as_products():
