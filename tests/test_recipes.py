@@ -434,7 +434,7 @@ def test_an_animal_is_trained_on_rows_of_others(zoo, tmp_path):
     assert status == 0 and "always the most frequent" in out
     card = json.loads((to / "card.json").read_text())
     assert card["labels"] == ["a", "b"] and card["name"] == "mine" and card["published"] is None
-    assert card["command"] == "python recipes/zoo speaker.vowels --data own.csv"
+    assert card["command"] == "python recipes/zoo speaker.vowels --data own.csv --epochs 3"
     assert card["licence"] == {} and card["training"]["epochs"] == 3
     model = rnnzoo.from_preset(to)
     told = model.predict(np.array([[[100.0]] * 6, [[101.0]] * 6], "float32"), verbose=0)

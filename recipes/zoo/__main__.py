@@ -126,7 +126,7 @@ plain = animal.baseline(data)
 told = {field: getattr(card, field) for field in (*ABOUT, "end", "sound", "training")}
 told |= {"labels": data.labels, "baseline": plain, "golden": animal.golden(data)}
 if args.data:
-    told |= dict.fromkeys(("published", "source", "notes"))
+    told |= dict.fromkeys(("paper", "year", "published", "source", "notes"))
     told |= {"data": f"{args.data.name}: 80 % to train, 10 % to validate, 10 % to test"}
     told |= {"licence": {}}
 storage = getattr(animal, "STORAGE", "float16")
@@ -142,8 +142,9 @@ for name, value in plain.items():
 print(f"training   {minutes:.1f} minutes, {model.count_params():,} parameters")
 if not args.validate:
     told |= {"measured": round(measured, 4), "minutes": round(minutes, 1), "machine": processor()}
-    own = f" --data {args.data.name}" if args.data else ""
-    own += f" --tune {args.tune:g}" if args.tune else ""
+    given = {"data": args.data and args.data.name, "tune": args.tune, "epochs": args.epochs}
+    given |= {"seed": None if args.seed == 1 else args.seed}
+    own = "".join(f" --{key} {value}" for key, value in given.items() if value is not None)
     command = f"python recipes/zoo {args.name}{own}" if own else f"make zoo zoo={args.name}"
     told |= {"command": command, "date": f"{datetime.date.today()}"}
     path = args.to or HERE.parent.parent / "saved_models" / args.name
