@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 from rnnzoo import _checks
@@ -115,8 +114,11 @@ def picture(
 
 
 def _is_curve(values: Any) -> bool:
-    listed = isinstance(values, Sequence) and not isinstance(values, (str, bytes))
-    return listed and len(values) > 0 and all(isinstance(one, Real) for one in values)
+    try:
+        held = _checks.array("curves", values)
+    except ValueError:
+        return False
+    return held.ndim == 1 and held.size > 0 and held.dtype.kind in "iuf"
 
 
 def _listed(name: str, given: Any) -> list:

@@ -4,6 +4,8 @@ Every function is written from the formulas of the cells, once in NumPy for valu
 `keras.ops` for plain automatic differentiation.
 """
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
@@ -20,6 +22,15 @@ CELL_IDS = ["lstm", "gru", "gru_reset_before", "simple_rnn"]
 
 def on_jax() -> bool:
     return keras.backend.backend() == "jax"
+
+
+def without_collectives(monkeypatch):
+    """Strategies made from now on use none: two strategies in a process mix up those of both."""
+    import tensorflow as tf
+
+    reduce = tf.distribute.ReductionToOneDevice()
+    mirrored = functools.partial(tf.distribute.MirroredStrategy, cross_device_ops=reduce)
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", mirrored)
 
 
 def gradients(function, arrays):

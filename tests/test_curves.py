@@ -12,7 +12,7 @@ def test_the_picture_has_every_curve(tmp_path):
     image = pytest.importorskip("matplotlib.image")
     one, two = tmp_path / "new" / "one.png", tmp_path / "two.png"
     assert learning_curve({"a": [3.0, 2.0]}, one, ylabel="nats") == str(one)
-    assert learning_curve({"a": [3.0, 2.0], "b": [1.0]}, two, ylabel="nats") == str(two)
+    assert learning_curve({"a": np.array([3.0, 2.0]), "b": [1.0]}, two, ylabel="nats") == str(two)
     pictures = [image.imread(path) for path in (one, two)]
     assert pictures[0].shape == pictures[1].shape
     assert (pictures[0] != pictures[1]).any()

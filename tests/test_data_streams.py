@@ -180,7 +180,7 @@ BAD = [
     (dict(array=3), r"\(steps,\) for tokens or \(steps, features\); received shape \(\)"),
     (dict(array=[[1, 2], [3]]), r"must all have the same shape; received \[\[1, 2\], \[3\]\]"),
     (dict(array=np.linspace(0, 1, 20)), "must hold integer tokens; received dtype float64"),
-    (dict(array=["a", "b"]), "must hold integer tokens; received dtype <U1"),
+    (dict(array=["a", "b"]), "must hold numbers; received the text .*: give the rnnzoo"),
     (dict(array="abc"), "must hold numbers; received the text 'abc'"),
     (dict(array=np.array([[None]])), "must be numbers; received dtype object"),
     (
@@ -201,7 +201,7 @@ BAD = [
         dict(vocabulary=0),
         "an integer of at least 1, or a .*; received vocabulary=0",
     ),
-    (dict(vocabulary="text"), "or a rnnzoo.data.Vocabulary .*; received vocabulary='text'"),
+    (dict(vocabulary="text"), "a rnnzoo.data.Vocabulary, or a tok.*; received vocabulary='text'"),
     (dict(vocabulary=19), r"array \(lane 1\) must lie in \[0, 18\]; received 19 at step 19"),
     (dict(array=-tokens, vocabulary=9), r"\(lane 0\) must lie in \[0, 8\]; received -1 at step 1"),
     (dict(array=np.zeros((20, 2)), vocabulary=3), r"with features of shape \(20, 2\)"),

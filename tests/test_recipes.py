@@ -1,6 +1,5 @@
 """The recipes: help, errors that name line and column, and a short run of each to its end."""
 
-import functools
 import gzip
 import json
 import os
@@ -12,13 +11,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from reference import without_collectives
 
 if keras.backend.backend() == "jax":
     pytest.skip(
         "what recipes use is tested on JAX; compiling them takes minutes", allow_module_level=True
     )
-
-import tensorflow as tf
 
 import rnnzoo
 
@@ -117,10 +115,7 @@ def test_char_lm_trains_writes_exports_and_serves(recipes, run):
 
 
 def test_char_lm_trains_on_two_devices_in_mixed_precision(recipes, run, monkeypatch):
-    # Without collectives, as a process that has another strategy mixes up those of both.
-    reduce = tf.distribute.ReductionToOneDevice()
-    mirrored = functools.partial(tf.distribute.MirroredStrategy, cross_device_ops=reduce)
-    monkeypatch.setattr(tf.distribute, "MirroredStrategy", mirrored)
+    without_collectives(monkeypatch)
     text = recipes / "own.txt"
     text.write_text("the cat sat on the mat, the dog on the log.\n" * 60, encoding="utf-8")
     sizes = ("--units", 4, "--embedding", 4, "--epochs", 1, "--lanes", 4, "--window", 16)
