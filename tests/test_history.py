@@ -186,7 +186,10 @@ def test_fit_evaluate_and_numpy_agree(form, reduction):
         # Accuracy that is not weighted counts padding of weight 0 too, whatever stands there.
         names = [n for n in expected if not (padded and form == "one_to_one" and n == "accuracy")]
         for name, form_of in DATASETS.items():
-            if name in ("tf.data", "iterable") and (window == 20 or weights == "column"):
+            # Every data form with one reduction; what differs beside it is not seen by the feed.
+            if name != "arrays" and (window == 20 or reduction != REDUCTIONS[padded]):
+                continue
+            if name in ("tf.data", "iterable") and weights == "column":
                 continue  # as lists, which are read alike
             options = form_of(x, y, given)
             history = model.fit(**options, verbose=0, callbacks=callbacks).history
