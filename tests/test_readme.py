@@ -1,4 +1,4 @@
-"""Every Python block of the README runs as it is printed, one after the other."""
+"""Every Python block of the README and of the pages in docs runs as printed, in its order."""
 
 import pathlib
 import re
@@ -10,8 +10,13 @@ from reference import on_jax, without_collectives
 
 import rnnzoo
 
-README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGES = {path.name: path for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]}
+TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
+BLOCKS = {
+    name: re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S) for name, text in TEXTS.items()
+}
+BLOCKS = {name: blocks for name, blocks in BLOCKS.items() if blocks}
 
 
 def given():
@@ -90,13 +95,14 @@ def beside(block):
 ELSEWHERE = ("keras.distribution.initialize()",)
 
 
-def test_every_block_runs_as_printed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", BLOCKS)
+def test_every_block_runs_as_printed(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert len(BLOCKS) == README.read_text(encoding="utf-8").count("```python") >= 10
-    names, ran = given(), 0
+    assert len(BLOCKS[page]) == TEXTS[page].count("```python")
+    names = given()
     policy = keras.config.dtype_policy()
     try:
-        for block in BLOCKS:
+        for block in BLOCKS[page]:
             if any(word in block for word in ELSEWHERE):
                 continue
             if "tf." in block:
@@ -108,10 +114,16 @@ def test_every_block_runs_as_printed(tmp_path, monkeypatch):
                 without_collectives(monkeypatch)
             names |= beside(block)
             try:
-                exec(compile(block, str(README), "exec"), names)  # the README is our own code
+                exec(compile(block, page, "exec"), names)  # our own text
             except Exception as error:
                 pytest.fail(f"{type(error).__name__}: {error} in\n{block}")
-            ran += 1
     finally:
         keras.config.set_dtype_policy(policy)
-    assert ran >= len(BLOCKS) - 2
+
+
+def test_there_are_blocks_and_links_lead_somewhere():
+    assert sum(map(len, BLOCKS.values())) >= 20
+    for name, text in TEXTS.items():
+        prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+        for link in re.findall(r"\]\(([^)#:]+)\)", prose):
+            assert (PAGES[name].parent / link).exists(), f"{name} links to {link}"
