@@ -77,13 +77,13 @@ def _answers(args: argparse.Namespace) -> Iterator[str]:
     elif card.form == "encoder_decoder" or model.spec.of_last_step:
         if args.given is None:
             raise ValueError(f"{card.name} must be given a text, or - for standard input; got none")
-        given = sys.stdin.read().splitlines() if args.given == "-" else [args.given]
+        asked = [line.rstrip("\n") for line in sys.stdin] if args.given == "-" else [args.given]
         if card.form == "encoder_decoder":
             yield from answers.answered(
-                model, given, args.length, args.temperature or 0.0, args.seed
+                model, asked, args.length, args.temperature or 0.0, args.seed
             )
         else:
-            yield from answers.classified(model, card, given)
+            yield from answers.classified(model, card, asked)
     else:
         text = sys.stdin.read() if args.given == "-" else args.given
         heat = 0.7 if args.temperature is None else args.temperature

@@ -76,6 +76,12 @@ def test_bad_pair_files(tmp_path, content, message):
         read_pairs(path)
 
 
+def test_only_line_feeds_end_a_pair(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_text("a\u2028b\tc\x0cd\r\ne\x85f\tg\n", newline="")
+    assert read_pairs(path) == (["a\u2028b", "e\x85f"], ["c\x0cd", "g"])
+
+
 def test_strings_train_as_their_tokens_do():
     letters = rnnzoo.data.Vocabulary("abcd")
     model = rnnzoo.encoder_decoder(source_vocabulary=letters, target_vocabulary=letters, units=4)

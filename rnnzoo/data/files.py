@@ -226,7 +226,7 @@ def read_pairs(path: str | os.PathLike) -> tuple[list[str], list[str]]:
     (['cat', 'dog'], ['K AE T', 'D AO G'])
     """
     sources, targets = [], []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         sides = [side.strip() for side in line.split("\t")]
