@@ -279,11 +279,3 @@ class CheckedDataset(keras.utils.PyDataset):
 
     def on_epoch_end(self) -> None:
         self.inner.on_epoch_end()
-
-
-def check_flag(name: str, value: Any, allowed: tuple = (True, False)) -> Any:
-    """`value`; ValueError unless it is one of `allowed`, which are flags or None."""
-    if not any(value is one for one in allowed):
-        listed = ", ".join(map(repr, allowed))
-        raise ValueError(f"{name} must be one of {listed}; received {name}={_checks.shown(value)}")
-    return value
