@@ -12,7 +12,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from rnnzoo import _checks
 from rnnzoo.backend.keras_internals import DataAdapter, grouped
 from rnnzoo.data.epochs import as_tf_dataset
 from rnnzoo.feed.devices import check_divides
