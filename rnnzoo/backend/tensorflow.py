@@ -231,15 +231,18 @@ def compile_call(
     The weights of `model` are read at each call, so later training is seen. One step of a model
     on a CPU takes less than its call from Python. So there XLA makes it one operation, and the
     function for its number of rows, those of the input `leading`, is found without a look at all
-    of its arguments. `through` is for JAX, where training takes values out of variables.
+    of its arguments. Python is not rewritten to graphs, as it is not in training, nor on JAX.
+    `through` is for JAX, where training takes values out of variables.
     """
     del through
     if function is not None:
-        return tf.function(function, reduce_retracing=True)
-    several = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+        return tf.function(function, reduce_retracing=True, autograph=False)
+    several = tf.function(
+        lambda inputs: model(inputs, training=False), reduce_retracing=True, autograph=False
+    )
     if gpu_available():
         return several
-    one = tf.function(several.python_function, jit_compile=True)
+    one = tf.function(several.python_function, jit_compile=True, autograph=False)
     made: dict[tuple, Callable] = {}
 
     def call(inputs: dict) -> Any:

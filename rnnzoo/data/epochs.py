@@ -213,6 +213,7 @@ def as_tf_dataset(batches: Any, signature: Any, count: int | None) -> Any:
     """
     import tensorflow as tf
 
+    plain = tf.autograph.experimental.do_not_convert  # nothing here is to be rewritten
     specs = tf.nest.flatten(signature)
     dtypes = [spec.dtype for spec in specs]
     passes: dict[int, Iterator] = {}  # one that was broken off may read on beside the next
@@ -232,19 +233,22 @@ def as_tf_dataset(batches: Any, signature: Any, count: int | None) -> Any:
         parts = zip(tf.nest.flatten(found), dtypes)
         return [np.True_, *(np.asarray(part, dtype.as_numpy_dtype) for part, dtype in parts)]
 
+    @plain
     def one_pass(number: tf.Tensor) -> Any:
+        @plain
         def batch(index: tf.Tensor) -> Any:
             return tuple(tf.numpy_function(read, [number, index], [tf.bool, *dtypes]))
 
+        @plain
         def fitted(_: tf.Tensor, *parts: tf.Tensor) -> Any:
             found = [tf.ensure_shape(part, spec.shape) for part, spec in zip(parts, specs)]
             return tf.nest.pack_sequence_as(signature, found)
 
         read_on = tf.data.Dataset.range(2**62 if count is None else count).map(batch)
         # An end by StopIteration would be an error of `map`.
-        return read_on.take_while(lambda more, *_: more).map(fitted)
+        return read_on.take_while(plain(lambda more, *_: more)).map(fitted)
 
-    number = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(begin, [], tf.int64))
+    number = tf.data.Dataset.range(1).map(plain(lambda _: tf.numpy_function(begin, [], tf.int64)))
     made = number.flat_map(one_pass)
     if count is not None:
         made = made.apply(tf.data.experimental.assert_cardinality(count))
