@@ -12,6 +12,7 @@ from rnnzoo.data.tokens import TextVocabulary
 from rnnzoo.serving import answers
 from rnnzoo.serving.batching import Batcher
 from rnnzoo.serving.messages import digest_of, number, parsed
+from rnnzoo.serving.pieces import Written, next_piece
 from rnnzoo.serving.seals import Keys, seal, unseal
 
 # Tokens that are written in one call, before the client sees them.
@@ -42,7 +43,8 @@ class Conversation:
       `"indices"`. With `"as": "binary"` the numbers stay numbers (see `answers.as_bytes`).
     * `{"write": tokens, "prompt": text, "temperature": 1.0, "seed": 0}` of models on tokens with
       a vocabulary -> a `{"text": ...}` for every few tokens, then `{"written": tokens}`. Without
-      a prompt it goes on from what it wrote. `stop` ends it early.
+      a prompt it goes on from what it wrote. `stop` ends it early. Each text is of whole
+      characters: one whose last bytes are not written yet comes with the next text, or message.
     * `{"save": true}` -> `{"token": ...}`, the state as a signed text (see `seal`)
     * `{"load": token}` -> `{"steps": ...}`; the stream goes on from there
 
@@ -91,6 +93,7 @@ class Conversation:
             self._served.new_stream() if token is None else unseal(self._served, token, self._keys)
         )
         self._last: int | None = None  # written, and not read by the stream yet
+        self._written = Written()
         self._told: _Told | None = None
         self._writing = self._stopped = False
 
@@ -130,7 +133,7 @@ class Conversation:
                 yield encode(answer)
             return
         step, found = self.stream.steps, []
-        before = self.stream, self.stream.state, self._last
+        before = self.stream, self.stream.state, self._last, self._written
         try:
             async with contextlib.aclosing(getattr(self, f"_{kind}")(given)) as parts:
                 async for answer in parts:
@@ -139,7 +142,7 @@ class Conversation:
                     small = answers.numbers_in(answer) <= answers.SMALL
                     yield encode(answer) if small else await self._batcher.beside(encode, answer)
         except BaseException:  # of a caller that breaks off too: then nothing has changed
-            self.stream, state, self._last = before
+            self.stream, state, self._last, self._written = before
             self.stream.state, self.stream.steps = state, step
             raise
         self._told = _Told(step, digest_of(message), found) if "step" in given else None
@@ -195,6 +198,7 @@ class Conversation:
         temperature = number(given, "temperature", 1.0, 0, 100)
         seed = number(given, "seed", 0, 0, 2**30, whole=True)
         prompt = self._prompt(given.get("prompt", ""))
+        self._written = Written() if given.get("prompt") else self._written
         stream, written = self.stream, 0
         async with self._batcher.turn(stream):
             try:
@@ -207,7 +211,9 @@ class Conversation:
                     settings = (length, temperature, (seed + written) % 2**31)
                     tokens = await self._batcher.write(stream, self._last, *settings)
                     self._last, written = int(tokens[-1]), written + length
-                    yield {"text": self._vocabulary.decode(tokens)}
+                    text, self._written = next_piece(self._vocabulary, self._written, tokens)
+                    if text:
+                        yield {"text": text}
             finally:
                 self._writing = False
         end = {"stopped": True} if written < count else {}
