@@ -125,7 +125,9 @@ class Conversation:
         self, message: str | bytes, as_text: Callable, as_binary: Callable
     ) -> AsyncIterator[Any]:
         long = len(message) > _LONG
-        kind, given = await self._batcher.beside(parsed, message) if long else parsed(message)
+        kind, given = (
+            await self._batcher.beside(self._read, message) if long else self._read(message)
+        )
         encode = as_binary if given.get("as") == "binary" else as_text
         told = self._told_before(given, message)
         if told is not None:
@@ -146,6 +148,15 @@ class Conversation:
             self.stream.state, self.stream.steps = state, step
             raise
         self._told = _Told(step, digest_of(message), found) if "step" in given else None
+
+    def _read(self, message: str | bytes) -> tuple[str, dict]:
+        """A message as it came, its inputs as steps, its prompt as ids."""
+        kind, given = parsed(message)
+        if kind == "inputs":
+            given["inputs"] = self._steps(given["inputs"])
+        elif kind == "write":
+            given["prompt"] = self._prompt(given.get("prompt", ""))
+        return kind, given
 
     def _told_before(self, given: dict, message: str | bytes) -> _Told | None:
         """The answers to a message that was answered before; ValueError for a wrong step."""
@@ -168,12 +179,7 @@ class Conversation:
         if "top" in given:
             top = number(given, "top", None, 1, width, whole=True)
         one_of("as", given.get("as", "json"), ("json", "binary"))
-        inputs = given["inputs"]
-        if isinstance(inputs, list) and len(inputs) > self._max_steps:
-            raise ValueError(
-                f"a message must have at most {self._max_steps} steps; received {len(inputs)}"
-            )
-        single, steps = self._served.as_steps(inputs)
+        single, steps = given["inputs"]
         numbers = self._served.numbers_of(len(steps)) // width * (2 * top if top else width)
         limit = min(self._max_numbers, _KEPT) if "step" in given else self._max_numbers
         if numbers > limit:
@@ -192,13 +198,18 @@ class Conversation:
             yield {**found, "steps": self.stream.steps}
 
     async def _write(self, given: dict) -> AsyncIterator[dict]:
-        if self._vocabulary is None:
-            raise ValueError("write is for models on tokens that have a vocabulary")
         count = number(given, "write", None, 1, self._max_steps, whole=True)
         temperature = number(given, "temperature", 1.0, 0, 100)
         seed = number(given, "seed", 0, 0, 2**30, whole=True)
-        prompt = self._prompt(given.get("prompt", ""))
-        self._written = Written() if given.get("prompt") else self._written
+        prompt = given["prompt"]
+        if not len(prompt) and self._last is None:
+            raise ValueError(
+                "prompt must be a text of at least one token; it may be left out to go on from "
+                "what was written"
+            )
+        self._written = Written() if len(prompt) else self._written
+        pending = [] if self._last is None else [self._last]
+        prompt = np.concatenate([np.array(pending, "int32"), prompt])
         stream, written = self.stream, 0
         async with self._batcher.turn(stream):
             try:
@@ -226,23 +237,29 @@ class Conversation:
         if self._last is not None:
             await self._batcher.step(self.stream, self._last)
             self._last = None
-        yield {"token": self.token()}
+        yield {"token": await self._batcher.beside(self.token)}
 
     async def _load(self, given: dict) -> AsyncIterator[dict]:
-        self.stream = unseal(self._served, given["load"], self._keys)
+        load = given["load"], self._keys
+        self.stream = await self._batcher.beside(unseal, self._served, *load)
         self._last = None
         yield {"steps": self.stream.steps}
 
-    def _prompt(self, text: Any) -> np.ndarray:
-        if not isinstance(text, str) or (not text and self._last is None):
+    def _steps(self, inputs: Any) -> tuple[bool, np.ndarray]:
+        if isinstance(inputs, list) and len(inputs) > self._max_steps:
             raise ValueError(
-                "prompt must be a text, which may be left out to go on from what was written; "
-                f"received prompt={shown(text)}"
+                f"a message must have at most {self._max_steps} steps; received {len(inputs)}"
             )
-        ids = self._vocabulary.encode(text)
+        return self._served.as_steps(inputs)
+
+    def _prompt(self, text: Any) -> np.ndarray:
+        if self._vocabulary is None:
+            raise ValueError("write is for models on tokens that have a vocabulary")
+        if not isinstance(text, str):
+            raise ValueError(f"prompt must be a text; received prompt={shown(text)}")
+        ids = np.asarray(self._vocabulary.encode(text), "int32")
         if len(ids) > self._max_steps:
             raise ValueError(
                 f"prompt must have at most {self._max_steps} tokens; received {len(ids)}"
             )
-        pending = [] if self._last is None else [self._last]
-        return np.concatenate([np.array(pending, "int32"), ids])
+        return ids

@@ -107,6 +107,7 @@ class SpentSeals:
         self._table.execute("PRAGMA journal_mode=WAL")
         self._table.execute("PRAGMA synchronous=NORMAL")
         self._table.execute("CREATE TABLE IF NOT EXISTS spent (id TEXT PRIMARY KEY, until REAL)")
+        self._table.execute("CREATE INDEX IF NOT EXISTS ends ON spent (until)")
 
     def spend(self, seal: str, until: float) -> None:
         """Notes that the seal of this id, which ends at `until`, is used; ValueError if it was."""
