@@ -469,6 +469,24 @@ def test_words_are_apart_and_a_broken_mark_of_ones_own_is_sent():
     assert next_piece(mark, Written(), [0, 1])[0] == "a\ufffd"
 
 
+def test_a_prompt_without_a_token_is_refused(text):
+    words = rnnzoo.data.Vocabulary(["the", "cat"], "word")
+    talk = Conversation(Batcher(text), KEY, vocabulary=words)
+    for prompt in ("", "  "):
+        with pytest.raises(ValueError, match="prompt must be a text of at least one token"):
+            told(talk, {"write": 5, "prompt": prompt})
+
+
+def test_a_new_stream_is_a_matter_of_memory(text, monkeypatch):
+    """Thousands are opened on the event loop: the model is not called, and they share nothing."""
+    first = text.new_stream()
+    monkeypatch.setattr(text, "call", None)
+    for value in first.state.values():
+        value += 1
+    second = text.new_stream()
+    assert all((first.state[name] == value + 1).all() for name, value in second.state.items())
+
+
 def test_a_character_may_be_split_between_two_messages(text, monkeypatch):
     vocabulary = BytePairs(np.random.default_rng(0), WRITTEN, 256)
     ids = vocabulary.encode(WRITTEN)
