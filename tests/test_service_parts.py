@@ -654,8 +654,9 @@ def test_keys_are_changed_and_old_seals_live_on_for_a_time(served, monkeypatch):
     new = seal(stepped(served), keys)
     for token in (old, new):
         assert unseal(served, token, keys).steps == 3
-    with pytest.raises(ValueError, match="with the same key"):
-        unseal(served, new, KEY)
+    for key in (KEY, Keys(OTHER_KEY, old=[KEY], until=0)):
+        with pytest.raises(ValueError, match="with the same key"):
+            unseal(served, new if key == KEY else old, key)
     monkeypatch.setattr(time, "time", lambda: now + 61)
     assert unseal(served, new, keys).steps == 3
     with pytest.raises(ValueError, match="with the same key"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -17,6 +18,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from rnnzoo.serving.limits import Limits
 
+_LOG = logging.getLogger("uvicorn.error.rnnzoo")
+# It would be told with a traceback, as often as a stranger likes.
+_LOG.addFilter(lambda record: not record.getMessage().startswith("Invalid UTF-8"))
 # Bytes that are read of a connection before others have their turn: tiny chunks and frames cost
 # microseconds a byte.
 _TURN = 1 << 11
@@ -80,8 +84,9 @@ def client_of(address: str) -> str:
         found = ipaddress.ip_address(address)
     except ValueError:
         return address
+    found = getattr(found, "ipv4_mapped", None) or found
     if found.version == 4:
-        return address
+        return str(found)
     return str(ipaddress.ip_network((int(found) >> 64 << 64, 64)))
 
 
@@ -148,6 +153,15 @@ class Connections:
 
         class WebSocket(Watched, WebSocketsSansIOProtocol):
             pieces = 0  # of a message, and control frames since the last one
+
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                super().__init__(*arguments, **options)
+                self.logger = _LOG
+
+            def data_received(self, data: bytes) -> None:
+                super().data_received(data)
+                if self.conn.handshake_exc is not None and not self.handshake_initiated:
+                    _refuse(self.transport, "400 Bad Request", "the upgrade must be a WebSocket's")
 
             def handle_cont(self, event: Any) -> None:
                 self._count()

@@ -215,14 +215,10 @@ class _Server(uvicorn.Server):
         self._service = service
         self._end: asyncio.Task | None = None
 
-    async def startup(self, sockets: list | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
-
     def handle_exit(self, sig: int, frame: Any) -> None:
-        self._loop.call_soon_threadsafe(self._begin_to_end)
+        asyncio.get_running_loop().call_soon_threadsafe(self._begin_to_end)
 
     def _begin_to_end(self) -> None:
         if self._end is None:
-            self._end = self._loop.create_task(self._service.end())
+            self._end = asyncio.create_task(self._service.end())
             self._end.add_done_callback(lambda task: setattr(self, "should_exit", True))
