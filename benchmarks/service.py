@@ -4,8 +4,8 @@ Starts `recipes/serve.py` and talks to it over the loopback. "load": many WebSoc
 its own sequence of a fresh model as fast as it is answered, while a few make trouble; at the end
 every answer is compared with what the model in memory gives for that sequence. "fairness": the time
 of one client's single steps beside clients of 1,000 steps a message, and beside writers.
-"strangers": the same beside all of `benchmarks/strangers.py`, again and again. "churn": the memory
-of the service over connections that come and go.
+"strangers": the same beside all of `benchmarks/strangers.py`, again and again, and beside as many
+harmless clients. "churn": the memory of the service while clients and strangers come and go.
 """
 
 import argparse
@@ -26,8 +26,8 @@ import numpy as np
 import websockets
 
 import rnnzoo
-from benchmarks.started import ROOT, Started
-from benchmarks.strangers import CASES, OPTIONS
+from benchmarks.started import ROOT, Service, Started
+from benchmarks.strangers import CASES, HARMLESS, OPTIONS
 
 FEATURES = 8
 WRITER = ROOT / "saved_models" / "shakespeare" / "1"
@@ -176,31 +176,43 @@ def fairness(args: argparse.Namespace) -> None:
             report(name, asyncio.run(found), args.seconds / 5)
 
 
-async def come(service: Started, seconds: float) -> dict:
-    """What all strangers got, in a process of their own."""
+async def come(service: Service, seconds: float, harmless: int | None = None) -> dict:
+    """What all strangers got, in a process of their own, or so many rounds of harmless clients."""
     command = [sys.executable, "-m", "benchmarks.strangers", str(service.port), str(seconds)]
+    command += [] if harmless is None else [str(harmless)]
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=subprocess.PIPE)
     out, _ = await process.communicate()
     return json.loads(out)
 
 
 def beside_strangers(args: argparse.Namespace) -> None:
-    seconds = args.seconds / 2
-    told = []
+    """Alone, beside strangers, and beside as many harmless clients, in turns.
+
+    The last tell what the machine itself takes: the clients run on the same cores.
+    """
+    seconds, told = args.seconds / 6, []
 
     async def strangers_come(until: float) -> None:
         told.append(await come(service, until - time.monotonic()))
 
+    async def harmless_come(until: float) -> None:
+        await come(service, until - time.monotonic(), told[-1]["rounds"])
+
+    turns = {
+        "alone": [],
+        f"beside {len(CASES)} strangers": [strangers_come],
+        f"beside {len(HARMLESS)} harmless clients": [harmless_come],
+    }
     with running(WRITER, **OPTIONS) as service:
         asyncio.run(come(service, 0))
-        report("alone", asyncio.run(beside(service, seconds)), seconds)
         before = service.memory()
-        found = asyncio.run(beside(service, seconds, strangers_come))
-        (one,) = told
-        report(f"beside {len(CASES)} strangers", found, seconds)
+        for _ in range(2):
+            for name, others in turns.items():
+                report(name, asyncio.run(beside(service, seconds, *others)), seconds)
         after = service.memory()
-    print(f"memory {before:.0f} MiB, after {one['rounds']} rounds {after:.0f} MiB")
-    print("\n".join(one["wrong"]) or "each got a clear answer", flush=True)
+    print(f"memory {before:.0f} MiB, after {sum(one['rounds'] for one in told)} rounds {after:.0f}")
+    wrong = [text for one in told for text in one["wrong"]]
+    print("\n".join(wrong) or "each got a clear answer", flush=True)
 
 
 async def come_and_go(service: Started, count: int) -> None:
@@ -224,11 +236,25 @@ async def come_and_go(service: Started, count: int) -> None:
 
 
 def churn(args: argparse.Namespace) -> None:
-    with running(WRITER) as service:
-        for part in range(5):
-            asyncio.run(come_and_go(service, args.connections // 5))
-            done = (part + 1) * (args.connections // 5)
-            print(f"memory after {done:6} connections {service.memory():6.0f} MiB", flush=True)
+    """Memory while clients and strangers come and go: at the first tenth, and at the last."""
+    minutes, done, found = args.minutes, 0, []
+
+    async def all_the_while(seconds: float) -> None:
+        nonlocal done
+        strangers = asyncio.create_task(come(service, seconds))
+        while not strangers.done():
+            await come_and_go(service, 50)
+            done += 50
+        if wrong := (await strangers)["wrong"]:
+            raise SystemExit("\n".join(wrong))
+
+    with running(WRITER, **OPTIONS) as service:
+        for part in range(1, 11):
+            asyncio.run(all_the_while(minutes * 6))
+            found.append(service.memory())
+            now = f"after {minutes * part / 10:4.1f} minutes, {done:6} connections"
+            print(f"memory {now} {found[-1]:6.0f} MiB", flush=True)
+    print(f"growth over the last nine tenths: {found[-1] - found[0]:+.0f} MiB")
 
 
 def main() -> None:
@@ -239,7 +265,7 @@ def main() -> None:
     parser.add_argument("--troublesome", type=int, default=5, help="clients that misbehave")
     parser.add_argument("--units", type=int, default=256)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds to gather steps for")
-    parser.add_argument("--connections", type=int, default=5000, help="that come and go")
+    parser.add_argument("--minutes", type=float, default=2, help="that clients come and go")
     args = parser.parse_args()
     parts = dict(zip(PARTS, (under_load, fairness, beside_strangers, churn)))
     for name in args.parts:

@@ -29,6 +29,7 @@ from rnnzoo.serving import (
 )
 from rnnzoo.serving.answers import as_bytes, as_json
 from rnnzoo.serving.exported import file_hashes
+from rnnzoo.serving.pieces import Written, next_piece
 
 if keras.backend.backend() == "jax":
     pytest.skip("a served model is the same on both backends", allow_module_level=True)
@@ -409,6 +410,106 @@ def texts(found):
     return "".join(answer.get("text", "") for answer in found)
 
 
+class BytePairs:
+    """The 256 bytes, and random pieces of a text, which begin and end within characters too."""
+
+    def __init__(self, random, text, size):
+        self.pieces, content = [bytes([i]) for i in range(256)], text.encode()
+        while len(self.pieces) < size:
+            first = int(random.integers(len(content) - 1))
+            self.pieces.append(content[first : first + int(random.integers(2, 7))])
+
+    def encode(self, text):
+        content, ids = text.encode(), []
+        while content:
+            i = max((len(p), i) for i, p in enumerate(self.pieces) if content.startswith(p))[1]
+            content = content[len(self.pieces[i]) :]
+            ids.append(i)
+        return ids
+
+    def decode(self, ids):
+        return b"".join(self.pieces[i] for i in ids).decode("utf-8", "replace")
+
+    def __len__(self):
+        return len(self.pieces)
+
+
+WRITTEN = "Zoë’s “naïve” 猫 sat — 🐈‍⬛ on a 🧶 and said: μῆνιν \ufffd! " * 3
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_pieces_are_of_whole_characters(seed):
+    random = np.random.default_rng(seed)
+    vocabulary = BytePairs(random, WRITTEN, int(random.integers(256, 320)))
+    for rubbish in (False, True):
+        ids = vocabulary.encode(WRITTEN)
+        if rubbish:  # as a model writes that is not trained yet; longer than what is looked back on
+            ids = random.integers(0, len(vocabulary), 400).tolist()
+        written, found, rest = Written(), [], ids
+        while rest:
+            count = int(random.integers(1, 9))
+            piece, written = next_piece(vocabulary, written, rest[:count])
+            found.append(piece)
+            rest = rest[count:]
+        whole = vocabulary.decode(ids)
+        assert whole.startswith("".join(found))
+        assert set(whole[len("".join(found)) :]) <= {"\ufffd"}
+        if not rubbish:
+            assert ("".join(found), "".join(found).count("\ufffd")) == (WRITTEN, 3)
+
+
+def test_words_are_apart_and_a_broken_mark_of_ones_own_is_sent():
+    words = rnnzoo.data.Vocabulary(["the", "cat", "\n"], "word")
+    ids, written, found = [0, 1, 2, 0, 0, 1], Written(), []
+    for i in ids:
+        piece, written = next_piece(words, written, [i])
+        found.append(piece)
+    assert "".join(found) == words.decode(ids) == "the cat\nthe the cat"
+    mark = rnnzoo.data.Vocabulary(["a", "\ufffd"])
+    assert next_piece(mark, Written(), [0, 1])[0] == "a\ufffd"
+
+
+def test_a_prompt_without_a_token_is_refused(text):
+    words = rnnzoo.data.Vocabulary(["the", "cat"], "word")
+    talk = Conversation(Batcher(text), KEY, vocabulary=words)
+    for prompt in ("", "  "):
+        with pytest.raises(ValueError, match="prompt must be a text of at least one token"):
+            told(talk, {"write": 5, "prompt": prompt})
+
+
+def test_a_new_stream_is_a_matter_of_memory(text, monkeypatch):
+    """Thousands are opened on the event loop: the model is not called, and they share nothing."""
+    first = text.new_stream()
+    monkeypatch.setattr(text, "call", None)
+    for value in first.state.values():
+        value += 1
+    second = text.new_stream()
+    assert all((first.state[name] == value + 1).all() for name, value in second.state.items())
+
+
+def test_a_character_may_be_split_between_two_messages(text, monkeypatch):
+    vocabulary = BytePairs(np.random.default_rng(0), WRITTEN, 256)
+    ids = vocabulary.encode(WRITTEN)
+
+    def write(states, last, count, temperature, seed):
+        first = place[0]
+        place[0] += count[0]
+        return [(np.array(ids[first : place[0]]), states[0])]
+
+    place = [0]
+    monkeypatch.setattr(text, "write", write)
+    talk, found = Conversation(Batcher(text), KEY, vocabulary=vocabulary), []
+    message = {"prompt": "t"}
+    while place[0] < len(ids):
+        count = min(11, len(ids) - place[0])
+        (answers,) = told(talk, {"write": count, **message})
+        assert answers[-1] == {"written": count}
+        found.append(texts(answers))
+        message = {}
+    assert "".join(found) == WRITTEN
+    assert sum(part.count("\ufffd") for part in found) == 3
+
+
 def test_long_prompts_are_read_in_slices(text):
     prompt = TEXT[:-1] * 8
     talk = conversation(Batcher(text, slice_steps=8))
@@ -553,8 +654,9 @@ def test_keys_are_changed_and_old_seals_live_on_for_a_time(served, monkeypatch):
     new = seal(stepped(served), keys)
     for token in (old, new):
         assert unseal(served, token, keys).steps == 3
-    with pytest.raises(ValueError, match="with the same key"):
-        unseal(served, new, KEY)
+    for key in (KEY, Keys(OTHER_KEY, old=[KEY], until=0)):
+        with pytest.raises(ValueError, match="with the same key"):
+            unseal(served, new if key == KEY else old, key)
     monkeypatch.setattr(time, "time", lambda: now + 61)
     assert unseal(served, new, keys).steps == 3
     with pytest.raises(ValueError, match="with the same key"):

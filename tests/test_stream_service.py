@@ -1,7 +1,9 @@
 """`recipes/serve.py` with real clients: WebSocket, HTTP, and a browser."""
 
 import asyncio
+import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -364,20 +366,27 @@ def test_the_script_of_the_page(models, services, tmp_path):
     assert ("stopped" in stopped["status"]) == (count < 50)
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")
+# The path of the browser, where it is not on the PATH.
+BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium")
+
+
+@pytest.mark.skipif(not BROWSER, reason="needs the browser chromium, on the PATH or in CHROMIUM")
 def test_the_page_in_a_browser(services, tmp_path):
-    service = services["text"]
-    picture = asyncio.run(browse(service, tmp_path))
-    assert picture["written"].startswith("the cat")
-    assert len(picture["written"]) == len("the cat") + 40
-    assert picture["status"] == "40 tokens written"
+    first, refused, rest = asyncio.run(browse(services["text"], tmp_path))
+    assert first["written"].startswith("the cat")
+    assert len(first["written"]) == len("the cat") + 40
+    assert first["status"] == "40 tokens written"
+    assert (refused["written"], "received 'Z'" in refused["status"]) == (first["written"], True)
+    count = int(re.match(r"(\d+) tokens written", rest["status"]).group(1))
+    assert rest["written"].startswith(first["written"])
+    assert len(rest["written"]) == len(first["written"]) + count
     assert (tmp_path / "page.png").stat().st_size > 5000
 
 
 async def browse(service, folder):
     """The page after its form was filled in and sent, by the browser's own protocol."""
     command = [
-        "chromium",
+        BROWSER,
         "--headless=new",
         "--no-sandbox",
         "--disable-gpu",
@@ -426,13 +435,16 @@ async def fill_in(tab, service, folder):
 
     await command("Page.navigate", url=f"http://127.0.0.1:{service.port}/")
     await until("document.getElementById('write') && !document.getElementById('write').disabled")
-    await value("document.getElementById('prompt').value = 'the cat'")
-    await value("document.getElementById('count').value = 40")
-    await value("document.getElementById('write').click()")
-    await until("document.getElementById('status').textContent.includes('written')")
-    shot = await command("Page.captureScreenshot")
-    (folder / "page.png").write_bytes(__import__("base64").b64decode(shot["data"]))
-    return {
-        name: await value(f"document.getElementById('{name}').textContent")
-        for name in ("written", "status")
-    }
+    found = []
+    for prompt, tokens, stops in (("the cat", 40, ""), ("the Z", 40, ""), ("", 50, "stop")):
+        await value(f"document.getElementById('prompt').value = '{prompt}'")
+        await value(f"document.getElementById('count').value = {tokens}")
+        await value("document.getElementById('write').click()")
+        if stops:
+            await value("document.getElementById('stop').click()")
+        await until("document.getElementById('status').textContent != 'writing'")
+        shot = await command("Page.captureScreenshot")
+        (folder / f"page{len(found) or ''}.png").write_bytes(base64.b64decode(shot["data"]))
+        names = ("written", "status")
+        found.append({name: await value(f"at('{name}').textContent") for name in names})
+    return found

@@ -65,6 +65,8 @@ class Served(Loaded):
         vocabularies: those of its sides, "prompt", or "source" and "target", where it has them.
     """
 
+    _start: dict[str, np.ndarray] | None = None
+
     def new_stream(self, source: Any = None, state: dict[str, Any] | None = None) -> Stream:
         """A stream at the start of a sequence.
 
@@ -93,8 +95,9 @@ class Served(Loaded):
             )
         if sources is not None:
             return [Stream(self, self._encoded(source)) for source in sources]
-        states = self.call("initial_state", like=np.zeros(count, "int32"))
-        return [Stream(self, _row(states, row)) for row in range(count)]
+        if self._start is None:  # the same for all, and asked for by a service's event loop
+            self._start = self.call("initial_state", like=np.zeros(1, "int32"))
+        return [Stream(self, _row(self._start, 0)) for _ in range(count)]
 
     def step(self, streams: Iterable[Stream], inputs: Iterable[Any]) -> list[np.ndarray]:
         """The outputs of the next step or steps of every stream, as `Stream.step` has them.

@@ -12,6 +12,7 @@ from rnnzoo.data.tokens import TextVocabulary
 from rnnzoo.serving import answers
 from rnnzoo.serving.batching import Batcher
 from rnnzoo.serving.messages import digest_of, number, parsed
+from rnnzoo.serving.pieces import Written, next_piece
 from rnnzoo.serving.seals import Keys, seal, unseal
 
 # Tokens that are written in one call, before the client sees them.
@@ -42,7 +43,8 @@ class Conversation:
       `"indices"`. With `"as": "binary"` the numbers stay numbers (see `answers.as_bytes`).
     * `{"write": tokens, "prompt": text, "temperature": 1.0, "seed": 0}` of models on tokens with
       a vocabulary -> a `{"text": ...}` for every few tokens, then `{"written": tokens}`. Without
-      a prompt it goes on from what it wrote. `stop` ends it early.
+      a prompt it goes on from what it wrote. `stop` ends it early. Each text is of whole
+      characters: one whose last bytes are not written yet comes with the next text, or message.
     * `{"save": true}` -> `{"token": ...}`, the state as a signed text (see `seal`)
     * `{"load": token}` -> `{"steps": ...}`; the stream goes on from there
 
@@ -91,6 +93,7 @@ class Conversation:
             self._served.new_stream() if token is None else unseal(self._served, token, self._keys)
         )
         self._last: int | None = None  # written, and not read by the stream yet
+        self._written = Written()
         self._told: _Told | None = None
         self._writing = self._stopped = False
 
@@ -122,7 +125,9 @@ class Conversation:
         self, message: str | bytes, as_text: Callable, as_binary: Callable
     ) -> AsyncIterator[Any]:
         long = len(message) > _LONG
-        kind, given = await self._batcher.beside(parsed, message) if long else parsed(message)
+        kind, given = (
+            await self._batcher.beside(self._read, message) if long else self._read(message)
+        )
         encode = as_binary if given.get("as") == "binary" else as_text
         told = self._told_before(given, message)
         if told is not None:
@@ -130,7 +135,7 @@ class Conversation:
                 yield encode(answer)
             return
         step, found = self.stream.steps, []
-        before = self.stream, self.stream.state, self._last
+        before = self.stream, self.stream.state, self._last, self._written
         try:
             async with contextlib.aclosing(getattr(self, f"_{kind}")(given)) as parts:
                 async for answer in parts:
@@ -139,10 +144,19 @@ class Conversation:
                     small = answers.numbers_in(answer) <= answers.SMALL
                     yield encode(answer) if small else await self._batcher.beside(encode, answer)
         except BaseException:  # of a caller that breaks off too: then nothing has changed
-            self.stream, state, self._last = before
+            self.stream, state, self._last, self._written = before
             self.stream.state, self.stream.steps = state, step
             raise
         self._told = _Told(step, digest_of(message), found) if "step" in given else None
+
+    def _read(self, message: str | bytes) -> tuple[str, dict]:
+        """A message as it came, its inputs as steps, its prompt as ids."""
+        kind, given = parsed(message)
+        if kind == "inputs":
+            given["inputs"] = self._steps(given["inputs"])
+        elif kind == "write":
+            given["prompt"] = self._prompt(given.get("prompt", ""))
+        return kind, given
 
     def _told_before(self, given: dict, message: str | bytes) -> _Told | None:
         """The answers to a message that was answered before; ValueError for a wrong step."""
@@ -165,12 +179,7 @@ class Conversation:
         if "top" in given:
             top = number(given, "top", None, 1, width, whole=True)
         one_of("as", given.get("as", "json"), ("json", "binary"))
-        inputs = given["inputs"]
-        if isinstance(inputs, list) and len(inputs) > self._max_steps:
-            raise ValueError(
-                f"a message must have at most {self._max_steps} steps; received {len(inputs)}"
-            )
-        single, steps = self._served.as_steps(inputs)
+        single, steps = given["inputs"]
         numbers = self._served.numbers_of(len(steps)) // width * (2 * top if top else width)
         limit = min(self._max_numbers, _KEPT) if "step" in given else self._max_numbers
         if numbers > limit:
@@ -189,12 +198,18 @@ class Conversation:
             yield {**found, "steps": self.stream.steps}
 
     async def _write(self, given: dict) -> AsyncIterator[dict]:
-        if self._vocabulary is None:
-            raise ValueError("write is for models on tokens that have a vocabulary")
         count = number(given, "write", None, 1, self._max_steps, whole=True)
         temperature = number(given, "temperature", 1.0, 0, 100)
         seed = number(given, "seed", 0, 0, 2**30, whole=True)
-        prompt = self._prompt(given.get("prompt", ""))
+        prompt = given["prompt"]
+        if not len(prompt) and self._last is None:
+            raise ValueError(
+                "prompt must be a text of at least one token; it may be left out to go on from "
+                "what was written"
+            )
+        self._written = Written() if len(prompt) else self._written
+        pending = [] if self._last is None else [self._last]
+        prompt = np.concatenate([np.array(pending, "int32"), prompt])
         stream, written = self.stream, 0
         async with self._batcher.turn(stream):
             try:
@@ -207,7 +222,9 @@ class Conversation:
                     settings = (length, temperature, (seed + written) % 2**31)
                     tokens = await self._batcher.write(stream, self._last, *settings)
                     self._last, written = int(tokens[-1]), written + length
-                    yield {"text": self._vocabulary.decode(tokens)}
+                    text, self._written = next_piece(self._vocabulary, self._written, tokens)
+                    if text:
+                        yield {"text": text}
             finally:
                 self._writing = False
         end = {"stopped": True} if written < count else {}
@@ -220,23 +237,29 @@ class Conversation:
         if self._last is not None:
             await self._batcher.step(self.stream, self._last)
             self._last = None
-        yield {"token": self.token()}
+        yield {"token": await self._batcher.beside(self.token)}
 
     async def _load(self, given: dict) -> AsyncIterator[dict]:
-        self.stream = unseal(self._served, given["load"], self._keys)
+        load = given["load"], self._keys
+        self.stream = await self._batcher.beside(unseal, self._served, *load)
         self._last = None
         yield {"steps": self.stream.steps}
 
-    def _prompt(self, text: Any) -> np.ndarray:
-        if not isinstance(text, str) or (not text and self._last is None):
+    def _steps(self, inputs: Any) -> tuple[bool, np.ndarray]:
+        if isinstance(inputs, list) and len(inputs) > self._max_steps:
             raise ValueError(
-                "prompt must be a text, which may be left out to go on from what was written; "
-                f"received prompt={shown(text)}"
+                f"a message must have at most {self._max_steps} steps; received {len(inputs)}"
             )
-        ids = self._vocabulary.encode(text)
+        return self._served.as_steps(inputs)
+
+    def _prompt(self, text: Any) -> np.ndarray:
+        if self._vocabulary is None:
+            raise ValueError("write is for models on tokens that have a vocabulary")
+        if not isinstance(text, str):
+            raise ValueError(f"prompt must be a text; received prompt={shown(text)}")
+        ids = np.asarray(self._vocabulary.encode(text), "int32")
         if len(ids) > self._max_steps:
             raise ValueError(
                 f"prompt must have at most {self._max_steps} tokens; received {len(ids)}"
             )
-        pending = [] if self._last is None else [self._last]
-        return np.concatenate([np.array(pending, "int32"), ids])
+        return ids

@@ -2,12 +2,14 @@
 
 import asyncio
 import ipaddress
+import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+import h11
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,6 +17,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from rnnzoo.serving.limits import Limits
+
+_LOG = logging.getLogger("uvicorn.error.rnnzoo")
+# It would be told with a traceback, as often as a stranger likes.
+_LOG.addFilter(lambda record: not record.getMessage().startswith("Invalid UTF-8"))
+# Bytes that are read of a connection before others have their turn: tiny chunks and frames cost
+# microseconds a byte.
+_TURN = 1 << 11
+# Bytes of a message for each piece that it may come in.
+_PIECE = 64
 
 
 class Gate:
@@ -73,8 +84,9 @@ def client_of(address: str) -> str:
         found = ipaddress.ip_address(address)
     except ValueError:
         return address
+    found = getattr(found, "ipv4_mapped", None) or found
     if found.version == 4:
-        return address
+        return str(found)
     return str(ipaddress.ip_network((int(found) >> 64 << 64, 64)))
 
 
@@ -96,6 +108,7 @@ class Connections:
 
     def __init__(self, limits: Limits, proxies: Iterable[str] = ()):
         self._limits, self._proxies = limits, frozenset(proxies)
+        self._pieces = 64 + limits.bytes // _PIECE
         self._all: dict[asyncio.Transport, _Connection] = {}
         self._of_client: Counter = Counter()
 
@@ -122,8 +135,16 @@ class Connections:
 
         class Http(Watched, H11Protocol):
             def connection_made(self, transport: asyncio.Transport) -> None:
+                transport.max_size = _TURN
+                self.conn.next_event = _counted(self.conn.next_event, connections._pieces)
                 super().connection_made(transport)
                 connections._add(self, transport)
+
+            def send_400_response(self, msg: str) -> None:
+                if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                    _refuse(self.transport, "400 Bad Request", "the request must be HTTP/1.1")
+                else:  # it was answered, or is being answered
+                    self.transport.close()
 
             def on_response_complete(self) -> None:
                 if self.transport in connections._all:
@@ -131,7 +152,38 @@ class Connections:
                 super().on_response_complete()
 
         class WebSocket(Watched, WebSocketsSansIOProtocol):
-            pass
+            pieces = 0  # of a message, and control frames since the last one
+
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                super().__init__(*arguments, **options)
+                self.logger = _LOG
+
+            def data_received(self, data: bytes) -> None:
+                super().data_received(data)
+                if self.conn.handshake_exc is not None and not self.handshake_initiated:
+                    _refuse(self.transport, "400 Bad Request", "the upgrade must be a WebSocket's")
+
+            def handle_cont(self, event: Any) -> None:
+                self._count()
+                super().handle_cont(event)
+
+            def handle_ping(self) -> None:
+                self._count()
+                super().handle_ping()
+
+            def handle_pong(self, event: Any) -> None:
+                self._count()
+                super().handle_pong(event)
+
+            def send_receive_event_to_app(self) -> None:
+                self.pieces = 0
+                super().send_receive_event_to_app()
+
+            def _count(self) -> None:
+                self.pieces += 1
+                if self.pieces > connections._pieces and not self.close_sent:
+                    self.conn.fail(1008, "too many frames for a message")
+                    self.handle_parser_exception()
 
         return Http, WebSocket
 
@@ -174,6 +226,22 @@ class Connections:
             self._of_client[one.client] -= 1
             if not self._of_client[one.client]:
                 del self._of_client[one.client]
+
+
+def _counted(next_event: Callable[[], Any], limit: int) -> Callable[[], Any]:
+    """`next_event` of h11, that takes a body in so many pieces at most."""
+    pieces = 0
+
+    def counted() -> Any:
+        nonlocal pieces
+        event = next_event()
+        pieces = pieces + 1 if type(event) is h11.Data else pieces
+        pieces = 0 if type(event) is h11.EndOfMessage else pieces
+        if pieces > limit:
+            raise h11.RemoteProtocolError("too many pieces")
+        return event
+
+    return counted
 
 
 def _refuse(transport: asyncio.Transport, status: str, error: str) -> None:

@@ -26,8 +26,8 @@ def parsed(message: str | bytes) -> tuple[str, dict]:
     kinds = [kind for kind in TAKES if kind in given]
     if len(kinds) != 1:
         raise ValueError(
-            "a message must have one of the keys inputs, write, save and load; "
-            f"received {shown(sorted(given))}"
+            "a message must have one of the keys inputs, write, save and load, or be "
+            f'{{"stop": true}}; received {shown(given)}'
         )
     (kind,) = kinds
     if len(given) > 1 and not given.keys() <= {kind, *TAKES[kind]}:

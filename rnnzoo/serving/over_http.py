@@ -46,8 +46,15 @@ class OverHttp:
     async def _open(self, request: Request) -> Response:
         async def opened() -> Response:
             refuse_token(request.query_params)
-            token = opening(await self._body(request))
-            name = self._clients.open(token, client_of(request.client.host))
+            body = await self._body(request)
+            loads = opening(body) is not None
+            name = self._clients.open(client=client_of(request.client.host))
+            try:
+                if loads:
+                    await self._replies(name, body)
+            except BaseException:
+                self._clients.close(name)
+                raise
             return JSONResponse({"stream": name}, 201)
 
         return await self._answered(opened())

@@ -75,8 +75,8 @@ class Keys:
 
     def sign(self, name: str, message: bytes) -> bytes:
         """The signature by the secret of that name; of one that is unknown, one that never fits."""
-        old = name != self.name
-        if name not in self._secrets or (old and self.until and time.time() >= self.until):
+        old, ended = name != self.name, self.until is not None and time.time() >= self.until
+        if name not in self._secrets or (old and ended):
             return secrets.token_bytes(_SIZE)
         return hmac.digest(self._secrets[name], message, _DIGEST)
 
@@ -107,6 +107,7 @@ class SpentSeals:
         self._table.execute("PRAGMA journal_mode=WAL")
         self._table.execute("PRAGMA synchronous=NORMAL")
         self._table.execute("CREATE TABLE IF NOT EXISTS spent (id TEXT PRIMARY KEY, until REAL)")
+        self._table.execute("CREATE INDEX IF NOT EXISTS ends ON spent (until)")
 
     def spend(self, seal: str, until: float) -> None:
         """Notes that the seal of this id, which ends at `until`, is used; ValueError if it was."""
