@@ -314,3 +314,13 @@ def test_backtests_that_cannot_be_are_refused(plain):
     ):
         with pytest.raises(ValueError, match=message):
             rnnzoo.backtest(plain, **{"series": x, **options})
+
+
+def test_what_an_export_feeds_is_named(rich, plain, tmp_path):
+    with pytest.raises(ValueError, match=r"feed must name .*\['load', 'wind'\]"):
+        rich.export(tmp_path / "1", feed="hour")
+    with pytest.raises(ValueError, match="format='onnx', which holds no loop over steps"):
+        plain.export(tmp_path / "1", "onnx", feed="inputs")
+    tokens = rnnzoo.one_to_one(vocabulary=4, units=3)
+    with pytest.raises(ValueError, match="export with feed must be called on"):
+        tokens.export(tmp_path / "1", feed="inputs")

@@ -126,7 +126,7 @@ class Batcher:
             return  # its streams need a source
         stream = self.served.new_stream()
         await self.step(stream, self.served.blank_steps(2))
-        if "generate" in self.served.signatures:
+        if self.served.writes:
             await self.write(stream, 0, 1, 0.0, 0)
 
     async def step(self, stream: Stream, inputs: Any) -> np.ndarray:

@@ -83,7 +83,7 @@ class Conversation:
             )
         self._batcher, self._served = batcher, batcher.served
         self._keys = key if isinstance(key, Keys) else Keys(key)
-        self._vocabulary = vocabulary if "generate" in self._served.signatures else None
+        self._vocabulary = vocabulary if self._served.writes else None
         optional_text("token", token)
         self._max_steps = positive_integer("max_steps", max_steps)
         self._max_numbers = positive_integer("max_numbers", max_numbers)
