@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from reference import close
+from reference import close, on_jax
 
 import rnnzoo
 from rnnzoo import Tokens, heads, metrics
@@ -314,3 +314,40 @@ def test_backtests_that_cannot_be_are_refused(plain):
     ):
         with pytest.raises(ValueError, match=message):
             rnnzoo.backtest(plain, **{"series": x, **options})
+
+
+@pytest.mark.skipif(on_jax(), reason="a second process with TensorFlow writes the same export")
+def test_an_export_goes_on_as_the_model_does(rich, tmp_path):
+    """Rows of different length, cut in two by their states; each is the first of its own call."""
+    prompt, future = inputs()
+    served = rnnzoo.load_served(rich.export(tmp_path / "1", feed="load"))
+    lengths, settings = np.array([6, 4, 5]), {"samples": np.full(3, 6), "seed": np.array([7, 8, 8])}
+    known = {f"future_{name}": values for name, values in future.items()}
+    fresh = {name: np.asarray(value) for name, value in rich.initial_state(ROWS).items()}
+    first = {k: v[:, :6] if v.ndim > 1 else v for k, v in prompt.items()}
+    steps = {"steps": np.array([HORIZON, 2, HORIZON]), **known}
+    found = served.call("sample", **first, lengths=lengths, **fresh, **steps, **settings)
+    parts = {k: v[:, 6:] if v.ndim > 1 else v for k, v in prompt.items()}
+    state = {name: found[f"{name}_out"] for name in fresh}
+    later = served.call("generate", **parts, lengths=np.full(3, 3), **state, **steps)
+    for i, count in enumerate(steps["steps"]):
+        row = {k: v[i : i + 1, : lengths[i]] if v.ndim > 1 else v[[i]] for k, v in prompt.items()}
+        ahead = {k: v[i : i + 1, :count] for k, v in future.items()}
+        options = {"max_length": int(count), "feed": "load", "future": ahead}
+        wanted = rich.generate(row, samples=6, seed=int(settings["seed"][i]), **options)
+        close(found["samples"][i, :, :count], wanted.samples[0], 1e-4)
+        close(found["outputs_mean"][i, :count], wanted.mean[0], 1e-4)
+        assert not found["samples"][i, :, count:].any()
+        row = {k: v[i : i + 1, 6:] if v.ndim > 1 else v[[i]] for k, v in prompt.items()}
+        wanted = rich.generate(row, state=wanted.state, **options)
+        close(later["outputs"][i, :count], wanted.mean[0], 1e-4)
+
+
+def test_what_an_export_feeds_is_named(rich, plain, tmp_path):
+    with pytest.raises(ValueError, match=r"feed must name .*\['load', 'wind'\]"):
+        rich.export(tmp_path / "1", feed="hour")
+    with pytest.raises(ValueError, match="format='onnx', which holds no loop over steps"):
+        plain.export(tmp_path / "1", "onnx", feed="inputs")
+    tokens = rnnzoo.one_to_one(vocabulary=4, units=3)
+    with pytest.raises(ValueError, match="export with feed must be called on"):
+        tokens.export(tmp_path / "1", feed="inputs")

@@ -206,6 +206,17 @@ def test_an_export_has_a_tensor_for_each_input(tmp_path):
         **encoded,
     )
     close(first["outputs"][:, 0], expected[:, 0])
+    loaded = rnnzoo.load_served(tmp_path / "forecaster" / "1")
+    past = PAST_OF["source_lengths"][1]
+    source = {name: clean[name][1, :past] for name in NAMES["inputs"]}
+    still = {name: clean[name][1] for name in NAMES["static"]}
+    stream = loaded.new_stream(source, static=still)
+    said = stream.step({"inputs": [0.0, 0.0], **{name: KNOWN[name][1, 0] for name in KNOWN}})
+    close(said, expected[1, 0])
+    with pytest.raises(ValueError, match=r"source must have the names \['hour', 'load'\]"):
+        loaded.new_stream(source["load"], static=still)
+    with pytest.raises(ValueError, match="all inputs of a source must have its steps"):
+        loaded.new_stream({**source, "hour": [0]}, static=still)
 
 
 BAD_MODELS = {

@@ -61,7 +61,12 @@ def series_of_loads(rng):
     whole = [{"load": load[i], "hour": hour[i], "meter": meters[i]} for i in range(2)]
     return {
         **{**read, "meters": meters, "history": {**read, "meter": meters}, "series": whole},
-        **{"next_load": load[:, 1:61], "hours": {"hour": hour[:, 60:108]}},
+        **{
+            "next_load": load[:, 1:61],
+            "past": load[:, :48],
+            "next_day": load[:, 48:72],
+            "hours": {"hour": hour[:, 60:108]},
+        },
     }
 
 

@@ -73,6 +73,25 @@ def test_an_untrained_model_of_zeros_says_what_was_measured(normal):
         np.testing.assert_allclose(natural["scale"][:, t], scale * np.log(2), rtol=2e-4)
 
 
+@pytest.mark.parametrize("how", SCALINGS, ids=repr)
+def test_a_decoder_of_zeros_says_what_was_measured_of_source_and_target(how):
+    """It begins with no value, and padding of a source is none."""
+    x, lengths = series(), np.array([4, 4, 2])
+    model = rnnzoo.encoder_decoder(
+        source_features=1, outputs=heads.Normal(), units=4, scaling={"source": how}
+    )
+    layer = model.decoder.get_layer("output_layer")
+    layer.set_weights([np.zeros_like(w) for w in layer.get_weights()])
+    pair = {"source": x[:, :4], "source_lengths": lengths, "target": x[:, 4:]}
+    natural = model.heads["outputs"].natural(model.predict(pair, verbose=0))
+    for t in range(STEPS - 4):
+        for i, n in enumerate(lengths):
+            past = np.concatenate([x[i, :n], x[i, 4 : 4 + t]])[None].astype("float64")
+            mean, scale = measured(past, how.kind)
+            np.testing.assert_allclose(natural["mean"][i, t], mean[0], rtol=1e-4, atol=1e-7)
+            np.testing.assert_allclose(natural["scale"][i, t], scale[0] * np.log(2), rtol=2e-4)
+
+
 @pytest.mark.parametrize("kind", ["mean", "standard", "change"])
 def test_numbers_of_a_step_share_a_scale(kind):
     cell = MomentsCell(2, kind, shared=True)

@@ -177,7 +177,7 @@ def test_a_row_that_fails_fails_alone(served, monkeypatch, kind):
     advance = served.advance
 
     def failing(states, steps, keep=()):
-        if any(step[0, 0] == 7 for step in steps):
+        if any(step.values["inputs"][0, 0] == 7 for step in steps):
             raise kind("seven")
         return advance(states, steps, keep)
 

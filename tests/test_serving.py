@@ -179,7 +179,7 @@ def test_bad_calls(sensor, pair, tmp_path):
         (lambda: other.new_stream([1]).step(0.5), "dtype int32; received"),
         (lambda: served.new_stream(state={"h": x}), "state must have the names"),
         (lambda: served.new_stream(state={"h_0": x, "h_1": x}), "h_0 must have shape"),
-        (lambda: served.call("best"), "signature must be one of initial_state"),
+        (lambda: served.call("best"), "signature must be one of generate, initial_state"),
         (lambda: served.call("step", inputs=x), "step takes the inputs"),
         (
             lambda: other.call("encode", source=[[1], [2]], source_lengths=[1]),

@@ -36,6 +36,13 @@ def models(tmp_path_factory):
     made = {
         "text": rnnzoo.one_to_one(vocabulary=vocabulary, units=8),
         "sensor": rnnzoo.one_to_one(features=2, units=[4, 4], outputs=3, cell="gru"),
+        "meter": rnnzoo.one_to_one(
+            inputs={"load": 2, "hour": rnnzoo.Tokens(5)},
+            static={"store": rnnzoo.Tokens(3), "size": 1},
+            units=4,
+            outputs=rnnzoo.heads.Normal(2),
+            scaling={"load": "mean"},
+        ),
     }
     for model in made.values():
         for weight in model.trainable_weights:
@@ -115,6 +122,58 @@ def test_many_connections_keep_their_states_apart(models, services):
         np.testing.assert_allclose(got, offline(model, data[row])[: len(got)], rtol=1e-5, atol=1e-5)
     # Steps of concurrent connections were run together.
     assert service.metric("rnnzoo_calls") - calls < sum(map(len, found)) / 2
+
+
+def test_several_inputs_come_by_their_names(models, services):
+    """Two clients with values of their own, as steps and one by one, saved and brought back."""
+    (model, path), service = models["meter"], services["meter"]
+    rng = np.random.default_rng(2)
+    load, hour = rng.normal(5.0, 1.0, (2, 6, 2)).astype("float32"), rng.integers(0, 5, (2, 6))
+    still = [{"store": 2, "size": [0.5]}, {"store": 0, "size": [-1.0]}]
+    whole = {"load": load, "hour": hour, "store": np.array([2, 0])}
+    wanted = model.predict(whole | {"size": np.array([[0.5], [-1.0]])}, verbose=0)
+
+    async def client(row):
+        got = []
+        async with service.connect() as connection:
+            steps = {"load": load[row].tolist(), "hour": hour[row].tolist()}
+            first = {name: values[:1] for name, values in steps.items()}
+            answer = await ask(connection, {"inputs": first})
+            assert "must begin with the inputs that it has as a whole" in answer["error"]
+            assert (await ask(connection, {"save": True}))["token"] is None
+            wrong = {"begin": {"store": 3, "size": [0.5]}}
+            assert "store must be token ids in 0 to 2" in (await ask(connection, wrong))["error"]
+            assert await ask(connection, {"begin": still[row]}) == {"steps": 0}
+            for wrong in (
+                {"load": [1.0, 2.0]},
+                {**first, "wind": 1.0},
+                {"load": first["load"], "hour": 0},
+                {"load": steps["load"], "hour": steps["hour"][:2]},
+                [[1.0, 2.0]],
+            ):
+                assert "inputs" in (await ask(connection, {"inputs": wrong}))["error"]
+            for t in range(3):
+                one = {name: values[t] for name, values in steps.items()}
+                got.append((await ask(connection, {"inputs": one}))["outputs"])
+            token = (await ask(connection, {"save": True}))["token"]
+        _, other = service.send("/streams", {"load": token})
+        rest = {"inputs": {name: values[3:] for name, values in steps.items()}}
+        status, (answer,) = service.send(f"/streams/{other['stream']}", rest)
+        assert (status, answer["steps"]) == (200, 6)
+        return [*got, *answer["outputs"]]
+
+    async def both():
+        return await asyncio.gather(*map(client, range(2)))
+
+    np.testing.assert_allclose(asyncio.run(both()), wanted, rtol=1e-4, atol=1e-5)
+    served = rnnzoo.load_served(path)
+    streams = served.new_streams(2, static={"store": [2, 0], "size": [[0.5], [-1.0]]})
+    found = served.step(streams, [{"load": load[i], "hour": hour[i]} for i in range(2)])
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"static must have the names \['store', 'size'\]"):
+        served.new_stream()
+    with pytest.raises(ValueError, match="static must not be given with a state"):
+        served.new_stream(state=streams[0].state, static=still[0])
 
 
 def test_http_streams(models, services):

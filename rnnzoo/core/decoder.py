@@ -6,7 +6,9 @@ import keras
 
 from rnnzoo.core.joined import Declared, join
 from rnnzoo.core.network import full_precision, output_layers
+from rnnzoo.core.scaling import Scales
 from rnnzoo.core.spec import CoreSpec, input_of, output_of, states_of
+from rnnzoo.heads.head import Head
 from rnnzoo.layers.per_step import PerStepDense
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.layers.stack import recurrent_stack
@@ -27,6 +29,8 @@ def build_decoder(
     residual: bool,
     layer_norm: bool,
     activation: Any,
+    output: int | Head,
+    scales: Scales,
 ) -> tuple[keras.Model, CoreSpec]:
     """A Functional model `{"inputs", states, ...} -> {"outputs", states, ...}`, and its contract.
 
@@ -41,9 +45,11 @@ def build_decoder(
         attention, input_feeding, tied, dropout, residual, layer_norm, activation: as in
             `rnnzoo.encoder_decoder`.
         memory_width: size of a step of the memory.
+        output: what it ends with.
+        scales: its scaling, which goes on from that of the encoder.
     """
     steps = 1 if input_feeding else None
-    inputs, kept, sequence, table = join(declared, tied=tied, steps=steps)
+    inputs, kept, sequence, table = join(declared, tied=tied, steps=steps, scales=scales)
     width = layers[-1].units
     if input_feeding:
         fed = keras.Input((width,), name=FED, dtype=layers[-1].state_dtype)
@@ -54,6 +60,7 @@ def build_decoder(
     hidden, state_inputs, states = recurrent_stack(
         sequence, layers, residual=residual, layer_norm=layer_norm
     )
+    state_inputs, states = scales.inputs | state_inputs, scales.states | states
     inputs |= state_inputs
     outputs, constants, seen = dict(states), {}, {}
     if attention is not None:
@@ -67,8 +74,8 @@ def build_decoder(
         seen = {"alignment": output_of(alignment, None, None)}
     if input_feeding:
         outputs[FED] = keras.layers.Reshape((width,), dtype=fed.dtype, name="fed_on")(hidden)
-    ends = {"outputs": declared[0].vocabulary or declared[0].features}
-    found, shown = output_layers(hidden, ends, dropout, table, activation)
+    ends = {"outputs": output}
+    found, shown = output_layers(hidden, ends, dropout, table, activation, scales=scales)
     carried = {**({FED: fed} if input_feeding else {}), **state_inputs}
     spec = CoreSpec(
         form="decoder",

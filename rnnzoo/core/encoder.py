@@ -7,6 +7,7 @@ from keras.layers import Identity
 
 from rnnzoo.core.joined import Declared, join
 from rnnzoo.core.network import full_precision, starts_of
+from rnnzoo.core.scaling import Scales
 from rnnzoo.core.spec import CoreSpec, output_of, states_of
 from rnnzoo.layers.bidirectional import Bidirectional
 from rnnzoo.layers.recurrent import RecurrentLayer
@@ -24,6 +25,7 @@ def build_encoder(
     memory: str | None,
     residual: bool,
     layer_norm: bool,
+    scales: Scales,
 ) -> tuple[keras.Model, CoreSpec]:
     """A Functional model `{inputs, "source_mask", states} -> {"memory", states, first}`.
 
@@ -39,17 +41,19 @@ def build_encoder(
         decoder_units: sizes of the decoder's layers.
         memory: None, "plain" (outputs as they are), or "projected".
         residual, layer_norm: as in `rnnzoo.encoder_decoder`.
+        scales: its scaling, which the decoder goes on from.
     """
-    given, kept, sequence, _ = join(declared)
     mask = keras.Input((None,), dtype="bool", name="source_mask")
+    given, kept, sequence, _ = join(declared, scales=scales, mask=mask)
     inputs = {**given, "source_mask": mask}
     hidden, state_inputs, ends = recurrent_stack(
         sequence, layers, mask=mask, residual=residual, layer_norm=layer_norm, prefix=PREFIX
     )
-    inputs |= state_inputs
     own = {key: ends[key] for key in state_inputs}  # none where it reads both ways
+    state_inputs, own = scales.inputs | state_inputs, scales.states | own
+    inputs |= state_inputs
     states = {key.removeprefix(PREFIX): value for key, value in ends.items()}
-    outputs = _bridge(states, layers[0], decoder_units)
+    outputs = _bridge(states, layers[0], decoder_units) | scales.handed_on("inputs")
     if memory == "projected":
         size = decoder_units[-1]
         hidden = keras.layers.Dense(size, use_bias=False, name="memory_layer")(hidden)
@@ -64,7 +68,7 @@ def build_encoder(
             name: output_of(tensor, None, None, per_step=name == "memory")
             for name, tensor in outputs.items()
         },
-        states=states_of(state_inputs, starts_of(layers) if state_inputs else None),
+        states=states_of(state_inputs, scales.starts + starts_of(layers) if state_inputs else None),
         reset=None,
         mask="source_mask",
     )

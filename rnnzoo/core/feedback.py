@@ -1,7 +1,7 @@
 """A decoder run one step at a time: what one call over all steps cannot do.
 
 That is input feeding, whose step reads what the step before attended to, and feeding a decoder
-its own outputs (scheduled sampling, and real-valued generation).
+its own outputs (scheduled sampling).
 """
 
 import keras
@@ -21,8 +21,9 @@ def run_steps(
         decoder: Functional model, one step of which is run at a time.
         spec: its contract; inputs that are not per step are the same at every step.
         values: its inputs. `truth` `(batch, time)` bool may come with them: where it is False,
-            the step is fed the decoder's own output of the step before (of tokens, the most
-            probable) instead of `inputs`. The first step is always fed `inputs`.
+            the step is fed the decoder's own output of the step before (of tokens the most
+            probable, of a head the mean) instead of `inputs`. The first step is always fed
+            `inputs`.
         training: whether dropout is at work; its masks are the same at every step.
     """
     loop = _Loop(decoder, spec, values, training)
@@ -49,6 +50,7 @@ class _Loop:
     ):
         self.decoder, self.training = decoder, training
         self.tokens = spec.inputs["inputs"].vocabulary is not None
+        self.head = spec.outputs["outputs"].head
         self.constants = {k: values[k] for k, one in spec.inputs.items() if not one.per_step}
         self.beside = [name for name in spec.step_inputs if name != "inputs"]
         self.names = list(spec.states)
@@ -76,7 +78,8 @@ class _Loop:
             self.trainable, self.seeds, inputs, training=self.training
         )
         y = outputs["outputs"][:, 0]
-        own = ops.cast(ops.argmax(y, axis=-1)[:, None], fed.dtype) if self.tokens else y
+        own = y if self.head is None else self.head.point(y)
+        own = ops.cast(ops.argmax(y, axis=-1)[:, None], fed.dtype) if self.tokens else own
         ys = (y, outputs["alignment"][:, 0]) if "alignment" in outputs else (y,)
         state = [outputs[key] for key in self.names]
         return (*state, *seeds, ops.cast(own, carry[-1].dtype)), ys

@@ -221,6 +221,7 @@ def join(
     scales: Scales | None = None,
     reset: Any = None,
     steps: int | None = None,
+    mask: Any = None,
 ) -> tuple[dict[str, Any], dict[str, Input], Any, Any]:
     """Input tensors and their declarations by name, what the stack reads, and a tied embedding.
 
@@ -234,6 +235,7 @@ def join(
         scales: what divides numbers, and is told where they are; None for numbers as they come.
         reset: first steps of sequences, for `scales`.
         steps: of every call; None for any number.
+        mask: True on the steps that are measured, for `scales`; None for all.
     """
     tensors, kept, parts, table = {}, {}, [], None
     for one in declared:
@@ -258,7 +260,7 @@ def join(
         parts.append(value)
         table = table or own
     if scales is not None:
-        scales.measure(tensors, reset)
+        scales.measure(tensors, reset, mask)
         parts = [scales.scaled(one.name, part) for one, part in zip(declared, parts)]
     joined = parts[0] if len(parts) == 1 else keras.layers.Concatenate(name="joined")(parts)
     return tensors, kept, joined, table

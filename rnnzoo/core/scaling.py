@@ -77,9 +77,9 @@ class MomentsCell(keras.layers.Layer):
     Args:
         features: numbers a step.
         kind, lag, shared: as `Scaling` has them. The moments of 'mean' are the mean of absolute
-            values; of 'standard' also the mean and the variance (Welford, 1962); of 'change' the
-            mean of absolute changes, and the values that the next step and this one are compared
-            with.
+            values; of 'standard' also the mean and the variance (Welford, 1962), and what is
+            taken from the step; of 'change' the mean of absolute changes, and the values that the
+            next step and this one are compared with.
     """
 
     output_state = "moments"
@@ -87,7 +87,7 @@ class MomentsCell(keras.layers.Layer):
     def __init__(self, features: int, kind: str, lag: int = 1, shared: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.features, self.kind, self.lag, self.shared = features, kind, lag, shared
-        self.output_size = features * (1 if kind == "mean" else 3)
+        self.output_size = features * {"mean": 1, "standard": 4, "change": 3}[kind]
         self.state_size = [self.output_size, 1] + [lag * features] * (kind == "change")
         self.state_names = _STATES[: len(self.state_size)]
 
@@ -107,7 +107,7 @@ class MomentsCell(keras.layers.Layer):
         if self.kind == "standard":
             mean = rest[0] + (self._pooled(inputs) - rest[0]) / (count + 1.0)
             spread = self._pooled((inputs - rest[0]) * (inputs - mean))
-            found += [mean, rest[1] + (spread - rest[1]) / (count + 1.0)]
+            found += [mean, rest[1] + (spread - rest[1]) / (count + 1.0), mean]
         moments = ops.concatenate(found, axis=-1)
         return moments, [moments, count + 1.0, *past]
 
@@ -121,6 +121,29 @@ class MomentsCell(keras.layers.Layer):
         """The arguments that make this cell again."""
         own = {name: getattr(self, name) for name in ("features", "kind", "lag", "shared")}
         return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package="rnnzoo")
+class GoingOnCell(MomentsCell):
+    """A `MomentsCell` of a decoder, which goes on from where that of its source stopped.
+
+    Its first step is no value of the series, but what a decoder begins with: it is not measured,
+    and zeros of it stay zeros.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.state_size = [*self.state_size, 1]
+        self.state_names = (*self.state_names, "begun")
+
+    def call(self, inputs: Tensor, states: list[Tensor], training: bool = False) -> tuple:
+        *old, begun = states
+        new = super().call(inputs, old, training)[1]
+        if self.kind != "mean":
+            kept, before = ops.split(old[0], [self.output_size - self.features], axis=-1)
+            old[0] = ops.concatenate([kept, ops.zeros_like(before)], axis=-1)
+        after = [ops.where(begun > 0, *pair) for pair in zip(new, old)]
+        return after[0], [*after, ops.ones_like(begun)]
 
 
 class Measured(NamedTuple):
@@ -143,8 +166,8 @@ def measured(kind: str, moments: Tensor, features: int) -> Measured:
     size, *rest = ops.split(moments, moments.shape[-1] // features, axis=-1)
     before, shift, scale = None, None, size
     if kind == "standard":
-        before = shift = rest[0]
-        scale = ops.maximum(ops.sqrt(ops.maximum(rest[1], 0.0)), _LEAST * size)
+        shift, variance, before = rest
+        scale = ops.maximum(ops.sqrt(ops.maximum(variance, 0.0)), _LEAST * size)
     if kind == "change":
         shift, before = rest
         scale = ops.where(size > 0, size, ops.abs(shift))  # as long as there was no change
@@ -218,12 +241,20 @@ class Scales:
         declared: the inputs; those of numbers per step can be scaled.
         ends: the outputs, by name, each a size or a head.
         whole: whether the core reads whole sequences.
+        goes_on: whether it is a decoder's, which goes on from the scale of a source.
 
     Raises:
         ValueError: a name or kind that is none, an output that cannot come back.
     """
 
-    def __init__(self, scaling: Any, declared: list, ends: dict[str, Any], whole: bool):
+    def __init__(
+        self,
+        scaling: Any,
+        declared: list,
+        ends: dict[str, Any],
+        whole: bool,
+        goes_on: bool = False,
+    ):
         self.sizes = {one.name: one.features for one in declared if one.per_step and one.features}
         self.of, self.kinds = _declared(scaling, self.sizes)
         if self.of and whole:
@@ -238,17 +269,25 @@ class Scales:
         self.states: dict[str, Any] = {}
         self.starts: list[tuple[str, str]] = []
         self._moments: dict[str, Any] = {}
+        self._after: dict[str, dict[str, Any]] = {}
+        self._cell = GoingOnCell if goes_on else MomentsCell
 
     @property
     def names(self) -> list[str]:
         """The names that its layers and states have."""
-        own = [f"{name}_{part}" for name in self.kinds for part in ("measured", *_STATES)]
+        parts = ("measured", *_STATES, "begun")
+        own = [f"{name}_{part}" for name in self.kinds for part in parts]
         return own + [f"{name}_scaled" for name in self.of]
 
-    def measure(self, given: dict[str, Any], reset: Any) -> None:
+    @property
+    def leading(self) -> str | None:
+        """The input whose units the outputs have; None where nothing is scaled."""
+        return next(iter(self.kinds), None)
+
+    def measure(self, given: dict[str, Any], reset: Any, mask: Any = None) -> None:
         """Add a layer that measures each input that has a scale of its own."""
         for name, how in self.kinds.items():
-            cell = MomentsCell(self.sizes[name], **dataclasses.asdict(how), dtype=_dtype())
+            cell = self._cell(self.sizes[name], **dataclasses.asdict(how), dtype=_dtype())
             layer = RNN(cell, name=f"{name}_measured", dtype=_dtype())
             state = {}
             for part, spec in layer.state_spec().items():
@@ -256,8 +295,13 @@ class Scales:
                 state[part] = keras.Input(spec.shape[1:], name=key, dtype=spec.dtype)
                 self.inputs[key] = state[part]
                 self.starts.append((layer.name, part))
-            self._moments[name], after = layer(given[name], state, reset=reset)
+            self._moments[name], after = layer(given[name], state, reset=reset, mask=mask)
+            self._after[name] = after
             self.states |= {f"{name}_{part}": value for part, value in after.items()}
+
+    def handed_on(self, name: str) -> dict[str, Any]:
+        """The states of the scale that outputs have, for an input `name` to go on from."""
+        return {f"{name}_{part}": v for part, v in self._after.get(self.leading, {}).items()}
 
     def scaled(self, name: str, value: Any) -> Any:
         """The input `name` as the stack reads it."""
@@ -274,9 +318,8 @@ class Scales:
         if not self.of:
             return parameters
         head = Linear(parameters.shape[-1]) if head is None else head
-        source, how = next(iter(self.kinds.items()))
-        layer = Unscaled(head, how.kind, name=name, dtype=_dtype())
-        return layer([parameters, self._moments[source]])
+        layer = Unscaled(head, self.kinds[self.leading].kind, name=name, dtype=_dtype())
+        return layer([parameters, self._moments[self.leading]])
 
     def _check_output(self, name: str, one: Any) -> None:
         first, how = next(iter(self.kinds.items()))

@@ -69,18 +69,26 @@ class RowSeeds(keras.random.SeedGenerator):
         self.drawn += 1
 
 
-def words_of_paths(seed: Tensor, rows: Any, paths: int) -> Tensor:
-    """The words of `paths` rows for each of `rows`, next to each other, `(rows * paths, 2)`.
+def seeds_of_rows(seed: int | None, rows: int) -> np.ndarray:
+    """The two words of each of `rows`, `(rows, 2)` int32: the seed and the row's number.
+
+    A seed of None is drawn from NumPy's generator.
+    """
+    seed = int(np.random.randint(2**31 - 1)) if seed is None else seed
+    return np.stack([np.full(rows, seed), np.arange(rows)], axis=1).astype("int32")
+
+
+def words_of_paths(seeds: Tensor, paths: Any) -> Tensor:
+    """The words of `paths` rows for each row, next to each other, `(rows * paths, 2)`.
 
     Args:
-        seed: int32 scalar.
-        rows: how many there are.
-        paths: drawn of each.
+        seeds: `(rows, 2)` int32, two words for each row.
+        paths: drawn of each, an int or int32 scalar.
     """
-    row = ops.repeat(ops.arange(rows, dtype="int32"), paths)
-    path = ops.tile(ops.arange(paths, dtype="int32"), [rows])
-    row, path, zero = (ops.cast(x, "uint32") for x in (row, path, ops.zeros_like(row)))
-    return ops.stack(threefry((zero + ops.cast(seed, "uint32"), row), (path, zero)), axis=-1)
+    rows = ops.shape(seeds)[0]
+    words = ops.cast(ops.repeat(seeds, paths, axis=0), "uint32")
+    path = ops.cast(ops.tile(ops.arange(paths, dtype="int32"), [rows]), "uint32")
+    return ops.stack(threefry((words[:, 0], words[:, 1]), (path, ops.zeros_like(path))), axis=-1)
 
 
 def threefry(key: tuple, counter: tuple) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from rnnzoo.data.tokenizer import Tokenizer
 from rnnzoo.decoding import Beam
 from rnnzoo.export.formats import FORMATS, write
 from rnnzoo.export.triton import check_config
+from rnnzoo.generation.forecasts import feed_of
 from rnnzoo.training.trainer import SequenceTrainer
 
 
@@ -28,6 +29,7 @@ def export(
     beam: Beam | None = None,
     metrics: dict[str, Any] | None = None,
     warm_up: bool = False,
+    feed: str | None = None,
 ) -> pathlib.Path:
     """The path of the folder written, in the `<name>/<version>` layout of TensorFlow Serving.
 
@@ -48,6 +50,14 @@ def export(
       `prompt_lengths` `(batch,)`, at least 1, and the states to go on from -> `tokens`
       `(batch, longest)`, `lengths`, `scores` in nats, the states as `<name>_out`, and `last`,
       the token that was not fed yet: it begins the next prompt.
+    * `generate`, of one-to-one models on numbers: `inputs` and `lengths` `(batch,)`, at least 1,
+      the states to go on from, `steps` `(batch,)`, and of each other input per step what is
+      known of it at the steps to come, `future_<name>` `(batch, time, ...)`, of which the last of
+      `steps` is not read -> `outputs` `(batch, longest, size)`, fed the means, and the states
+      that the prompt left as `<name>_out`.
+    * `sample`, where its head draws samples: the same with `samples`, of which the most are drawn
+      for all, and `seed` `(batch,)` -> `samples` `(batch, samples, longest, size)`, as the first
+      row of `generate` in Python with that seed, their `outputs_mean` and `outputs_quantiles`.
 
     Encoder-decoders (where there are several inputs, each stands by its name in the place of
     `source`; what is static comes with every signature, and what is known of the target's steps
@@ -61,11 +71,12 @@ def export(
       states as `<name>_out` and, with attention, `alignment`.
     * `generate`: `source`, `source_lengths` -> `tokens`, `lengths`, `scores`, `alignment`;
       of real-valued targets, with `steps` `(batch,)` -> `outputs`.
+    * `sample`, of real-valued targets whose head draws samples: as above, for a `source`.
     * `beam`, of target tokens: `source`, `source_lengths`, `max_length` -> the same with the
       best hypotheses of each row, `(batch, n_best, ...)`.
 
-    `generate` takes for each row, `(batch,)`: `max_length` int32, `temperature` float32 (0:
-    greedy) and `seed` int32. Where the model has a `Vocabulary` (an encoder-decoder two),
+    `generate` of tokens takes for each row, `(batch,)`: `max_length` int32, `temperature` float32
+    (0: greedy) and `seed` int32. Where the model has a `Vocabulary` (an encoder-decoder two),
     `generate_text` takes `text` `(batch,)` strings instead of tokens and gives `text` and
     `scores`.
 
@@ -91,6 +102,8 @@ def export(
         overwrite: replace an existing version.
         beam: the search of the signature `beam`; `Beam(5, n_best=5)` by default.
         metrics: figures of the model's worth, for `rnnzoo.json`; what JSON can hold.
+        feed: of a one-to-one model on numbers, the input whose next value its output is; needed
+            for `generate` and `sample` where several could be.
         warm_up: write a request for each signature beside a SavedModel, which TensorFlow
             Serving runs before it answers (`pip install 'rnnzoo[tf-serving]'`).
 
@@ -113,6 +126,14 @@ def export(
     _checks.flag("overwrite", overwrite)
     path = _checks.path("path", path)
     options = {"format": format, "beam": dict(vars(beam)), "metrics": _plain(metrics)}
+    if feed is not None:
+        feed_of(model, feed, "export with feed")
+        if format != "tf_saved_model":
+            raise ValueError(
+                "feed is for the signatures generate and sample of format='tf_saved_model'; "
+                f"received feed={feed!r}, format={format!r}, which holds no loop over steps"
+            )
+    options["feed"] = feed
     options |= {"name": path.absolute().parent.name, "warm_up": _checks.flag("warm_up", warm_up)}
     options["tokenizers"] = {
         side: {"tokens": len(one), "tokenizer": one.name}

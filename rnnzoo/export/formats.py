@@ -29,6 +29,7 @@ def write(
     name: str,
     warm_up: bool,
     tokenizers: dict,
+    feed: str | None = None,
 ) -> None:
     """Writes `model` to the folder `path`, with its manifest.
 
@@ -41,6 +42,7 @@ def write(
         name: the name that the model is served under.
         warm_up: whether to write requests for TensorFlow Serving beside a SavedModel.
         tokenizers: those of other libraries, by side, as the manifest names them.
+        feed: the input that a model on numbers is fed, where several could be.
     """
     saved_model = format == "tf_saved_model"
     model = model if saved_model else in_full_precision(model)
@@ -52,7 +54,7 @@ def write(
             else None
             for side, one in known.items()
         }
-        signatures = signatures_of(model, tables, Beam(**beam), loops=saved_model)
+        signatures = signatures_of(model, tables, Beam(**beam), feed, loops=saved_model)
         if saved_model:
             files = [one for table in tables.values() if table for one in table.tables]
             written = write_saved_model(signatures, files, path)

@@ -60,6 +60,7 @@ def write_manifest(
         "form": model.form,
         "name": model.name,
         "state": _states(model),
+        **_inputs(model),
         "signatures": tables,
         **({"files": file_hashes(path)} if format == "tf_saved_model" else {}),
         "vocabularies": kept,
@@ -87,6 +88,14 @@ def _states(model: Any) -> dict[str, dict]:
         name: {"shape": list(state.shape), "dtype": state.dtype, "initial": initial}
         for name, state in spec.states.items()
     }
+
+
+def _inputs(model: Any) -> dict[str, list[str]]:
+    """The names of the inputs of a step that have time, and of those that have none."""
+    if model.decodes:
+        return {"steps": ["inputs", *model.reader.beside], "static": [*model.reader.static]}
+    steps = model.spec.step_inputs
+    return {"steps": steps, "static": [name for name in model.spec.inputs if name not in steps]}
 
 
 def _head(head: Any) -> dict[str, Any]:

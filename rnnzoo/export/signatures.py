@@ -10,8 +10,12 @@ from rnnzoo import backend
 from rnnzoo.data.pairs import KEYS
 from rnnzoo.decoding import Beam, Sample, decode
 from rnnzoo.export.tables import TokenTable
+from rnnzoo.generation.forecasts import fed_inputs, feed_of
+from rnnzoo.generation.paths import Paths
 from rnnzoo.generation.prompts import continues, read_prompt, token_step
-from rnnzoo.generation.translation import begin_target, kept, own_outputs
+from rnnzoo.generation.read_steps import read_rows
+from rnnzoo.generation.translation import begin_target, fed_numbers, kept, target_paths
+from rnnzoo.heads.head import Head
 
 # What every signature that writes takes for each row.
 _SETTINGS = {"max_length": ((), "int32"), "temperature": ((), "float32"), "seed": ((), "int32")}
@@ -33,7 +37,11 @@ class Signature(NamedTuple):
 
 
 def signatures_of(
-    model: Any, tables: dict[str, TokenTable | None], beam: Beam, loops: bool = True
+    model: Any,
+    tables: dict[str, TokenTable | None],
+    beam: Beam,
+    feed: str | None = None,
+    loops: bool = True,
 ) -> dict:
     """The signatures of any model of rnnzoo, by name.
 
@@ -41,15 +49,16 @@ def signatures_of(
         model: the model.
         tables: those that know the tokens of its sides.
         beam: the search of the signature `beam`, where it has one.
+        feed: the input that a model on numbers is fed, where several could be.
         loops: whether heads tell what may take a loop, which not every format holds rightly.
     """
     if model.decodes:
-        return pair_signatures(model, tables, beam)
-    return recurrent_signatures(model, tables["prompt"], loops)
+        return pair_signatures(model, tables, beam, loops)
+    return recurrent_signatures(model, tables["prompt"], feed, loops)
 
 
 def recurrent_signatures(
-    model: Any, table: TokenTable | None, loops: bool = True
+    model: Any, table: TokenTable | None, feed: str | None = None, loops: bool = True
 ) -> dict[str, Signature]:
     """The signatures of a `model` of one core, whose tokens `table` knows."""
     core, spec = model.core, model.spec
@@ -59,8 +68,7 @@ def recurrent_signatures(
     def whole(batch: dict) -> dict:
         outputs = model.run(model.reader.standardize(batch), training=False)
         outputs = outputs if len(spec.outputs) > 1 else {next(iter(spec.outputs)): outputs}
-        said = {name: head.summaries(outputs[name], loops) for name, head in spec.heads.items()}
-        return outputs | {f"{name}_{k}": v for name, one in said.items() for k, v in one.items()}
+        return _with_summaries(outputs, spec.heads, loops)
 
     def initial_state(batch: dict) -> dict:
         rows = ops.shape(batch["like"])[0]
@@ -85,7 +93,78 @@ def recurrent_signatures(
         }
     if continues(model):
         signatures |= _continuing(model, table, states)
+    elif feed is not None or len(fed_inputs(spec)) == 1:
+        signatures |= _forecasting(model, feed, inputs, states)
     return signatures
+
+
+def _with_summaries(outputs: dict, heads: dict[str, Head], loops: bool) -> dict:
+    """`outputs`, and beside the parameters of a head what it can say of them."""
+    said = {name: head.summaries(outputs[name], loops) for name, head in heads.items()}
+    return outputs | {f"{name}_{k}": v for name, one in said.items() for k, v in one.items()}
+
+
+def _forecasting(model: Any, feed: str | None, inputs: dict, states: dict) -> dict[str, Signature]:
+    """A one-to-one model on numbers, which reads a series and goes on by itself."""
+    core, spec, how = model.core, model.spec, feed_of(model, feed, "export")
+
+    def paths(batch: dict, room: Any, samples: Any, seeds: Any) -> tuple[dict, dict]:
+        still = {name: batch[name] for name in how.still}
+
+        def run(values: dict, state: dict) -> tuple:
+            given = {**values, **still, **state}
+            flags = ops.ones(ops.shape(values[how.name])[:2], "bool")
+            given |= {spec.reset: ops.logical_not(flags)} if spec.reset else {}
+            given |= {spec.mask: flags} if spec.mask else {}
+            outputs, state = spec.split(core(given, training=False))
+            return next(iter(outputs.values())), state
+
+        values = {name: batch[name] for name in spec.step_inputs}
+        said, state = read_rows(run, values, batch["lengths"], {k: batch[k] for k in states})
+        planned = {name: batch[f"future_{name}"] for name in how.others}
+        given = {"said": said, "state": state, "still": still, "planned": planned}
+        given |= {"steps": room, "seeds": seeds}
+        return Paths(core, spec, how, room, samples, given).run(), state
+
+    given = {**inputs, "lengths": _COUNT, **states}
+    given |= {f"future_{name}": inputs[name] for name in how.others}
+    return _of_numbers(paths, how.head, given)
+
+
+def _of_numbers(paths: Callable, head: Head, inputs: dict) -> dict[str, Signature]:
+    """`generate`, which is fed means, and of a head that draws samples `sample`.
+
+    Args:
+        paths: `(batch, steps, samples, seeds)` -> what `Paths` gives, and states to go on from.
+        head: what is said.
+        inputs: of both.
+    """
+
+    def run(batch: dict, samples: Any = None, seeds: Any = None) -> tuple:
+        steps = ops.max(batch["steps"])
+        found, states = paths(batch, steps, samples, seeds)
+        values = found["values"]
+        wanted = ops.arange(steps, dtype="int32") < batch["steps"][:, None]
+        wanted = ops.reshape(wanted, (-1, *[1] * (len(values.shape) - 3), steps, 1))
+        return ops.where(wanted, values, 0), {f"{k}_out": ops.copy(v) for k, v in states.items()}
+
+    def generate(batch: dict) -> dict:
+        values, states = run(batch)
+        return {"outputs": values, **states}
+
+    def sample(batch: dict) -> dict:
+        # As the first row of a call in Python with that seed.
+        seeds = ops.stack([batch["seed"], ops.zeros_like(batch["seed"])], axis=-1)
+        values, states = run(batch, ops.max(batch["samples"]), seeds)
+        quantiles = ops.moveaxis(ops.quantile(values, list(head.levels), axis=1), 0, -1)
+        told = {"outputs_mean": ops.mean(values, axis=1), "outputs_quantiles": quantiles}
+        return {"samples": values, **told, **states}
+
+    inputs = {**inputs, "steps": _COUNT}
+    found = {"generate": Signature(generate, inputs)}
+    if head.says("sample"):
+        found["sample"] = Signature(sample, {**inputs, "samples": _COUNT, "seed": _COUNT})
+    return found
 
 
 def _continuing(model: Any, table: TokenTable | None, states: dict) -> dict[str, Signature]:
@@ -115,7 +194,7 @@ def _continuing(model: Any, table: TokenTable | None, states: dict) -> dict[str,
 
 
 def pair_signatures(
-    model: Any, tables: dict[str, TokenTable | None], beam: Beam
+    model: Any, tables: dict[str, TokenTable | None], beam: Beam, loops: bool = True
 ) -> dict[str, Signature]:
     """The signatures of an encoder-decoder `model`; `tables` know the tokens of its sides."""
     decoder = model.decoder
@@ -127,7 +206,7 @@ def pair_signatures(
     target["target_lengths"] = _COUNT
 
     def whole(batch: dict) -> dict:
-        return {"outputs": model(batch, training=False)}
+        return _with_summaries({"outputs": model(batch, training=False)}, model.heads, loops)
 
     def encode(batch: dict) -> dict:
         encoded = model.encode(model.reader.standardize(batch))
@@ -144,7 +223,12 @@ def pair_signatures(
         "decode_step": Signature(decode_step, step, ("inputs", *known)),
     }
     if model.start is None:
-        return signatures | {"generate": _values(model, source | known)}
+
+        def paths(batch: dict, room: Any, samples: Any, seeds: Any) -> tuple[dict, dict]:
+            given = model.reader.standardize(batch)
+            return target_paths(model, given, room, samples, room, seeds), {}
+
+        return signatures | _of_numbers(paths, fed_numbers(model).head, source | known)
     return signatures | _translating(model, tables, beam, source | known)
 
 
@@ -177,18 +261,6 @@ def _translating(model: Any, tables: dict, beam: Beam, source: dict) -> dict[str
     if all(tables.values()):
         signatures["generate_text"] = Signature(generate_text, _TEXT | others | _SETTINGS)
     return signatures
-
-
-def _values(model: Any, source: dict) -> Signature:
-    """What a decoder of real values writes when it is fed its own outputs."""
-
-    def generate(batch: dict) -> dict:
-        steps = ops.max(batch["steps"])
-        outputs = own_outputs(model, model.reader.standardize(batch), steps)
-        wanted = ops.arange(ops.shape(outputs)[1]) < batch["steps"][:, None]
-        return {"outputs": ops.where(wanted[..., None], outputs, 0)}
-
-    return Signature(generate, source | {"steps": _COUNT})
 
 
 _COUNT = ((), "int32")

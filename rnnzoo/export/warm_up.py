@@ -10,7 +10,8 @@ from rnnzoo.export.traced import needed
 FILE = pathlib.PurePath("assets.extra", "tf_serving_warmup_requests")
 
 # Inputs that must not be 0 for a request to be a real one.
-_ONES = ("max_length", "steps", "lengths", "prompt_lengths", "source_lengths", "target_lengths")
+_ONES = ("max_length", "steps", "samples")
+_ONES += ("lengths", "prompt_lengths", "source_lengths", "target_lengths")
 
 
 def write_warm_up(tables: dict[str, dict], path: pathlib.Path, name: str, text: str) -> None:

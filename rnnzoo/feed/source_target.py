@@ -26,6 +26,7 @@ from rnnzoo.feed.checks import (
     real_steps,
     zeroed,
 )
+from rnnzoo.heads.head import Head
 
 Tensor = Any
 
@@ -63,6 +64,7 @@ class PairInputs:
         static: what has no steps, by name.
         start, end: ids of the tokens before and after a target; None for real values.
         vocabularies: of the sides that have one, with which strings are encoded.
+        head: what the outputs say of a target; None for tokens and plain numbers.
     """
 
     sides: dict[str, dict[str, Input]]
@@ -70,6 +72,7 @@ class PairInputs:
     start: int | None
     end: int | None
     vocabularies: dict[str, Any]
+    head: Head | None = None
 
     @property
     def mask(self) -> str:
@@ -201,7 +204,8 @@ class PairInputs:
         """`(x, y, weight)` as the model runs them, from a batch whose `x` was checked.
 
         Raises:
-            ValueError: targets beside those in `x`, weights that do not fit, class weights.
+            ValueError: targets beside those in `x`, weights that do not fit, class weights;
+                targets that are none of the head.
         """
         if y is not None:
             raise ValueError(
@@ -217,7 +221,10 @@ class PairInputs:
         x = self.as_dict(x, need_target="target" in x)
         if "target" not in x:
             return self.standard(x), None, None
-        return self.standard(x), self.targets(x), self.weights(x, weight)
+        y, weight = self.targets(x), self.weights(x, weight)
+        if self.head is not None:
+            self.head.check_targets(y, weight)
+        return self.standard(x), y, weight
 
     def timed(self, batch: tuple) -> tuple:
         """For each array of a batch as the model runs it, whether its second axis is time."""

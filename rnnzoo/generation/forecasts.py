@@ -6,16 +6,16 @@ repeated for all paths, which then run in one compiled loop.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from rnnzoo import _checks
-from rnnzoo.backend import Buffer
-from rnnzoo.decoding.random import RowSeeds, words_of_paths
-from rnnzoo.decoding.stepper import shaped_like
+from rnnzoo.core.spec import CoreSpec, Output
+from rnnzoo.decoding.random import seeds_of_rows
 from rnnzoo.generation.options import as_numpy, compiled, room
+from rnnzoo.generation.paths import Feed, Paths
 from rnnzoo.generation.read_steps import read_steps
 from rnnzoo.heads.head import Head, levels_of
 from rnnzoo.heads.linear import Linear
@@ -35,14 +35,14 @@ class Forecast:
         samples: `(batch, samples, steps, size)`, paths drawn at random; None without.
         parameters: `(batch, steps, parameters)` of the head, without samples; else None.
         state: what the prompt left, the forecast not read: give it to the next `generate` with
-            what came since, or alone to forecast again.
+            what came since, or alone to forecast again. None of an encoder-decoder.
         head: the head that said it.
     """
 
     mean: np.ndarray
     samples: np.ndarray | None
     parameters: np.ndarray | None
-    state: State
+    state: State | None
     head: Head
 
     def quantile(self, p: float | Sequence[float]) -> np.ndarray:
@@ -69,22 +69,6 @@ class Forecast:
         return ops.convert_to_numpy(self.head.quantile(self.parameters, p))
 
 
-class Feed(NamedTuple):
-    """How a model is fed what it said.
-
-    Attributes:
-        name: the input that is fed.
-        head: what is said; `Linear` for plain numbers.
-        others: the other inputs per step, whose values to come must be known.
-        still: the inputs per sequence.
-    """
-
-    name: str
-    head: Head
-    others: list[str]
-    still: list[str]
-
-
 def feed_of(model: Any, feed: str | None, what: str) -> Feed:
     """How `model` is fed; ValueError where it cannot be, or where `feed` does not say by what.
 
@@ -99,15 +83,9 @@ def feed_of(model: Any, feed: str | None, what: str) -> Feed:
     spec = model.spec
     spec.refuse_streams(what)
     name, output = next(iter(spec.outputs.items()))
-    head = Linear(output.shape[-1] or 1) if output.head is None else output.head
-    fits = [
-        key
-        for key in spec.step_inputs
-        if spec.inputs[key].vocabulary is None
-        and spec.inputs[key].shape == (head.outputs,) == head.target_shape
-    ]
-    one = len(spec.outputs) == 1 and spec.states and not spec.uncut and output.judged_per_step
-    if not one or not fits:
+    head = _head_of(output)
+    fits = fed_inputs(spec)
+    if not fits:
         raise ValueError(
             f"{what} must be called on a one_to_one model made with vocabulary, whose outputs are "
             "the next token's logits (activation None) or probabilities ('softmax'), or on one "
@@ -129,6 +107,23 @@ def feed_of(model: Any, feed: str | None, what: str) -> Feed:
     others = [key for key in spec.step_inputs if key != chosen]
     still = [key for key, value in spec.inputs.items() if not value.per_step]
     return Feed(chosen, head, others, still)
+
+
+def fed_inputs(spec: CoreSpec) -> list[str]:
+    """The inputs whose next value the one output of a core may be; none where nothing is fed."""
+    output = next(iter(spec.outputs.values()))
+    head = _head_of(output)
+    one = len(spec.outputs) == 1 and spec.states and not spec.uncut and output.judged_per_step
+    return [
+        key
+        for key in (spec.step_inputs if one else ())
+        if spec.inputs[key].vocabulary is None
+        and spec.inputs[key].shape == (head.outputs,) == head.target_shape
+    ]
+
+
+def _head_of(output: Output) -> Head:
+    return Linear(output.shape[-1] or 1) if output.head is None else output.head
 
 
 def continue_series(
@@ -271,8 +266,7 @@ def forecast_from(
 
     Everything must have been checked.
     """
-    seed = int(np.random.randint(2**31 - 1)) if seed is None else seed
-    more, rows = room(horizon), len(said)
+    more = room(horizon)
     pad = {name: [(0, 0), (0, more - value.shape[1])] for name, value in planned.items()}
     inputs = {
         "said": ops.convert_to_tensor(said),
@@ -283,86 +277,23 @@ def forecast_from(
             for name, value in planned.items()
         },
         "steps": ops.convert_to_tensor(horizon, "int32"),
-        "seed": ops.convert_to_tensor(seed, "int32"),
+        "seeds": ops.convert_to_tensor(seeds_of_rows(seed, len(said))),
     }
     found = as_numpy(
         compiled(
             model,
             ("series", how.name, more, samples),
-            lambda: lambda given: _Paths(model, how, more, samples, given).run(),
+            lambda: lambda given: Paths(model.core, model.spec, how, more, samples, given).run(),
         )(inputs)
     )
-    kept = {**state, NEXT: said, **still}
-    values = np.moveaxis(found["values"], 0, 1)[:, :horizon]
-    if samples is None:
-        parameters = np.moveaxis(found["parameters"], 0, 1)[:, :horizon]
-        return Forecast(values, None, parameters, kept, how.head)
-    paths = values.reshape(rows, samples, horizon, values.shape[-1])
-    return Forecast(paths.mean(axis=1), paths, None, kept, how.head)
+    return forecast_of(found, horizon, how.head, {**state, NEXT: said, **still})
 
 
-class _Paths:
-    """The loop over the steps to come, traced: all paths of all rows side by side."""
-
-    def __init__(self, model: Any, how: Feed, more: int, samples: int | None, given: dict):
-        self.model, self.how, self.samples = model, how, samples
-        copies = samples or 1
-
-        def repeated(value: Tensor) -> Tensor:
-            return ops.repeat(value, copies, axis=0) if copies > 1 else value
-
-        self.steps, self.planned, self.copies = given["steps"], given["planned"], copies
-        self.still = {key: repeated(value) for key, value in given["still"].items()}
-        self.said = ops.cast(repeated(given["said"]), "float32")
-        self.state = {key: repeated(value) for key, value in given["state"].items()}
-        rows = ops.shape(given["said"])[0]
-        self.words = None if samples is None else words_of_paths(given["seed"], rows, copies)
-        shapes = {"values": how.head.outputs}
-        shapes |= {"parameters": given["said"].shape[-1]} if samples is None else {}
-        self.kept = {
-            name: Buffer(more, (rows * copies, size), "float32") for name, size in shapes.items()
-        }
-
-    def run(self) -> dict[str, Tensor]:
-        """`values`, and `parameters` where nothing is drawn, `(steps, rows, ...)`."""
-        first = ops.convert_to_tensor(0, "int32")
-        carry = {
-            "state": self.state,
-            "content": {name: buffer.empty() for name, buffer in self.kept.items()},
-            **self._put(first, self.said, {n: b.empty() for n, b in self.kept.items()}),
-        }
-        _, carry = ops.while_loop(
-            lambda index, _: index < self.steps, self._turn, (first + 1, carry)
-        )
-        return {name: b.stacked(carry["content"][name]) for name, b in self.kept.items()}
-
-    def _turn(self, index: Tensor, carry: dict) -> tuple:
-        core, spec = self.model.core, self.model.spec
-        value = carry["value"][:, None]
-        others = {name: ops.take(x, index - 1, axis=1) for name, x in self.planned.items()}
-        if self.copies > 1:
-            others = {name: ops.repeat(x, self.copies, axis=0) for name, x in others.items()}
-        others = {name: x[:, None] for name, x in others.items()}
-        given = {self.how.name: value, **others, **self.still, **carry["state"]}
-        if spec.reset:
-            given[spec.reset] = ops.zeros_like(value[..., 0], dtype="bool")
-        if spec.mask:
-            given[spec.mask] = ops.ones_like(value[..., 0], dtype="bool")
-        outputs, state = spec.split(core(given, training=False))
-        said = ops.cast(next(iter(outputs.values()))[:, 0], "float32")
-        new = {"state": state, **self._put(index, said, carry["content"])}
-        return index + 1, shaped_like(new, carry)
-
-    def _put(self, index: Tensor, said: Tensor, content: dict) -> dict:
-        """What step `index` of the forecast is, kept."""
-        head = self.how.head
-        if self.samples is not None:
-            value = head.sample(said, RowSeeds(self.words, index))
-        elif head.says("mean"):
-            value = head.mean(said)
-        else:
-            value = head.quantile(said, 0.5)
-        value = ops.reshape(ops.cast(value, "float32"), (-1, head.outputs))
-        put = {"values": value, "parameters": said}
-        content = {name: b.put(content[name], index, put[name]) for name, b in self.kept.items()}
-        return {"value": value, "content": content}
+def forecast_of(
+    found: dict[str, np.ndarray], horizon: int, head: Head, state: State | None
+) -> Forecast:
+    """The `Forecast` of what `Paths` found, of which `horizon` steps were asked for."""
+    values = found["values"][..., :horizon, :]
+    if "parameters" in found:
+        return Forecast(values, None, found["parameters"][:, :horizon], state, head)
+    return Forecast(values.mean(axis=1), values, None, state, head)

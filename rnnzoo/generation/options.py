@@ -19,6 +19,9 @@ _LOCK = threading.Lock()
 # The name under which the limit of each row goes among the values of a sampler.
 _LIMITS = "limits of rows"
 
+# What options have that were not given; None but for these.
+_UNSET = {"sampler": "greedy", "min_length": 0, "forbidden": ()}
+
 
 class Generated(NamedTuple):
     """What a model wrote, as NumPy arrays; with `Beam`, the best `n_best` of each row.
@@ -94,6 +97,17 @@ def options(
             f"min_length must be at most max_length={max_length}; received min_length={min_length}"
         )
     return Options(decoding.get(sampler), max_length, *token_rules(end, forbidden), min_length)
+
+
+def refuse_given(options: dict[str, Any], wanted: str, has: str) -> None:
+    """ValueError where one of `options`, which are for models on `wanted`, was given."""
+    for name, value in options.items():
+        unset = _UNSET.get(name)
+        if value is not None and not (type(value) is type(unset) and value == unset):
+            raise ValueError(
+                f"{name} is for models on {wanted}; received {name}={_checks.shown(value)} for "
+                f"one on {has}"
+            )
 
 
 def room(length: int, parts: int = 1) -> int:

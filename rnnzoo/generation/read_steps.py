@@ -1,10 +1,13 @@
-"""Steps that are there already, read by a model in few compiled calls."""
+"""Steps that are there already, read by a model: in few compiled calls, or in a graph."""
 
+from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
+from rnnzoo.decoding.stepper import shaped_like
 from rnnzoo.generation.options import room
 from rnnzoo.layers.recurrent import State, Tensor
 
@@ -39,6 +42,34 @@ def read_steps(
     return said, state
 
 
+def read_rows(
+    core: Callable, values: dict[str, Tensor], lengths: Tensor, state: State
+) -> tuple[Tensor, State]:
+    """Traced: what is said after each row's last step, `(rows, ...)`, and the state there.
+
+    The steps that all rows have are read in one call, the others one by one.
+
+    Args:
+        core: from inputs per step by name, and a state, to what it says at each step and a state.
+        values: `(rows, time, ...)` by name; rows are padded at their end.
+        lengths: `(rows,)` int32, the steps of each row, at least 1.
+        state: where the rows go on from.
+    """
+    shared = ops.min(lengths)
+    said, state = core({name: whole[:, :shared] for name, whole in values.items()}, state)
+
+    def turn(index: Tensor, carry: tuple) -> tuple:
+        now = {name: ops.take(whole, index, axis=1)[:, None] for name, whole in values.items()}
+        y, new = core(now, carry[1])
+        on, new = index < lengths, (y[:, -1], new)
+        chosen = keras.tree.map_structure(lambda a, b: _chosen(on, a, b), new, carry)
+        return index + 1, shaped_like(chosen, carry)
+
+    carry = (said[:, -1], state)
+    _, carry = ops.while_loop(lambda i, _: i < ops.max(lengths), turn, (shared, carry))
+    return carry
+
+
 def _part(whole: np.ndarray, on: np.ndarray, read: np.ndarray, steps: int) -> np.ndarray:
     """The next `steps` of each row of `whole` that is `on`, after those it has `read`."""
     if on.all() and (read == read[0]).all():
@@ -51,4 +82,4 @@ def _part(whole: np.ndarray, on: np.ndarray, read: np.ndarray, steps: int) -> np
 
 def _chosen(on: np.ndarray, new: Tensor, old: Tensor) -> Tensor:
     """`new` in the rows that are `on`, else `old`."""
-    return ops.where(np.reshape(on, (-1,) + (1,) * (len(new.shape) - 1)), new, old)
+    return ops.where(ops.reshape(on, (-1,) + (1,) * (len(new.shape) - 1)), new, old)

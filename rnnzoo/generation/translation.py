@@ -1,4 +1,4 @@
-"""`generate` of an encoder-decoder: a target written for a source."""
+"""`generate` of an encoder-decoder: a target written for a source, tokens or numbers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,11 @@ import numpy as np
 from keras import ops
 
 from rnnzoo import _checks
+from rnnzoo.decoding.random import seeds_of_rows
+from rnnzoo.generation.forecasts import Forecast, checked_paths, forecast_of
 from rnnzoo.generation.options import Generated, Options, as_numpy, compiled, room, texts
+from rnnzoo.generation.paths import Feed, Paths
+from rnnzoo.heads.linear import Linear
 from rnnzoo.layers.recurrent import Tensor
 
 # Lengths in each doubling that are compiled, where all steps of a length are run.
@@ -40,25 +44,81 @@ def write_tokens(model: Any, source: Any, chosen: Options, batch_size: int) -> G
     return Generated(**found, text=text)
 
 
-def write_values(model: Any, source: Any, steps: int | None, batch_size: int) -> np.ndarray:
-    """`(batch, steps, features)`: what a real-valued decoder writes when fed its own outputs."""
+def write_values(
+    model: Any,
+    source: Any,
+    steps: int | None,
+    samples: int | None,
+    seed: int | None,
+    batch_size: int,
+) -> Forecast | np.ndarray:
+    """What a decoder of numbers writes when it is fed what it said: means, or `samples` paths.
+
+    A `Forecast` where it ends with a head, else the numbers `(batch, steps, features)`.
+    """
+    how = fed_numbers(model)
+    given = steps is not None
+    if given or samples is not None or seed is not None:  # the last two are worth a look at once
+        steps, samples, seed = checked_paths(
+            how.head, steps if given else 1, samples, seed, "steps"
+        )
     batch, known = _as_arrays(model, source)
-    steps = _checks.positive_integer("steps", known if steps is None else steps)
+    steps = _checks.positive_integer("steps", steps if given else known)
     if known is not None and steps != known:
         raise ValueError(
             "steps must be those of the target_inputs, or be left out; received "
             f"steps={steps} and {known} steps"
         )
+    more = room(steps, _PARTS)
 
     def build() -> Callable:
-        def run(inputs: dict) -> dict:
-            return {"outputs": own_outputs(model, inputs, more)}
+        return lambda inputs: target_paths(model, inputs, more, samples, **inputs["values"])
 
-        return run
+    def values(rows: int) -> dict[str, Tensor]:
+        return {"steps": ops.full((rows,), steps, "int32"), "seeds": seeds_of_rows(seed, rows)}
 
-    more = room(steps, _PARTS)
-    run = compiled(model, ("write", more), build)
-    return _in_batches(model, batch, batch_size, run, lambda rows: {})["outputs"][:, :steps]
+    run = compiled(model, ("write", more, samples), build)
+    found = _in_batches(model, batch, batch_size, run, values)
+    forecast = forecast_of(found, steps, how.head, None)
+    return forecast.mean if model.head is None else forecast
+
+
+def fed_numbers(model: Any) -> Feed:
+    """How a decoder of numbers is fed what it said."""
+    head = model.head or Linear(*model.spec.inputs["inputs"].shape)
+    return Feed("inputs", head, model.reader.beside, model.constants)
+
+
+def target_paths(
+    model: Any, batch: dict, room: Any, samples: Any, steps: Tensor, seeds: Tensor
+) -> dict[str, Tensor]:
+    """Traced: what `Paths` gives of a decoder of numbers, for a source that is encoded once.
+
+    Args:
+        model: an encoder-decoder to numbers.
+        batch: the source, `source_mask`, and what else is read but the target.
+        room, samples: as `Paths` has them.
+        steps: `(rows,)` int32, of which the most are run for all.
+        seeds: `(rows, 2)` int32, the words of each row.
+    """
+    encoded, spec = model.encode(batch), model.decoder_spec
+    how = fed_numbers(model)
+    state = {key: encoded[key] for key in spec.states}
+    still = {key: encoded[key] for key in how.still}
+    known = {name: batch[name] for name in how.others}
+    fed = spec.inputs["inputs"]
+    begin = ops.zeros((ops.shape(batch["source_mask"])[0], 1, *fed.shape), fed.dtype)
+    first = {"inputs": begin, **{name: value[:, :1] for name, value in known.items()}}
+    outputs, state = spec.split(model.decoder({**first, **still, **state}, training=False))
+    given = {
+        "said": outputs["outputs"][:, 0],
+        "state": state,
+        "still": still,
+        "planned": {name: value[:, 1:] for name, value in known.items()},
+        "steps": ops.max(steps),
+        "seeds": seeds,
+    }
+    return Paths(model.decoder, spec, how, room, samples, given).run()
 
 
 def begin_target(model: Any, batch: dict, copies: int) -> tuple[Callable, dict, Tensor]:
@@ -77,22 +137,6 @@ def begin_target(model: Any, batch: dict, copies: int) -> tuple[Callable, dict, 
         state["place"] = ops.zeros((rows,), "int32")
     tokens = ops.full((rows,), model.start, dtype="int32")
     return _decoder_step(model, encoded, known, copies), state, tokens
-
-
-def own_outputs(model: Any, batch: dict, steps: Any) -> Tensor:
-    """Traced: `steps` outputs of a real-valued decoder that is fed what it wrote.
-
-    Where something is known of the target's steps, they are as many.
-    """
-    encoded = model.encode(batch)
-    rows = ops.shape(batch["source_mask"])[0]
-    known = {name: batch[name] for name in model.reader.beside}
-    for values in known.values():
-        steps = ops.shape(values)[1]
-    fed = model.spec.inputs["inputs"]
-    zeros = ops.zeros((rows, steps, *fed.shape), fed.dtype)
-    own = {"inputs": zeros, "truth": ops.zeros((rows, steps), "bool")}
-    return model.decode({**encoded, **own, **known})["outputs"]
 
 
 def kept(found: Any) -> dict[str, Tensor]:

@@ -93,6 +93,15 @@ class Head:
         """
         raise self._lacks("quantile")
 
+    def point(self, parameters: Tensor) -> Tensor:
+        """One number for each of a target, `(batch, [time,] outputs)`: the mean, or the median
+        of a head that has none.
+
+        Args:
+            parameters: `(batch, [time,] parameters)`.
+        """
+        return self.mean(parameters) if self.says("mean") else self.quantile(parameters, 0.5)
+
     def sample(self, parameters: Tensor, seed: Any = None) -> Tensor:
         """One target a step, drawn at random.
 

@@ -10,11 +10,13 @@ from rnnzoo.core.decoder import build_decoder
 from rnnzoo.core.encoder import PREFIX, build_encoder
 from rnnzoo.core.joined import Declared, Tokens, declared, named
 from rnnzoo.core.network import state_names
+from rnnzoo.core.scaling import Scales, Scaling
 from rnnzoo.core.spec import CoreSpec, Input
 from rnnzoo.data.pairs import KEYS
 from rnnzoo.data.tokenizer import kept
 from rnnzoo.data.vocabularies import size_and_vocabulary
 from rnnzoo.feed.source_target import check_end_tokens
+from rnnzoo.heads.head import Head
 from rnnzoo.layers.stack import (
     bidirectional_layers,
     cell_config,
@@ -65,6 +67,8 @@ class Blueprint:
     inputs: Any = None
     static: Any = None
     target_inputs: Any = None
+    outputs: Any = None
+    scaling: Any = None
 
     def __post_init__(self):
         self.decoder_sizes = check_units(self.units)
@@ -78,6 +82,7 @@ class Blueprint:
         for name in FLAGS:
             _checks.flag(name, getattr(self, name))
         self.vocabularies: dict[str, Any] = {}
+        self._check_head()
         source, target = self._side("source", self.inputs), self._side("target")
         beside = named("target_inputs", self.target_inputs)
         self.still = named("static", self.static)
@@ -91,6 +96,7 @@ class Blueprint:
         _checks.activation("activation", self.activation)
         self._check_target()
         self._check_layers()
+        self._scales("source")
         if self.shared:
             self._check_shared()
 
@@ -131,7 +137,8 @@ class Blueprint:
         options = {"dropout": self.dropout, "recurrent_dropout": self.recurrent_dropout}
         decoder = self._layers("" if self.shared else "target_", self.decoder_sizes, options)
         encoder = decoder if self.shared else self._encoder_layers(options)
-        self._check_layer_names([*encoder, *decoder])
+        source, target = self._scales("source"), self._scales("target")
+        self._check_layer_names([*encoder, *decoder], source.names + target.names)
         width = self.decoder_sizes[-1]
         common = {"residual": self.residual, "layer_norm": self.layer_norm}
         first = build_encoder(
@@ -139,6 +146,7 @@ class Blueprint:
             declared=self.declared("source"),
             decoder_units=self.decoder_sizes,
             memory=self._memory(),
+            scales=source,
             **common,
         )
         second = build_decoder(
@@ -150,6 +158,8 @@ class Blueprint:
             tied=self.tied,
             dropout=self.dropout,
             activation=keras.activations.get(self.activation),
+            output=self.outputs or self.tokens or self.target_features,
+            scales=target,
             **common,
         )
         return first, second
@@ -173,14 +183,21 @@ class Blueprint:
                     key: dataclasses.asdict(one) if isinstance(one, Tokens) else int(one)
                     for key, one in config[name].items()
                 }
+        if self.outputs is not None:
+            config["outputs"] = serialize(self.outputs)
+        scales = self._scales("source")
+        config["scaling"] = {
+            key: dataclasses.asdict(scales.kinds[key]) if key in scales.kinds else other
+            for key, other in scales.of.items()
+        } or None
         return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Blueprint":
         """The blueprint that `get_config` described."""
         config = dict(config)
-        for name in ("source_vocabulary", "target_vocabulary", "activation"):
-            if isinstance(config[name], dict):
+        for name in ("source_vocabulary", "target_vocabulary", "activation", "outputs"):
+            if isinstance(config.get(name), dict):
                 config[name] = keras.saving.deserialize_keras_object(config[name])
         config["cell"] = cell_from_config(config["cell"])
         for name in NAMED:
@@ -189,6 +206,11 @@ class Blueprint:
                     key: Tokens(**one) if isinstance(one, dict) else one
                     for key, one in config[name].items()
                 }
+        if config.get("scaling") is not None:
+            config["scaling"] = {
+                key: Scaling(**one) if isinstance(one, dict) else one
+                for key, one in config["scaling"].items()
+            }
         return cls(**config)
 
     def _layers(self, prefix: str, sizes: list[int], options: dict) -> list:
@@ -198,6 +220,15 @@ class Blueprint:
         if not self.bidirectional:
             return self._layers("source_", self.encoder_sizes, options)
         return bidirectional_layers(self.layer_class, self.encoder_sizes, "source_", **options)
+
+    def _scales(self, side: str) -> Scales:
+        """The scaling of a side's core, newly made: it is measured on the source, and goes on."""
+        ends = {"outputs": self.outputs or self.target_features}
+        found = Scales(self.scaling, self.declared("source"), ends, self.bidirectional)
+        if side == "source":
+            return found
+        scaling = {"inputs": found.kinds[found.leading]} if found.of else None
+        return Scales(scaling, self.declared("target"), ends, False, goes_on=True)
 
     def _memory(self) -> str | None:
         if self.attention is None:
@@ -233,15 +264,36 @@ class Blueprint:
         size, self.vocabularies[side] = size_and_vocabulary(f"{side}_vocabulary", vocabulary)
         return {side: Tokens(_checks.positive_integer(f"{side}_vocabulary", size))}
 
-    def _check_layer_names(self, layers: list) -> None:
-        """ValueError where an input has the name of a layer or of its state."""
+    def _check_layer_names(self, layers: list, others: list[str]) -> None:
+        """ValueError where an input has the name of a layer or of its state, or one of `others`."""
         states = state_names(layers)
         names = {*states, *(PREFIX + name for name in states), *(layer.name for layer in layers)}
+        names |= set(others)
         taken = names & {*self.sides["source"], *self.still, *self.sides["target"]}
         if taken:
             raise ValueError(
                 "inputs, static and target_inputs must have names that no layer and no state of "
                 f"the model has; received names that are taken: {sorted(taken)}"
+            )
+
+    def _check_head(self) -> None:
+        """The size of the target where its head has it; ValueError for a head that cannot be."""
+        head = self.outputs
+        if head is None:
+            return
+        fits = isinstance(head, Head) and head.target_shape == (head.outputs,)
+        if not fits or not (head.says("mean") or head.says("quantile")):
+            raise _checks.refuse(
+                "outputs", "None or a head of numbers, as rnnzoo.heads.StudentT()", head
+            )
+        if self.target_features is None and self.target_vocabulary is None:
+            self.target_features = head.outputs
+        if self.target_vocabulary is not None or self.target_features != head.outputs:
+            raise ValueError(
+                "outputs is a head of real-valued targets, whose target_features it has or which "
+                f"are left out; received outputs={head}, of {head.outputs} numbers, "
+                f"target_features={_checks.shown(self.target_features)}, "
+                f"target_vocabulary={_checks.shown(self.target_vocabulary)}"
             )
 
     def _check_target(self) -> None:
@@ -256,6 +308,16 @@ class Blueprint:
             raise ValueError(
                 "activation is for real-valued targets: the outputs of target tokens are logits; "
                 f"received activation={_checks.shown(self.activation)}"
+            )
+        if self.outputs is not None and self.activation is not None:
+            raise ValueError(
+                "activation is for targets that are given by size: a head has its own; received "
+                f"activation={_checks.shown(self.activation)}, outputs={self.outputs}"
+            )
+        if not real and self.scaling is not None:
+            raise ValueError(
+                "scaling is for real-valued targets, which are in the units of the source; "
+                f"received scaling={_checks.shown(self.scaling)} for target tokens"
             )
         inputs = [one for side in (*self.sides.values(), self.still) for one in side.values()]
         if self.embedding is not None and not any(

@@ -5,7 +5,9 @@ from typing import Any
 
 from rnnzoo import _checks
 from rnnzoo.core.joined import Tokens
+from rnnzoo.core.scaling import Scaling
 from rnnzoo.data.tokens import TextVocabulary
+from rnnzoo.heads.head import Head
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.models.blueprint import Blueprint
 from rnnzoo.models.encoder_decoder_model import EncoderDecoder
@@ -34,6 +36,8 @@ def encoder_decoder(
     residual: bool = False,
     layer_norm: bool = False,
     activation: Any = None,
+    outputs: Head | None = None,
+    scaling: str | Scaling | Mapping[str, str | Scaling] | None = None,
     start: int | None = None,
     end: int | None = None,
     name: str = "encoder_decoder",
@@ -54,7 +58,8 @@ def encoder_decoder(
             `inputs`.
         source_vocabulary: number of source tokens, or a `rnnzoo.data.Vocabulary` or a tokenizer
             of another library, with which strings are encoded.
-        target_features: size of a real-valued target step; give this or `target_vocabulary`.
+        target_features: size of a real-valued target step; give this or `target_vocabulary`, or
+            leave it to the head in `outputs`.
         target_vocabulary: the same of the target.
         inputs: several inputs per source step by name, in the place of one source: sizes of
             numbers `(batch, source time, size)`, or `rnnzoo.Tokens(n)` of token ids.
@@ -85,6 +90,14 @@ def encoder_decoder(
         layer_norm: normalise the inputs of each layer but the first, and the last outputs
             (Ba et al., 2016).
         activation: of real-valued outputs; None leaves them linear.
+        outputs: a head of `rnnzoo.heads`, of numbers, for real-valued targets: the model then
+            gives its raw parameters, `compile` takes its loss where none is given, and `generate`
+            draws samples and tells quantiles. None for plain numbers.
+        scaling: None, or how sources of different size are brought to one: 'mean', 'standard',
+            'change', or a `rnnzoo.Scaling`, or a dict of these by the names of `inputs`, as
+            `rnnzoo.one_to_one` takes it. The scale is measured as the source and then the target
+            go by, and all is undone on the way out: targets and outputs are in the units of the
+            first input that is named, and go on from where it ends.
         start, end: ids of the target's start and end tokens, where the target's vocabulary has
             them. By default the model adds two tokens of its own, `target_vocabulary` and
             `target_vocabulary + 1`. Targets are given without them in either case.
@@ -118,6 +131,14 @@ def encoder_decoder(
     >>> history = model.fit(x, verbose=0)
     >>> model.generate({**past, "next_day": np.zeros((2, 3), int)}).shape
     (2, 3, 1)
+
+    And one with intervals, of series of any size:
+
+    >>> model = rnnzoo.encoder_decoder(source_features=1, outputs=rnnzoo.heads.StudentT(),
+    ...                                scaling="standard", units=8)
+    >>> found = model.generate(np.ones((2, 14, 1)), steps=3, samples=50, seed=1)
+    >>> found.mean.shape, found.quantile([0.1, 0.9]).shape
+    ((2, 3, 1), (2, 3, 1, 2))
     """
     settings = {key: value for key, value in locals().items() if key != "name"}
     _checks.label("name", name)

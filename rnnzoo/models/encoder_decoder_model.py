@@ -13,8 +13,9 @@ from rnnzoo import _checks
 from rnnzoo.core.feedback import run_steps
 from rnnzoo.export.export import export
 from rnnzoo.feed.source_target import PairInputs
-from rnnzoo.generation.options import options
+from rnnzoo.generation.options import options, refuse_given
 from rnnzoo.generation.translation import write_tokens, write_values
+from rnnzoo.heads.head import Head
 from rnnzoo.layers.recurrent import State, Tensor
 from rnnzoo.models.blueprint import Blueprint
 from rnnzoo.presets.folder import write_preset
@@ -67,6 +68,7 @@ class EncoderDecoder(SequenceTrainer):
             blueprint.start,
             blueprint.end,
             blueprint.vocabularies,
+            blueprint.outputs,
         )
         # Holds the decoder's state between the windows of one batch.
         self.make_carries(self.spec, carries=False)
@@ -86,6 +88,18 @@ class EncoderDecoder(SequenceTrainer):
     def end(self) -> int | None:
         """Id of the token that ends every target; None for real-valued targets."""
         return self.blueprint.end
+
+    @property
+    def head(self) -> Head | None:
+        """What the outputs say of a real-valued target; None for plain numbers and tokens."""
+        return self.blueprint.outputs
+
+    @property
+    def heads(self) -> dict[str, Head]:
+        """The head of the outputs by their name, as `RecurrentModel.heads`; {} where there is
+        none.
+        """
+        return self.spec.heads
 
     @property
     def vocabularies(self) -> dict[str, Any]:
@@ -247,9 +261,11 @@ class EncoderDecoder(SequenceTrainer):
         steps: int | None = None,
         min_length: int = 0,
         forbidden: Iterable[int] = (),
+        samples: int | None = None,
+        seed: int | None = None,
         batch_size: int = 32,
     ) -> Any:
-        """The targets that the model writes for `source`.
+        """The targets that the model writes for `source`, which is encoded once.
 
         Args:
             source: an array as in `fit`, or a dict with `source` and `source_mask` or
@@ -261,17 +277,25 @@ class EncoderDecoder(SequenceTrainer):
                 known of the target's steps must reach to the last but one of them.
             sampler: 'greedy', 'sample', or an object of `rnnzoo.decoding`, as
                 `Sample(temperature=0.7, seed=1)` or `Beam(5)`.
-            steps: steps to write. For real-valued targets only, fed back as they come; by default
-                those of the `target_inputs`, where the model has such.
+            steps: steps to write. For real-valued targets only, as are `samples` and `seed`; by
+                default those of the `target_inputs`, where the model has such. The decoder is
+                fed the numbers that it wrote, of a head its means (medians where it has none).
             min_length: tokens before the end token may come.
             forbidden: ids of tokens that never come.
-            batch_size: rows that run at a time; it changes no result.
+            samples: paths drawn for each row, each fed its own draws, where the model ends with a
+                head that draws them; None feeds means.
+            seed: an integer of at least 0, which with its number draws a row's paths, so that
+                they depend on no other row; None draws one from NumPy's generator.
+            batch_size: rows that run at a time, each with all of its samples; it changes no
+                result.
 
         Returns:
-            `rnnzoo.Generated` for tokens; an array `(batch, steps, features)` for real values.
+            `rnnzoo.Generated` for tokens; for real values an array `(batch, steps, features)` or,
+            where the model ends with a head, a `rnnzoo.Forecast`, without a state.
 
         Raises:
-            ValueError: an argument out of its range, a source that does not fit the model.
+            ValueError: an argument out of its range or for the other kind of target, a source
+                that does not fit the model; `samples` from a head that draws none.
         """
         if self.start is None:
             known = self.reader.beside and steps is None
@@ -281,7 +305,11 @@ class EncoderDecoder(SequenceTrainer):
                     f"given steps alone; received steps={_checks.shown(steps)}, "
                     f"max_length={_checks.shown(max_length)}, sampler={_checks.shown(sampler)}"
                 )
-            return write_values(self, source, steps, batch_size)
+            given = {"min_length": min_length, "forbidden": forbidden}
+            refuse_given(given, "tokens", "numbers, drawn by samples=n")
+            return write_values(self, source, steps, samples, seed, batch_size)
+        given = {"samples": samples, "seed": seed}
+        refuse_given(given, "numbers", "tokens, drawn by sampler=Sample(seed=...)")
         if steps is not None:
             raise ValueError(
                 "a decoder of tokens writes until its end token: generate must be given "

@@ -22,7 +22,7 @@ from rnnzoo.export.export import export
 from rnnzoo.feed.inputs import CoreInputs, lanes_of
 from rnnzoo.generation.forecaster import Forecaster
 from rnnzoo.generation.forecasts import Forecast, continue_series, feed_of
-from rnnzoo.generation.options import Generated, options
+from rnnzoo.generation.options import Generated, options, refuse_given
 from rnnzoo.generation.prompts import continue_prompt, continues
 from rnnzoo.heads.head import Head
 from rnnzoo.layers.recurrent import State, Tensor
@@ -309,8 +309,7 @@ class RecurrentModel(SequenceTrainer):
 
         A pure function, as `step`: nothing in the model changes. A model on numbers is one whose
         output is the next value of one of its inputs. It is fed the mean that its head says, or
-        paths drawn from it; the prompt is read once for all paths. `export` writes no such loop:
-        what it writes has `step`, of which the loop is made.
+        paths drawn from it; the prompt is read once for all paths. A SavedModel has the same loop.
 
         Args:
             prompt: `(batch, time)` token ids, or a list of sequences of different length, or
@@ -356,15 +355,12 @@ class RecurrentModel(SequenceTrainer):
         """
         of_numbers = {"samples": samples, "seed": seed, "feed": feed, "future": future}
         if continues(self):
-            _refuse_given(of_numbers, "numbers", "tokens, drawn by sampler=Sample(seed=...)")
+            refuse_given(of_numbers, "numbers", "tokens, drawn by sampler=Sample(seed=...)")
             chosen = options(sampler, max_length, end, min_length, forbidden)
             return continue_prompt(self, prompt, state, chosen)
         feed_of(self, feed, "generate")
         given = {"sampler": sampler, "end": end, "min_length": min_length, "forbidden": forbidden}
-        for name, unset in (("sampler", "greedy"), ("min_length", 0), ("forbidden", ())):
-            if type(given[name]) is type(unset) and given[name] == unset:
-                given[name] = None
-        _refuse_given(given, "tokens", "numbers, drawn by samples=n")
+        refuse_given(given, "tokens", "numbers, drawn by samples=n")
         return continue_series(self, prompt, max_length, state=state, **of_numbers)
 
     def forecaster(
@@ -486,16 +482,6 @@ def _check_vocabulary(vocabulary: Any, spec: CoreSpec) -> None:
     known = isinstance(vocabulary, TextVocabulary) and not isinstance(vocabulary, type)
     if vocabulary is not None and not (known and len(vocabulary) == size):
         raise _checks.refuse("vocabulary", f"None or a vocabulary of the {size} tokens", vocabulary)
-
-
-def _refuse_given(options: dict[str, Any], wanted: str, has: str) -> None:
-    """ValueError where one of `options`, which are for models on `wanted`, was given."""
-    for name, value in options.items():
-        if value is not None:
-            raise ValueError(
-                f"{name} is for models on {wanted}; received {name}={_checks.shown(value)} for "
-                f"one on {has}"
-            )
 
 
 def _leaves(y: Any, weight: Any) -> list:

@@ -12,6 +12,7 @@ import numpy as np
 
 from rnnzoo._checks import positive_integer, shown
 from rnnzoo.serving.client import Served, Stream
+from rnnzoo.serving.loaded import Steps
 
 # Steps of one call at most, over all of its rows: a call holds up everybody else.
 _CALL_STEPS = 1024
@@ -106,6 +107,11 @@ class Batcher:
             )
         if not isinstance(delay, (int, float)) or isinstance(delay, bool) or not delay >= 0:
             raise ValueError(f"delay must be seconds, at least 0; received delay={shown(delay)}")
+        if len(served.timed) > 1:
+            raise ValueError(
+                "served must be a model of one output, whose steps can be cut and joined; received "
+                f"one of {sorted(served.timed)}"
+            )
         self.served, self.delay = served, delay
         self.max_batch = positive_integer("max_batch", max_batch)
         self.max_waiting = positive_integer("max_waiting", max_waiting)
@@ -124,9 +130,9 @@ class Batcher:
         """Makes the first call of each kind, which takes up to seconds, before anybody waits."""
         if self.served.manifest["form"] == "encoder_decoder":
             return  # its streams need a source
-        stream = self.served.new_stream()
+        (stream,) = self.served.new_streams(1, static=self.served.blank_static(1))
         await self.step(stream, self.served.blank_steps(2))
-        if "generate" in self.served.signatures:
+        if self.served.writes:
             await self.write(stream, 0, 1, 0.0, 0)
 
     async def step(self, stream: Stream, inputs: Any) -> np.ndarray:
@@ -155,7 +161,7 @@ class Batcher:
         return _Turn(self, stream, numbers)
 
     async def advance(
-        self, stream: Stream, steps: np.ndarray, keep: Callable[[np.ndarray], np.ndarray] = np.array
+        self, stream: Stream, steps: Steps, keep: Callable[[np.ndarray], np.ndarray] = np.array
     ) -> np.ndarray:
         """The outputs of `steps`, checked before, with `keep` applied to those of each slice."""
         state, found = stream.state, []

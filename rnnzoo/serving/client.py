@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from rnnzoo import _checks
+from rnnzoo.data.reading import as_array
 from rnnzoo.serving import exported
 from rnnzoo.serving.loaded import Loaded
 
@@ -29,16 +30,16 @@ class Stream:
         self.served = served
         self.state, self.steps = dict(state), 0
 
-    def step(self, inputs: Any) -> np.ndarray:
+    def step(self, inputs: Any) -> Any:
         """The outputs of the next step or steps.
 
         Args:
             inputs: one step, `(features,)` or a token, or several, `(time, features)` or
-                `(time,)` tokens.
+                `(time,)` tokens; of a model with several inputs per step a dict of these by name.
 
         Returns:
             `(outputs,)` for one step, `(time, outputs)` for several; of many-to-one models
-            always `(outputs,)`.
+            always `(outputs,)`. A dict by name where the model has several outputs.
 
         Raises:
             ValueError: inputs of another shape or type.
@@ -59,6 +60,8 @@ class Served(Loaded):
         path: the folder.
         manifest: what `assets.extra/rnnzoo.json` says.
         weights: SHA-256 of the weights that were loaded, as a hexadecimal text.
+        inputs: dtype and shape of each input per step, by name, the batch first.
+        static: the same of each input per sequence.
         outputs: numbers that one step gives.
         timeless: whether many steps have one answer, as in many-to-one models.
         signatures: names of the signatures, for `call`.
@@ -67,25 +70,47 @@ class Served(Loaded):
 
     _start: dict[str, np.ndarray] | None = None
 
-    def new_stream(self, source: Any = None, state: dict[str, Any] | None = None) -> Stream:
+    def new_stream(
+        self,
+        source: Any = None,
+        state: dict[str, Any] | None = None,
+        static: dict[str, Any] | None = None,
+    ) -> Stream:
         """A stream at the start of a sequence.
 
         Args:
             source: of an encoder-decoder, and there needed: `(time, features)` or tokens
-                `(time,)`, what the target is written for.
-            state: where to go on from instead, as `Stream.state` was.
+                `(time,)`, what the target is written for; of one with several inputs a dict of
+                these by name.
+            state: where to go on from instead, as `Stream.state` was: it holds what is static.
+            static: the inputs per sequence by name, of a model that has such: a row or token each.
 
         Raises:
-            ValueError: a source that is missing, not wanted or does not fit; another state.
+            ValueError: a source or static input that is missing, not wanted or does not fit;
+                another state.
         """
-        return self.new_streams(1, None if source is None else [source], state)[0]
+        if isinstance(static, dict):
+            static = {name: as_array(value, str(name))[None] for name, value in static.items()}
+        return self.new_streams(1, None if source is None else [source], state, static)[0]
 
     def new_streams(
-        self, count: int, sources: Sequence | None = None, state: dict[str, Any] | None = None
+        self,
+        count: int,
+        sources: Sequence | None = None,
+        state: dict[str, Any] | None = None,
+        static: dict[str, Any] | None = None,
     ) -> list[Stream]:
-        """`count` streams, as `new_stream` makes one; `sources` has one source for each."""
+        """`count` streams, as `new_stream` makes one.
+
+        `sources` has one source for each, and each array of `static` one row.
+        """
         _checks.integer("count", count, 0)
         if state is not None:
+            if static is not None:
+                raise ValueError(
+                    "static must not be given with a state, which holds it; received "
+                    f"static={_checks.shown(static)}"
+                )
             return [Stream(self, self._checked(state)) for _ in range(count)]
         if (self.manifest["form"] == "encoder_decoder") != (sources is not None):
             raise ValueError(
@@ -93,13 +118,20 @@ class Served(Loaded):
                 f"received {'none' if sources is None else 'one'} for a model of "
                 f"{self.manifest['form']}"
             )
+        still = self.as_static(count, static)
         if sources is not None:
-            return [Stream(self, self._encoded(source)) for source in sources]
+            sources = _checks.items("sources", sources, "sources, one for each stream")
+            if len(sources) != count:
+                raise ValueError(
+                    f"sources must have one entry for each of {count} streams; received "
+                    f"{len(sources)}"
+                )
+            return [Stream(self, self._encoded(*pair)) for pair in zip(sources, still)]
         if self._start is None:  # the same for all, and asked for by a service's event loop
             self._start = self.call("initial_state", like=np.zeros(1, "int32"))
-        return [Stream(self, _row(self._start, 0)) for _ in range(count)]
+        return [Stream(self, _row(self._start, 0) | still[row]) for row in range(count)]
 
-    def step(self, streams: Iterable[Stream], inputs: Iterable[Any]) -> list[np.ndarray]:
+    def step(self, streams: Iterable[Stream], inputs: Iterable[Any]) -> list[Any]:
         """The outputs of the next step or steps of every stream, as `Stream.step` has them.
 
         Streams that take equally many steps run together in one call.
@@ -127,8 +159,13 @@ class Served(Loaded):
                 results[i] = result
         for stream, batch, (_, state) in zip(streams, batches, results):
             stream.state, stream.steps = state, stream.steps + len(batch)
-        single = [one and not self.timeless for one in singles]
-        return [outputs[0] if one else outputs for (outputs, _), one in zip(results, single)]
+        return [self._shown(outputs, one) for (outputs, _), one in zip(results, singles)]
+
+    def _shown(self, outputs: Any, single: bool) -> Any:
+        """The outputs of a stream; of a `single` step without the axis of steps."""
+        if isinstance(outputs, dict):
+            return {k: y[0] if single and self.timed[k] else y for k, y in outputs.items()}
+        return outputs[0] if single and not self.timeless else outputs
 
     def check(self, inputs: Any) -> None:
         """ValueError unless `inputs` are what `Stream.step` takes."""
@@ -153,14 +190,28 @@ class Served(Loaded):
         for stream in streams:
             self.check_stream(stream)
 
-    def _encoded(self, source: Any) -> dict[str, np.ndarray]:
-        source = np.asarray(source)[None]
-        if source.ndim < 2 or not source.shape[1]:
+    def _encoded(self, source: Any, still: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The state that a source leaves to the decoder, and beside it what is `still`."""
+        names = set(self.manifest["signatures"]["encode"]["inputs"])
+        names -= {"source_lengths", *still}
+        given = {"source": source} if names == {"source"} else source
+        if not isinstance(given, dict) or set(given) != names:
+            got = sorted(map(str, given)) if isinstance(given, dict) else _checks.shown(given)
+            raise ValueError(f"source must have the names {sorted(names)}; received {got}")
+        given = {name: as_array(value, name)[None] for name, value in given.items()}
+        for name, value in given.items():
+            if value.ndim < 2 or not value.shape[1]:
+                raise ValueError(
+                    f"{name} must have at least one step; received shape {value.shape[1:]}"
+                )
+        steps = {value.shape[1] for value in given.values()}
+        if len(steps) > 1:
             raise ValueError(
-                f"source must have at least one step; received shape {source.shape[1:]}"
+                f"all inputs of a source must have its steps; received {sorted(steps)} steps"
             )
-        lengths = np.array([source.shape[1]], "int32")
-        return _row(self.call("encode", source=source, source_lengths=lengths), 0)
+        given |= {name: value[None] for name, value in still.items()}
+        lengths = np.array([steps.pop()], "int32")
+        return _row(self.call("encode", source_lengths=lengths, **given), 0) | still
 
     def _checked(self, state: dict[str, Any]) -> dict[str, np.ndarray]:
         self.check_names(state)

@@ -11,6 +11,8 @@ from rnnzoo._checks import one_of, optional_text, positive_integer, shown
 from rnnzoo.data.tokens import TextVocabulary
 from rnnzoo.serving import answers
 from rnnzoo.serving.batching import Batcher
+from rnnzoo.serving.client import Stream
+from rnnzoo.serving.loaded import Steps
 from rnnzoo.serving.messages import digest_of, number, parsed
 from rnnzoo.serving.pieces import Written, next_piece
 from rnnzoo.serving.seals import Keys, seal, unseal
@@ -38,14 +40,18 @@ class Conversation:
 
     Messages, each an object with one of these keys:
 
-    * `{"inputs": step or steps}` -> `{"outputs": ..., "steps": steps so far}`. With
+    * `{"inputs": step or steps}` -> `{"outputs": ..., "steps": steps so far}`. Of a model with
+      several inputs an object by their names, `{"inputs": {"load": ..., "hour": ...}}`. With
       `"top": k` the `k` highest outputs of each step only, the highest first, and their
       `"indices"`. With `"as": "binary"` the numbers stay numbers (see `answers.as_bytes`).
     * `{"write": tokens, "prompt": text, "temperature": 1.0, "seed": 0}` of models on tokens with
       a vocabulary -> a `{"text": ...}` for every few tokens, then `{"written": tokens}`. Without
       a prompt it goes on from what it wrote. `stop` ends it early. Each text is of whole
       characters: one whose last bytes are not written yet comes with the next text, or message.
-    * `{"save": true}` -> `{"token": ...}`, the state as a signed text (see `seal`)
+    * `{"begin": {"store": 3}}` -> `{"steps": 0}`: a new sequence, with the inputs per sequence by
+      name (`{}` where there are none). A model that has such takes no inputs before.
+    * `{"save": true}` -> `{"token": ...}`, the state as a signed text (see `seal`), null where
+      nothing has begun
     * `{"load": token}` -> `{"steps": ...}`; the stream goes on from there
 
     A message changes the stream when its last answer was taken. One that is refused or breaks
@@ -85,13 +91,16 @@ class Conversation:
             )
         self._batcher, self._served = batcher, batcher.served
         self._keys = key if isinstance(key, Keys) else Keys(key)
-        self._vocabulary = vocabulary if "generate" in self._served.signatures else None
+        self._vocabulary = vocabulary if self._served.writes else None
         optional_text("token", token)
         self._max_steps = positive_integer("max_steps", max_steps)
         self._max_numbers = positive_integer("max_numbers", max_numbers)
-        self.stream = (
-            self._served.new_stream() if token is None else unseal(self._served, token, self._keys)
-        )
+        self._blank: Stream | None = None  # a stream that waits for its inputs per sequence
+        if token is None:
+            (self.stream,) = self._served.new_streams(1, static=self._served.blank_static(1))
+            self._blank = self.stream if self._served.static else None
+        else:
+            self.stream = unseal(self._served, token, self._keys)
         self._last: int | None = None  # written, and not read by the stream yet
         self._written = Written()
         self._told: _Told | None = None
@@ -179,6 +188,11 @@ class Conversation:
         if "top" in given:
             top = number(given, "top", None, 1, width, whole=True)
         one_of("as", given.get("as", "json"), ("json", "binary"))
+        if self.stream is self._blank:
+            raise ValueError(
+                "a sequence must begin with the inputs that it has as a whole, "
+                f'{{"begin": {{...}}}} with {list(self._served.static)}; received inputs before'
+            )
         single, steps = given["inputs"]
         numbers = self._served.numbers_of(len(steps)) // width * (2 * top if top else width)
         limit = min(self._max_numbers, _KEPT) if "step" in given else self._max_numbers
@@ -215,7 +229,8 @@ class Conversation:
             try:
                 self._writing, self._stopped = True, False
                 if len(prompt) > 1:
-                    await self._batcher.advance(stream, prompt[:-1], _NOTHING)
+                    read = self._served.as_steps(prompt[:-1])[1]
+                    await self._batcher.advance(stream, read, _NOTHING)
                 self._last = int(prompt[-1])
                 while written < count and not self._stopped:
                     length = min(_CHUNK, count - written)
@@ -231,13 +246,22 @@ class Conversation:
         end |= {"steps": stream.steps} if "step" in given else {}
         yield {"written": written, **end}
 
+    async def _begin(self, given: dict) -> AsyncIterator[dict]:
+        still = given["begin"]
+        if not isinstance(still, dict):
+            raise ValueError(f"begin must be an object of JSON; received {shown(still)}")
+        self.stream = self._served.new_stream(static=still)
+        self._last = None
+        yield {"steps": self.stream.steps}
+
     async def _save(self, given: dict) -> AsyncIterator[dict]:
         if given["save"] is not True:
             raise ValueError(f"save must be true; received save={shown(given['save'])}")
         if self._last is not None:
             await self._batcher.step(self.stream, self._last)
             self._last = None
-        yield {"token": await self._batcher.beside(self.token)}
+        begun = self.stream is not self._blank
+        yield {"token": await self._batcher.beside(self.token) if begun else None}
 
     async def _load(self, given: dict) -> AsyncIterator[dict]:
         load = given["load"], self._keys
@@ -245,10 +269,12 @@ class Conversation:
         self._last = None
         yield {"steps": self.stream.steps}
 
-    def _steps(self, inputs: Any) -> tuple[bool, np.ndarray]:
-        if isinstance(inputs, list) and len(inputs) > self._max_steps:
+    def _steps(self, inputs: Any) -> tuple[bool, Steps]:
+        parts = inputs.values() if isinstance(inputs, dict) else [inputs]
+        longest = max((len(part) for part in parts if isinstance(part, list)), default=0)
+        if longest > self._max_steps:
             raise ValueError(
-                f"a message must have at most {self._max_steps} steps; received {len(inputs)}"
+                f"a message must have at most {self._max_steps} steps; received {longest}"
             )
         return self._served.as_steps(inputs)
 

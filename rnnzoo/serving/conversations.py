@@ -152,8 +152,10 @@ class Conversations:
         """Ends the writing of a conversation early; False where it writes nothing."""
         return name in self and self._entries[name].conversation.stop()
 
-    async def take(self, name: str) -> str:
+    async def take(self, name: str) -> str | None:
         """The state of a conversation as a signed text, after which it is closed.
+
+        None where it has not begun.
 
         Raises:
             UnknownStream: another id.

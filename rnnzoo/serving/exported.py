@@ -3,7 +3,7 @@
 import hashlib
 import json
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -118,14 +118,56 @@ def check_signatures(path: pathlib.Path, manifest: dict, signatures: Any) -> Non
         )
 
 
+class Step(NamedTuple):
+    """The signature by which an export is stepped, and what stands in it, each with its spec.
+
+    Attributes:
+        name: of the signature.
+        inputs: what has steps.
+        static: inputs that have none.
+        states: what a step goes on from, and all else that it takes but a reset.
+        outputs: what losses see.
+    """
+
+    name: str
+    inputs: dict[str, dict]
+    static: dict[str, dict]
+    states: dict[str, dict]
+    outputs: dict[str, dict]
+
+
+def step_of(manifest: dict) -> Step:
+    """How the export of a checked `manifest` is stepped.
+
+    An export of rnnzoo 0.1 does not tell what has steps: there it is "inputs".
+    """
+    name = "decode_step" if manifest["form"] == "encoder_decoder" else "step"
+    table = manifest["signatures"].get(name, {"inputs": {}, "outputs": {}})
+    given, gives = table["inputs"], table["outputs"]
+    names = manifest.get("steps", ["inputs"])
+    others = {k: v for k, v in given.items() if k not in (*names, "reset")}
+    moved = {f"{key}_out" for key in given}
+    return Step(
+        name,
+        {k: given[k] for k in names if k in given},
+        {k: given[k] for k in manifest.get("static", []) if k in given},
+        others,
+        {k: v for k, v in gives.items() if k not in moved and k != "alignment"},
+    )
+
+
 def _check_meaning(manifest: dict) -> None:
     """ValueError unless form, states and sizes are those that the signatures show."""
-    pair = manifest["form"] == "encoder_decoder"
-    step = manifest["signatures"].get("decode_step" if pair else "step", {})
-    given, gives = step.get("inputs", {}), step.get("outputs", {})
-    _need("inputs" in given and "outputs" in gives, f"{manifest['form']} has a signature to step")
-    if not pair:
-        timeless = len(gives["outputs"]["shape"]) == 2
+    step = step_of(manifest)
+    table = manifest["signatures"].get(step.name, {})
+    given, gives = table.get("inputs", {}), table.get("outputs", {})
+    _need(step.inputs and step.outputs, f"{manifest['form']} has a signature to step")
+    names = {"steps": step.inputs, "static": step.static}
+    for key, found in names.items():
+        _need(set(manifest.get(key, found)) == set(found), f"{key} are inputs of a step")
+    _need(all(len(v["shape"]) > 1 for v in step.inputs.values()), "steps have time")
+    if manifest["form"] != "encoder_decoder":
+        timeless = all(len(one["shape"]) == 2 for one in step.outputs.values())
         _need(timeless == (manifest["form"] == "many_to_one"), f"form {manifest['form']} is false")
     states = manifest["state"]
     for name, spec in states.items():
@@ -155,6 +197,10 @@ def _check(manifest: Any) -> None:
         _need(isinstance(manifest.get(name), dict), f"{name} must be an object")
     fine = all(isinstance(spec, dict) for spec in manifest["state"].values())
     _need(fine, "state must give shape and dtype of each")
+    for name in ("steps", "static"):
+        names = manifest.get(name, [])
+        fine = isinstance(names, list) and all(isinstance(one, str) for one in names)
+        _need(fine, f"{name} must be a list of names")
     files = manifest.get("files")
     fine = (
         files is None or isinstance(files, dict) and all(isinstance(v, str) for v in files.values())

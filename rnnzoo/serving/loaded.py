@@ -13,11 +13,35 @@ from rnnzoo.data.reading import as_array
 from rnnzoo.serving import exported
 
 
+class Steps:
+    """Steps of one stream: arrays `(time, ...)` by the names of the inputs.
+
+    Args:
+        values: the arrays, of equally many steps.
+    """
+
+    def __init__(self, values: dict[str, np.ndarray]):
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    def __getitem__(self, part: slice) -> "Steps":
+        return Steps({name: array[part] for name, array in self.values.items()})
+
+    @property
+    def shape(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of each array: steps of one shape run together."""
+        return tuple(array.shape for array in self.values.values())
+
+
 class Loaded:
     """A SavedModel of rnnzoo and the calls of it, by which no stream moves; see `Served`.
 
     Attributes:
-        states: dtype and shape of each state that a step takes, by name, the batch first.
+        inputs: dtype and shape of each input per step, by name, the batch first.
+        static: the same of each input per sequence.
+        states: the same of what else a step takes: its states, and what stays as it is.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -40,13 +64,16 @@ class Loaded:
         self._loaded = exported.load(self.path, self.manifest)
         self.weights = _weights_hash(self._loaded.signatures)
         self.signatures = tuple(sorted(self._loaded.signatures))
-        self._step = "decode_step" if "decode_step" in self.signatures else "step"
-        specs = self.manifest["signatures"][self._step]
-        self._spec = specs["inputs"]["inputs"]
-        self.states = {k: v for k, v in specs["inputs"].items() if k not in ("inputs", "reset")}
-        shape = specs["outputs"]["outputs"]["shape"]
-        self.timeless = len(shape) == 2
-        self.outputs = int(np.prod(shape[1 if self.timeless else 2 :]))
+        step = exported.step_of(self.manifest)
+        self._step, self.inputs, self.static, self.states = step[:4]
+        self._resets = "reset" in self.manifest["signatures"][step.name]["inputs"]
+        shapes = {name: spec["shape"] for name, spec in step.outputs.items()}
+        self.timed = {name: len(shape) > 2 for name, shape in shapes.items()}
+        self.timeless = not any(self.timed.values())
+        self.outputs = sum(int(np.prod(s[1 + self.timed[name] :])) for name, s in shapes.items())
+        self.writes = (
+            "prompt" in self.manifest["signatures"].get("generate", {"inputs": ()})["inputs"]
+        )
 
     def call(self, signature: str = "serving_default", /, **inputs: Any) -> dict[str, np.ndarray]:
         """What a signature gives for `inputs`, as arrays by name.
@@ -78,9 +105,19 @@ class Loaded:
         )
         return {key: value.numpy() for key, value in found.items()}
 
-    def blank_steps(self, count: int) -> np.ndarray:
-        """So many steps of zeros, of the model's shape."""
-        return np.zeros((count, *self._spec["shape"][2:]), self._spec["dtype"])
+    def blank_steps(self, count: int) -> Any:
+        """So many steps of zeros, as `Stream.step` takes them."""
+        found = {name: _blank((count,), spec, 2) for name, spec in self.inputs.items()}
+        return found if self.named else found["inputs"]
+
+    def blank_static(self, count: int) -> dict[str, np.ndarray]:
+        """Zeros for the inputs per sequence of so many streams, by name."""
+        return {name: _blank((count,), spec, 1) for name, spec in self.static.items()}
+
+    @property
+    def named(self) -> bool:
+        """Whether steps come as a dict by the names of several inputs."""
+        return list(self.inputs) != ["inputs"]
 
     def numbers_of(self, steps: int) -> int:
         """Numbers that the outputs of so many steps hold."""
@@ -89,23 +126,29 @@ class Loaded:
     def advance(
         self,
         states: Sequence[dict[str, np.ndarray]],
-        steps: Sequence[np.ndarray],
+        steps: Sequence[Steps],
         keep: Sequence[Callable[[np.ndarray], np.ndarray]] = (),
-    ) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Of each row its outputs and its next state; no stream moves.
+    ) -> list[tuple[Any, dict[str, np.ndarray]]]:
+        """Of each row its outputs, a dict where there are several, and its next state.
+
+        No stream moves.
 
         Args:
             states: the state of each row, all of the same shapes.
             steps: for each row equally many, as `as_steps` has them.
             keep: for each row what to make of its outputs; a copy where it is left out.
         """
-        values = {"inputs": np.stack(steps)}
+        values = {key: np.stack([one.values[key] for one in steps]) for key in self.inputs}
         values |= {key: np.stack([state[key] for state in states]) for key in self.states}
-        if self._step == "step":
-            values["reset"] = np.zeros(values["inputs"].shape[:2], bool)
+        if self._resets:
+            values["reset"] = np.zeros((len(steps), len(steps[0])), bool)
         found = self.call(self._step, **values)
-        outputs = found["outputs"]
-        kept = [take(one) for take, one in zip(keep or [np.array] * len(outputs), outputs)]
+        takes = keep or [np.array] * len(steps)
+        kept = [
+            {name: take(found[name][row]) for name in self.timed} for row, take in enumerate(takes)
+        ]
+        if len(self.timed) == 1:
+            kept = [next(iter(outputs.values())) for outputs in kept]
         return list(zip(kept, self._moved(states, found)))
 
     def write(
@@ -135,29 +178,71 @@ class Loaded:
             for row, state in enumerate(states)
         ]
 
-    def as_steps(self, value: Any) -> tuple[bool, np.ndarray]:
-        """Whether `value` is a single step, and it as an array of steps.
+    def as_steps(self, value: Any) -> tuple[bool, Steps]:
+        """Whether `value` is a single step, and it as steps.
 
         Raises:
             ValueError: what `Stream.step` does not take.
         """
-        rank = len(self._spec["shape"]) - 1
-        array = as_array(value, "inputs")
-        single = array.ndim == rank - 1
-        array = array[None] if single else array
-        exported.fitting("inputs", array[None], self._spec)
-        if array.ndim != rank or not len(array):
+        if self.named and not (isinstance(value, dict) and set(value) == set(self.inputs)):
+            got = sorted(map(str, value)) if isinstance(value, dict) else shown(value)
             raise ValueError(
-                f"inputs must be one step of rank {rank - 1} or at least one of rank {rank}; "
-                f"received shape {np.shape(value)}"
+                f"inputs must have the names {', '.join(map(repr, self.inputs))}; received {got}"
             )
-        return single, array
+        given = value if self.named else {"inputs": value}
+        found = [_as_steps(name, given[name], spec) for name, spec in self.inputs.items()]
+        kinds = {(single, len(array)) for single, array in found}
+        if len(kinds) > 1:
+            lengths = {name: len(array) for name, (_, array) in zip(self.inputs, found)}
+            raise ValueError(
+                f"all inputs must be one step, or equally many steps; received steps {lengths}"
+            )
+        return found[0][0], Steps({name: array for name, (_, array) in zip(self.inputs, found)})
+
+    def as_static(self, count: int, values: Any) -> list[dict[str, np.ndarray]]:
+        """The inputs per sequence of `count` streams, for each by name.
+
+        Raises:
+            ValueError: names, numbers or shapes that are not those of the model.
+        """
+        given = {} if values is None else values
+        if not isinstance(given, dict) or set(given) != set(self.static):
+            got = sorted(map(str, given)) if isinstance(given, dict) else shown(given)
+            raise ValueError(f"static must have the names {list(self.static)}; received {got}")
+        found = {k: exported.fitting(k, given[k], spec) for k, spec in self.static.items()}
+        for name, array in found.items():
+            if len(array) != count:
+                raise ValueError(
+                    f"static[{name!r}] must have one entry for each of {count} streams; received "
+                    f"{len(array)}"
+                )
+        return [{k: array[row].copy() for k, array in found.items()} for row in range(count)]
 
     def check_names(self, state: Any) -> None:
         """ValueError unless `state` is a dict with an entry for each state of the model."""
         if not isinstance(state, dict) or set(state) != set(self.states):
             found = sorted(map(str, state)) if isinstance(state, dict) else shown(state)
             raise ValueError(f"state must have the names {list(self.states)}; received {found}")
+
+
+def _blank(leading: tuple[int, ...], spec: dict, first: int) -> np.ndarray:
+    """Zeros of a spec's shape from axis `first` on, 1 where that is open."""
+    return np.zeros((*leading, *(size or 1 for size in spec["shape"][first:])), spec["dtype"])
+
+
+def _as_steps(name: str, value: Any, spec: dict) -> tuple[bool, np.ndarray]:
+    """Whether the `value` of an input is a single step, and it as an array of steps."""
+    rank = len(spec["shape"]) - 1
+    array = as_array(value, name)
+    single = array.ndim == rank - 1
+    array = array[None] if single else array
+    exported.fitting(name, array[None], spec)
+    if array.ndim != rank or not len(array):
+        raise ValueError(
+            f"{name} must be one step of rank {rank - 1} or at least one of rank {rank}; "
+            f"received shape {np.shape(value)}"
+        )
+    return single, array
 
 
 def _weights_hash(signatures: Any) -> str:

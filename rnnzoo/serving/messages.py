@@ -10,6 +10,7 @@ from rnnzoo._checks import shown
 TAKES = {
     "inputs": ("step", "top", "as"),
     "write": ("step", "prompt", "temperature", "seed"),
+    "begin": ("step",),
     "save": (),
     "load": (),
 }
@@ -26,7 +27,7 @@ def parsed(message: str | bytes) -> tuple[str, dict]:
     kinds = [kind for kind in TAKES if kind in given]
     if len(kinds) != 1:
         raise ValueError(
-            "a message must have one of the keys inputs, write, save and load, or be "
+            "a message must have one of the keys inputs, write, begin, save and load, or be "
             f'{{"stop": true}}; received {shown(given)}'
         )
     (kind,) = kinds

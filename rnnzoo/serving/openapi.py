@@ -1,15 +1,17 @@
 """The HTTP part of a service as OpenAPI 3.1 describes it."""
 
+from collections.abc import Iterable
 from typing import Any
 
 
-def document(title: str, version: str, outputs: int) -> dict[str, Any]:
+def document(title: str, version: str, outputs: int, static: Iterable[str] = ()) -> dict[str, Any]:
     """The description that `/openapi.json` gives.
 
     Args:
         title: the name of the model.
         version: of rnnzoo.
         outputs: numbers that a step gives.
+        static: the names of the inputs per sequence.
     """
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
     opened = _answer("A stream of one's own, which is dropped when it is idle", "Opened")
@@ -49,7 +51,7 @@ def document(title: str, version: str, outputs: int) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": title, "version": version},
         "paths": paths,
-        "components": {"schemas": _schemas(outputs)},
+        "components": {"schemas": _schemas(outputs, list(static))},
     }
 
 
@@ -73,14 +75,17 @@ def _body(schema: str, required: bool) -> dict[str, Any]:
     return {"required": required, "content": {"application/json": content}}
 
 
-def _schemas(outputs: int) -> dict[str, Any]:
+def _schemas(outputs: int, static: list[str]) -> dict[str, Any]:
     step = {"type": "integer", "minimum": 0}
-    numbers = {"description": "a step, or a list of steps", "type": ["number", "array"]}
+    numbers = {
+        "description": "a step, or a list of steps; of several inputs an object by their names",
+        "type": ["number", "array", "object"],
+    }
     return {
         "Opened": _object({"stream": {"type": "string"}}, ["stream"]),
         "Error": {
             "type": "object",
-            "properties": {"error": {"type": "string"}, "token": {"type": "string"}},
+            "properties": {"error": {"type": "string"}, "token": {"type": ["string", "null"]}},
             "required": ["error"],
         },
         "Answers": {"type": "array", "items": {"type": "object"}},
@@ -109,6 +114,9 @@ def _schemas(outputs: int) -> dict[str, Any]:
                 _object({"save": {"const": True}}, ["save"]),
                 _object({"stop": {"const": True}}, ["stop"]),
                 _object({"load": {"type": "string"}}, ["load"]),
+                _object(
+                    {"begin": _object(dict.fromkeys(static, {}), static), "step": step}, ["begin"]
+                ),
             ]
         },
     }

@@ -185,7 +185,8 @@ class Service:
 
     async def _openapi(self, request: Request) -> Response:
         served = self._clients.batcher.served
-        found = openapi.document(served.manifest["name"], __version__, served.outputs)
+        name = served.manifest["name"]
+        found = openapi.document(name, __version__, served.outputs, served.static)
         return JSONResponse(found)
 
 
