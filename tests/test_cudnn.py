@@ -81,6 +81,41 @@ def test_its_gradients_are_those_of_the_layers(on_cpu):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
 
 
+def test_a_layer_with_padding_takes_cudnn_where_real_steps_come_first(monkeypatch):
+    """What cuDNN gives is doubled at last, so that the way that was taken shows itself."""
+    (layer,), x, (state,), _ = stack(layers=1)
+    weights, given = [v.value for v in layer.trainable_variables], dict(zip(("h", "c"), state))
+    fixed = [v.value for v in layer.non_trainable_variables]
+    mask = np.arange(STEPS)[None] < np.array([6, 2, 0, 3])[:, None]
+    holes, reset = mask.copy(), np.zeros((BATCH, STEPS), bool)
+    holes[0, 2] = False
+    begun, inside = reset.copy(), reset.copy()
+    begun[:3, 0] = inside[0, 3] = True
+    cases = [(mask, reset), (mask, begun), (holes, reset), (mask[:, ::-1], reset), (mask, inside)]
+
+    def run():
+        @jax.jit
+        def graded(weights, x, mask, reset):
+            def total(weights, x):
+                flags = {"mask": mask, "reset": reset, "training": True}
+                (y, last), _ = layer.stateless_call(weights, fixed, x, given, **flags)
+                return (y**2).sum() + 2.0 * last["h"].sum() + last["c"].sum(), (y, last)
+
+            return jax.value_and_grad(total, (0, 1), has_aux=True)(weights, x)
+
+        return [jax.tree.leaves(graded(weights, x, *flags)) for flags in cases]
+
+    expected = run()
+    monkeypatch.setattr(rnnzoo.backend, "gpu_available", lambda: True)
+    monkeypatch.setattr(rnn, "lstm", stand_in.lstm)
+    for found, wanted in zip(run(), expected, strict=True):
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
+    monkeypatch.setattr(rnn, "lstm", lambda *a, **k: [2.0 * v for v in stand_in.lstm(*a, **k)])
+    taken = [abs(found[0] - wanted[0]) > 0.1 for found, wanted in zip(run(), expected)]
+    assert taken == [True, True, False, False, False]
+
+
 def test_what_cudnn_cannot_run_is_refused_before_anything_runs():
     _, x, states, weights = stack()
     kernel, recurrent, bias = weights[1]

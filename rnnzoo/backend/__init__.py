@@ -7,7 +7,8 @@ steps times a kernel), `custom_gradient` (a function with a hand-written gradien
 state of all lanes), `compile_call` (a function made callable in one compiled call), `values_of`
 and `set_values` (what a variable holds, replica by replica), `replicas_and_scope` (how many keep
 lanes of their own), `Buffer` (one tensor for each turn of a loop), `gpu_available` (where the
-code will run), `CUDNN` (which layers of Keras run on it there), `tanh` (in any precision),
+code will run), `CUDNN` and `PADDED` (which layers of Keras run on it there, and which with rows of
+different length), `padded_lstm` (such a run of LSTM layers), `tanh` (in any precision),
 `is_open` (sizes yet unknown). `share`, `devices` and `from_all` are for training with
 `keras.distribution`.
 """
@@ -34,6 +35,7 @@ else:
 
 Buffer = _implementation.Buffer
 CUDNN = _implementation.CUDNN
+PADDED = _implementation.PADDED
 loop = _implementation.loop
 tanh = _implementation.tanh
 is_open = _implementation.is_open
@@ -48,6 +50,7 @@ values_of = _implementation.values_of
 set_values = _implementation.set_values
 replicas_and_scope = _implementation.replicas_and_scope
 gpu_available = _implementation.gpu_available
+padded_lstm = _implementation.padded_lstm
 
 # Of the thread, or task, that sets it: another may be tracing a training step meanwhile.
 _portable: contextvars.ContextVar[bool] = contextvars.ContextVar("portable", default=False)
@@ -63,13 +66,15 @@ def portable() -> Iterator[None]:
         _portable.reset(token)
 
 
-def cudnn_runs(layer: str) -> bool:
-    """Whether Keras's layer of this name, traced now, may run on cuDNN."""
-    return layer in CUDNN and not _portable.get() and gpu_available() and devices() == 1
+def cudnn_runs(layer: str, padded: bool = False) -> bool:
+    """Whether Keras's layer of this name, traced now, may run on cuDNN; `padded` with a mask."""
+    fits = layer in (PADDED if padded else CUDNN)
+    return fits and not _portable.get() and gpu_available() and devices() == 1
 
 
 __all__ = [
     "CUDNN",
+    "PADDED",
     "Buffer",
     "carry_variable",
     "compile_call",
@@ -80,6 +85,7 @@ __all__ = [
     "gpu_available",
     "is_open",
     "loop",
+    "padded_lstm",
     "portable",
     "project",
     "repeat",

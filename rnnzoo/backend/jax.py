@@ -11,9 +11,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 from keras import ops
 
+from rnnzoo.backend.jax_cudnn import lstm_stack
 from rnnzoo.backend.processes import devices
 
 CUDNN = ("LSTM",)  # the layers of Keras that run on cuDNN
+PADDED = ("LSTM",)  # and those that do so with rows of different length
+padded_lstm = lstm_stack
 
 
 def gpu_available() -> bool:

@@ -1,4 +1,7 @@
-"""NVIDIA's own LSTM (cuDNN) on JAX: one call for a whole stack of layers.
+"""NVIDIA's own LSTM (cuDNN) on JAX, for rows of different length too.
+
+Layers call it one by one, as each has its own place in a model's graph; what one call for a whole
+stack of equal layers would save on a GPU, `benchmarks/gpu/layers.py` measures.
 
 `jax.experimental.rnn` has the operation and its gradient, in float32. It allows TF32 in the
 products unless `jax_default_matmul_precision` asks for more ("highest"). It knows no reset within a

@@ -158,7 +158,8 @@ class LentState:
 
     def lend(self, values: dict) -> None:
         """Say what the values, by kind, are now."""
-        self._jax_state, self._jax_state_synced = values, False
+        # As attributes, Keras would wrap each list anew to track it, at every batch.
+        vars(self).update(_jax_state=values, _jax_state_synced=False)
 
     def take_values(self, take: Callable, kinds: list, emptied: bool) -> tuple:
         """`take()`, which reads the values of `kinds`, and leaves none behind if `emptied`."""

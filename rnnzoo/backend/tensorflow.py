@@ -18,6 +18,7 @@ from rnnzoo.backend.tensorflow_replicas import (
 
 __all__ = [
     "CUDNN",
+    "PADDED",
     "Buffer",
     "carry_variable",
     "compile_call",
@@ -25,6 +26,7 @@ __all__ = [
     "gpu_available",
     "is_open",
     "loop",
+    "padded_lstm",
     "repeat",
     "replicas_and_scope",
     "scan",
@@ -35,6 +37,8 @@ __all__ = [
 ]
 
 CUDNN = ("LSTM", "GRU")  # the layers of Keras that run on cuDNN
+PADDED = ()  # and those that do so with rows of different length
+padded_lstm = None
 _INT = tf.int32
 _KINDS = 8  # numbers of rows for which a step is compiled of its own
 

@@ -1,5 +1,6 @@
 """`StockLayer`: what LSTM, GRU and SimpleRNN have in common, built on their stock namesakes."""
 
+import functools
 from typing import Any
 
 import keras
@@ -27,7 +28,8 @@ class StockLayer(RecurrentLayer):
     the loop is that of `rnnzoo.cells.adjoint`, whose gradient is written by hand; with others it
     runs the stock cell, differentiated step by step (`rnnzoo.cells.loop`). On a GPU the stock
     layer's cuDNN path runs where there is one (LSTM and GRU on TensorFlow, LSTM on JAX), when
-    activations are the default, no reset falls after the first step and there is no mask.
+    activations are the default, no reset falls after the first step and there is no mask; on JAX
+    also with a mask of padding that follows each row's real steps.
 
     Args:
         units: size of the hidden state, at least 1.
@@ -111,8 +113,8 @@ class StockLayer(RecurrentLayer):
         if training and self.dropout:
             ones = ops.ones((ops.shape(sequence)[0], 1, sequence.shape[-1]), self.compute_dtype)
             sequence = sequence * self._drop(ones, self.dropout)
-        if mask is None and self._stock_path_fits(training) and sequence.shape[1] != 0:
-            return self._stock_or_scan(sequence, state, initial, reset, training)
+        if self._stock_path_fits(training, mask is not None) and sequence.shape[1] != 0:
+            return self._stock_or_scan(sequence, state, initial, reset, training, mask)
         return self._scan(sequence, state, initial, reset, mask, training)
 
     def get_config(self) -> dict:
@@ -150,9 +152,9 @@ class StockLayer(RecurrentLayer):
         )
         return ops.transpose(hidden, (1, 0, 2)), state
 
-    def _stock_path_fits(self, training: bool) -> bool:
+    def _stock_path_fits(self, training: bool, padded: bool) -> bool:
         return (
-            any(backend.cudnn_runs(kind.__name__) for kind in type(self).__mro__)
+            any(backend.cudnn_runs(kind.__name__, padded) for kind in type(self).__mro__)
             and self.use_bias
             and not (training and self.recurrent_dropout)
             and not self.go_backwards
@@ -160,9 +162,9 @@ class StockLayer(RecurrentLayer):
         )
 
     def _stock_or_scan(
-        self, sequence: Tensor, state: tuple, initial: tuple, reset: Any, training: bool
+        self, sequence: Tensor, state: tuple, initial: tuple, reset: Any, training: bool, mask: Any
     ) -> tuple[Tensor, tuple]:
-        """cuDNN unless, at run time, a reset falls after the first step."""
+        """cuDNN unless, at run time, a reset or a real step after padding falls inside."""
 
         def stock() -> tuple:
             first = state
@@ -170,13 +172,24 @@ class StockLayer(RecurrentLayer):
                 restart = ops.any(reset[:, :1], axis=1, keepdims=True)
                 fresh = [ops.zeros_like(s) if i is None else i for s, i in zip(state, initial)]
                 first = tuple(ops.where(restart, f, s) for f, s in zip(fresh, state))
-            _, outputs, last = self.inner_loop(sequence, list(first), None, False)
-            return outputs, tuple(last)
+            if mask is None:
+                _, outputs, last = self.inner_loop(sequence, list(first), None, False)
+                return outputs, tuple(last)
+            weights = [ops.cast(w, self.variable_dtype) for w in (self.cell.kernel, *recurrent)]
+            lengths = ops.sum(ops.cast(mask, "int32"), axis=1)
+            outputs, (last,) = backend.padded_lstm(sequence, [first], [tuple(weights)], lengths)
+            return outputs, last
 
         def scan() -> tuple:
-            return self._scan(sequence, state, initial, reset, None, training)
+            return self._scan(sequence, state, initial, reset, mask, training)
 
-        return stock() if reset is None else ops.cond(ops.any(reset[:, 1:]), scan, stock)
+        recurrent = self.recurrent_weights()
+        inside = [] if reset is None else [ops.any(reset[:, 1:])]
+        if mask is not None:
+            inside.append(ops.any(ops.logical_and(mask[:, 1:], ops.logical_not(mask[:, :-1]))))
+        return (
+            ops.cond(functools.reduce(ops.logical_or, inside), scan, stock) if inside else stock()
+        )
 
 
 def _by_time(flags: Tensor | None) -> Tensor | None:
