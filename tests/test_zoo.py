@@ -1,5 +1,6 @@
 """The zoo: its lists and cards, presets written and read, new heads, what is refused."""
 
+import dataclasses
 import io
 import json
 import re
@@ -14,7 +15,7 @@ import pytest
 import rnnzoo
 from rnnzoo.__main__ import main
 from rnnzoo.presets.card import FORMAT
-from rnnzoo.presets.folder import FILES, check, outputs_of, read_card, read_golden, sha256
+from rnnzoo.presets.folder import FILES, cell_of, check, outputs_of, read_card, read_golden, sha256
 from rnnzoo.zoo import animals
 from rnnzoo.zoo.places import HOME
 
@@ -158,6 +159,28 @@ def test_each_architecture_is_built_and_compiled_as_its_card_says(name):
     assert model.form == card.form
     assert isinstance(model.optimizer, keras.optimizers.get(card.training.optimizer).__class__)
     assert model.optimizer.global_clipnorm == card.training.clip
+
+
+def test_smoothed_labels_are_those_of_keras():
+    random = np.random.default_rng(0)
+    y, logits = random.integers(0, 4, (2, 5)), random.normal(size=(2, 5, 4)).astype("float32")
+    weights = random.integers(0, 2, (2, 5)).astype("float32")
+    training = animals.BY_NAME["luong.pronounce"].card.training
+    loss = keras.losses.deserialize(keras.losses.serialize(training.loss()))
+    keras_way = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=0.1, reduction="mean_with_sample_weight"
+    )
+    expected = keras_way(np.eye(4)[y], logits, weights)
+    assert abs(float(loss(y, logits, weights) - expected)) < 1e-6
+    with pytest.raises(ValueError, match="smoothing is of classes.*received smoothing=0.1"):
+        dataclasses.replace(training, metric="error")
+
+
+def test_a_card_names_a_cell_as_it_is_asked_for():
+    mixed = [keras.Input((None, 1)), keras.layers.SimpleRNN(2), keras.layers.Dense(1)]
+    for cell in ("simple_rnn", "min_gru", "lstm"):
+        assert cell_of(rnnzoo.many_to_one(features=1, units=[2, 2], outputs=1, cell=cell)) == cell
+    assert cell_of(rnnzoo.from_keras(keras.Sequential(mixed))) == "simple_rnn"
 
 
 def test_zaremba_small_has_the_sizes_the_start_and_the_schedule_of_the_paper():

@@ -19,6 +19,7 @@ import first_names
 import labelled
 import mnist_1d
 import own
+import phonemes
 import remaining_life
 import shakespeare
 import surnames
@@ -80,6 +81,23 @@ def test_commands_of_the_test_are_never_trained_on():
     assert (len(final.train), len(final.held)) == (16728, 4182)
     assert set(chosen.train) | set(chosen.held) == set(final.train)
     assert not {c for c, _ in chosen.train} & {c for c, _ in chosen.held}
+
+
+def test_words_of_the_test_are_never_trained_on():
+    chosen, final = phonemes.read(True), phonemes.read(False)
+    parts = [{word for word, _ in part} for part in (chosen.train, chosen.held, final.held)]
+    assert [len(part) for part in parts] == [100842, 12605, 12605]
+    assert len(set.union(*parts)) == 126052 and {*final.train} == {*chosen.train, *chosen.held}
+
+
+def test_a_word_is_right_where_one_of_its_pronunciations_is_met():
+    held = [("ab", "A B"), ("ab", "A"), ("b", "B")]
+    data = SimpleNamespace(train=[("abc", "A B K"), ("b", "B")], held=held)
+    assert phonemes.wrong(data, ["ab", "b"], ["A", "A"]) == 50
+    # Of c alone K is known, and of b after a, too; a word is read letter by letter.
+    assert list(phonemes.baseline(data).values()) == [0]
+    data.held = [("cb", "K B"), ("bb", "A")]
+    assert list(phonemes.baseline(data).values()) == [50]
 
 
 def test_a_line_of_mnist_1d_is_trained_on_from_all_its_starts():
@@ -146,6 +164,8 @@ def test_files_of_others_are_read(tmp_path):
     lines = [f"w{i % 20} x\ty z{i}" for i in range(23)]
     pairs = commands.own(written(tmp_path, "pairs.tsv", lines), seed=0)
     assert len(pairs.train + pairs.valid + pairs.held) == 23
+    words = phonemes.own(tmp_path / "pairs.tsv", seed=0).sizes["source_vocabulary"]
+    assert set(words.tokens[1:]) == set("w 0123456789x")
     names = first_names.own(written(tmp_path, "names.txt", [f"n{i}" for i in range(20)]), seed=0)
     assert len(names.train) == 16 and names.sizes["vocabulary"].encode("n").shape == (1,)
     text = shakespeare.own(written(tmp_path, "text.txt", ["to be " * 10]), seed=0)
@@ -167,6 +187,7 @@ def test_looking_for_settings_without_the_library_says_what_to_install(monkeypat
         tuning.tuned(lambda **settings: 0.0, 1, 0)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner")
 def test_the_best_settings_are_found():
     pytest.importorskip("keras_tuner")
     tried = []

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import datetime
 import importlib
+import os
 import sys
 import tempfile
 import time
@@ -38,6 +39,7 @@ ANIMALS = {
     "gru.mnist_1d": "mnist_1d",
     "gru.remaining_life": "remaining_life",
     "gnmt.scan": "commands",
+    "luong.pronounce": "phonemes",
 }
 ABOUT = ("task", "paper", "year", "source", "licence", "data", "metric", "published", "notes")
 
@@ -66,10 +68,12 @@ def arguments():
 
 
 def processor() -> str:
-    """The name of this machine's processor, and how many cores there are."""
+    """The name of this machine's processor, and how many of its cores this process may use."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores, {keras.backend.backend()}"
+    used = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else len(names)
+    cores = f"{len(names)} cores" if used == len(names) else f"{used} of {len(names)} cores"
+    return f"{names[0]}, {cores}, {keras.backend.backend()}"
 
 
 def fitted(data, rows, training, **changes):

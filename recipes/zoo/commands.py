@@ -2,13 +2,13 @@
 
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-from own import split
+from paired import arranged, batches, finish, golden, longest, own, still, updates
 
-import rnnzoo
-from rnnzoo.data import Vocabulary, read_pairs, read_text
+from rnnzoo.data import read_text
+
+__all__ = ["baseline", "batches", "finish", "golden", "measure", "own", "read", "still", "updates"]
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "scan"
 
@@ -23,53 +23,15 @@ def read(validate):
     return arranged(train, [], held)
 
 
-def own(path, seed):
-    """A text file with `source <tab> target` on each line, their words between blanks."""
-    return arranged(*split(list(zip(*read_pairs(path))), seed, key=lambda row: row[0]))
-
-
-def arranged(train, valid, held):
-    sides = [" ".join(side) for side in zip(*train)]
-    words, actions = (Vocabulary.from_text(side, level="word", unknown=True) for side in sides)
-    sizes = {"source_vocabulary": words, "target_vocabulary": actions}
-    return SimpleNamespace(train=train, valid=valid, held=held, sizes=sizes, labels=None)
-
-
 def pairs(name):
     lines = read_text(DATA / name).splitlines()
     return [tuple(line.removeprefix("IN: ").split(" OUT: ")) for line in lines]
 
 
-def batches(data, training, seed):
-    return paired(data, data.train, training.batch, shuffle=True, seed=seed)
-
-
-def paired(data, rows, batch, **options):
-    return rnnzoo.data.pairs(*zip(*rows), batch, pad_to_multiple_of=8, **data.sizes, **options)
-
-
-def still(data, rows):
-    """Batches that are always the same."""
-    return paired(data, rows, 256)
-
-
-def updates(train, training):
-    return len(train)
-
-
-def finish(model, data):
-    """Nothing: the weights are ready."""
-
-
-def golden(data):
-    """Nothing: tokens at random do."""
-
-
 def measure(model, data):
     """Per cent of commands answered right in every action."""
     sources, targets = zip(*data.held)
-    longest = max(len(target.split()) for _, target in data.train) + 1
-    answers = model.generate(list(sources), max_length=longest, batch_size=256).text
+    answers = model.generate(list(sources), max_length=longest(data), batch_size=256).text
     return 100 * float(np.mean([answer == right for answer, right in zip(answers, targets)]))
 
 

@@ -15,6 +15,7 @@ from rnnzoo import _checks
 from rnnzoo._files import check_members, folder_beside
 from rnnzoo.core.spec import Input
 from rnnzoo.data.files import read_bytes
+from rnnzoo.layers.stack import CELLS
 from rnnzoo.presets.card import Card
 from rnnzoo.presets.golden import given_batch, golden_batch
 from rnnzoo.presets.saved import load_model
@@ -157,11 +158,12 @@ def outputs_of(model: Any, batch: dict[str, np.ndarray]) -> Any:
 
 
 def cell_of(model: Any) -> str:
-    """The name of the cells of a model, in the order in which they first come."""
+    """The names of the cells of a model, as `cell=` has them, in the order they first come."""
     layers = [layer for core in model.cores for layer in core.layers if _recurrent(layer)]
     kinds = [getattr(layer, "cell", None) or layer for layer in layers]
     kinds = [type(kind).__name__.lower().removesuffix("cell") for kind in kinds]
-    return ", ".join(dict.fromkeys(kinds)) or "none"
+    public = {name.replace("_", ""): name for name in CELLS}
+    return ", ".join(dict.fromkeys(public.get(kind, kind) for kind in kinds)) or "none"
 
 
 def _recurrent(layer: Any) -> bool:

@@ -40,6 +40,8 @@ class Training:
             logits, trained on cross-entropy in nats; or 'error', the root of the mean squared
             error of models that give numbers, trained on that mean.
         decay: of the weights, apart from the gradients (Loshchilov & Hutter, 2019).
+        smoothing: the part of the cross-entropy that is against all classes alike (Szegedy et
+            al., 2016).
     """
 
     rate: float
@@ -54,6 +56,7 @@ class Training:
     divisor: float = 2.0
     metric: str = "accuracy"
     decay: float = 0.0
+    smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         _checks.one_of("optimizer", self.optimizer, OPTIMIZERS)
@@ -61,6 +64,12 @@ class Training:
         _checks.one_of("metric", self.metric, METRICS)
         for name in ("epochs", "updates", "batch"):
             _checks.positive_integer(name, getattr(self, name))
+        _checks.fraction("smoothing", self.smoothing)
+        if self.smoothing and self.metric == "error":
+            raise ValueError(
+                "smoothing is of classes, not of the metric 'error'; received "
+                f"smoothing={self.smoothing}"
+            )
 
     def learning_rate(self, epochs: int, updates: int) -> Any:
         """The schedule of `epochs` of `updates` each: a number or a `LearningRateSchedule`."""
@@ -108,4 +117,39 @@ class Training:
         kept = {"reduction": "mean_with_sample_weight"}
         if self.metric == "error":
             return keras.losses.MeanSquaredError(**kept)
+        if self.smoothing:
+            return SmoothedCrossentropy(self.smoothing, **kept)
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True, **kept)
+
+
+@keras.saving.register_keras_serializable(package="rnnzoo")
+class SmoothedCrossentropy(keras.losses.SparseCategoricalCrossentropy):
+    """Cross-entropy of integer classes and logits, in nats, with smoothed labels.
+
+    Keras smooths labels that are one-hot, which take as much memory again as the logits.
+
+    Args:
+        smoothing: the part that is against all classes alike, in [0, 1).
+        reduction, name, dtype: as in `keras.losses.Loss`.
+    """
+
+    def __init__(
+        self,
+        smoothing: float,
+        reduction: str = "mean_with_sample_weight",
+        name: str = "smoothed_crossentropy",
+        dtype: Any = None,
+    ):
+        super().__init__(from_logits=True, reduction=reduction, name=name, dtype=dtype)
+        self.smoothing = _checks.fraction("smoothing", smoothing)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """The loss of each step, `(batch, ...)`, of logits `(batch, ..., classes)`."""
+        alike = -keras.ops.mean(keras.ops.log_softmax(y_pred), axis=-1)
+        return (1 - self.smoothing) * super().call(y_true, y_pred) + self.smoothing * alike
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, for a copy."""
+        told = super().get_config()
+        kept = {name: told[name] for name in ("reduction", "name", "dtype") if name in told}
+        return {"smoothing": self.smoothing, **kept}
