@@ -98,6 +98,79 @@ class _Connection:
         self.closing: float | None = None
 
 
+class _Watched:
+    """A protocol whose connection `Connections` knows of, from its begin to its end."""
+
+    watched_by: "Connections"
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.watched_by.remove(self.transport)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.watched_by.all[self.transport].paused = time.monotonic()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.transport in self.watched_by.all:
+            self.watched_by.all[self.transport].paused = None
+
+
+class _Http(_Watched, H11Protocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        transport.max_size = _TURN
+        self.conn.next_event = _counted(self.conn.next_event, self.watched_by.pieces)
+        super().connection_made(transport)
+        self.watched_by.add(self, transport)
+
+    def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            _refuse(self.transport, "400 Bad Request", "the request must be HTTP/1.1")
+        else:  # it was answered, or is being answered
+            self.transport.close()
+
+    def on_response_complete(self) -> None:
+        if self.transport in self.watched_by.all:
+            self.watched_by.all[self.transport].waits = time.monotonic()
+        super().on_response_complete()
+
+
+class _WebSocket(_Watched, WebSocketsSansIOProtocol):
+    pieces = 0  # of a message, and control frames since the last one
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.logger = _LOG
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            _refuse(self.transport, "400 Bad Request", "the upgrade must be a WebSocket's")
+
+    def handle_cont(self, event: Any) -> None:
+        self._count()
+        super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        self._count()
+        super().handle_ping()
+
+    def handle_pong(self, event: Any) -> None:
+        self._count()
+        super().handle_pong(event)
+
+    def send_receive_event_to_app(self) -> None:
+        self.pieces = 0
+        super().send_receive_event_to_app()
+
+    def _count(self) -> None:
+        self.pieces += 1
+        if self.pieces > self.watched_by.pieces and not self.close_sent:
+            self.conn.fail(1008, "too many frames for a message")
+            self.handle_parser_exception()
+
+
 class Connections:
     """The connections of a service, of which those are broken off that hold it up.
 
@@ -108,84 +181,17 @@ class Connections:
 
     def __init__(self, limits: Limits, proxies: Iterable[str] = ()):
         self._limits, self._proxies = limits, frozenset(proxies)
-        self._pieces = 64 + limits.bytes // _PIECE
-        self._all: dict[asyncio.Transport, _Connection] = {}
+        self.pieces = 64 + limits.bytes // _PIECE
+        self.all: dict[asyncio.Transport, _Connection] = {}
         self._of_client: Counter = Counter()
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self.all)
 
     def protocols(self) -> tuple[type, type]:
         """The protocols of HTTP and WebSocket for `uvicorn.Config`, watched by this object."""
-        connections = self
-
-        class Watched:
-            def connection_lost(self, exc: Exception | None) -> None:
-                connections._remove(self.transport)
-                super().connection_lost(exc)
-
-            def pause_writing(self) -> None:
-                super().pause_writing()
-                connections._all[self.transport].paused = time.monotonic()
-
-            def resume_writing(self) -> None:
-                super().resume_writing()
-                if self.transport in connections._all:
-                    connections._all[self.transport].paused = None
-
-        class Http(Watched, H11Protocol):
-            def connection_made(self, transport: asyncio.Transport) -> None:
-                transport.max_size = _TURN
-                self.conn.next_event = _counted(self.conn.next_event, connections._pieces)
-                super().connection_made(transport)
-                connections._add(self, transport)
-
-            def send_400_response(self, msg: str) -> None:
-                if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-                    _refuse(self.transport, "400 Bad Request", "the request must be HTTP/1.1")
-                else:  # it was answered, or is being answered
-                    self.transport.close()
-
-            def on_response_complete(self) -> None:
-                if self.transport in connections._all:
-                    connections._all[self.transport].waits = time.monotonic()
-                super().on_response_complete()
-
-        class WebSocket(Watched, WebSocketsSansIOProtocol):
-            pieces = 0  # of a message, and control frames since the last one
-
-            def __init__(self, *arguments: Any, **options: Any) -> None:
-                super().__init__(*arguments, **options)
-                self.logger = _LOG
-
-            def data_received(self, data: bytes) -> None:
-                super().data_received(data)
-                if self.conn.handshake_exc is not None and not self.handshake_initiated:
-                    _refuse(self.transport, "400 Bad Request", "the upgrade must be a WebSocket's")
-
-            def handle_cont(self, event: Any) -> None:
-                self._count()
-                super().handle_cont(event)
-
-            def handle_ping(self) -> None:
-                self._count()
-                super().handle_ping()
-
-            def handle_pong(self, event: Any) -> None:
-                self._count()
-                super().handle_pong(event)
-
-            def send_receive_event_to_app(self) -> None:
-                self.pieces = 0
-                super().send_receive_event_to_app()
-
-            def _count(self) -> None:
-                self.pieces += 1
-                if self.pieces > connections._pieces and not self.close_sent:
-                    self.conn.fail(1008, "too many frames for a message")
-                    self.handle_parser_exception()
-
-        return Http, WebSocket
+        own = {"watched_by": self}
+        return type("Http", (_Http,), own), type("WebSocket", (_WebSocket,), own)
 
     async def watch(self) -> None:
         """Breaks off what holds the service up, again and again; run it as a task."""
@@ -193,7 +199,7 @@ class Connections:
         while True:
             await asyncio.sleep(pause)
             now = time.monotonic()
-            for transport, one in list(self._all.items()):
+            for transport, one in list(self.all.items()):
                 self._check(transport, one, now)
 
     def _check(self, transport: asyncio.Transport, one: _Connection, now: float) -> None:
@@ -207,12 +213,13 @@ class Connections:
             if now - one.waits > self._limits.request:
                 _refuse(transport, "408 Request Timeout", "the head of a request came too slowly")
 
-    def _add(self, protocol: Any, transport: asyncio.Transport) -> None:
+    def add(self, protocol: Any, transport: asyncio.Transport) -> None:
+        """Takes note of a new connection, which is refused where there are too many."""
         address = (transport.get_extra_info("peername") or [""])[0]
         client = client_of(str(address))
-        self._all[transport] = _Connection(protocol, client)
+        self.all[transport] = _Connection(protocol, client)
         self._of_client[client] += 1
-        if len(self._all) > self._limits.connections:
+        if len(self.all) > self._limits.connections:
             _refuse(transport, "503 Service Unavailable", "too many connections are open")
         elif (
             self._of_client[client] > self._limits.connections_per_client
@@ -220,8 +227,9 @@ class Connections:
         ):
             _refuse(transport, "429 Too Many Requests", "one client has too many connections open")
 
-    def _remove(self, transport: asyncio.Transport) -> None:
-        one = self._all.pop(transport, None)
+    def remove(self, transport: asyncio.Transport) -> None:
+        """Forgets a connection that is closed."""
+        one = self.all.pop(transport, None)
         if one is not None:
             self._of_client[one.client] -= 1
             if not self._of_client[one.client]:
