@@ -27,7 +27,7 @@ from rnnzoo.serving import (
     seal,
     unseal,
 )
-from rnnzoo.serving.answers import as_bytes, as_json
+from rnnzoo.serving.answers import as_bytes, as_json, best
 from rnnzoo.serving.exported import file_hashes
 from rnnzoo.serving.pieces import Written, next_piece
 
@@ -544,6 +544,17 @@ def test_the_best_outputs_and_binary_answers(text):
     np.testing.assert_allclose(best["outputs"], values, rtol=1e-6)
     one = read_answer(reply({"inputs": ids[0], "top": 2, "as": "binary"}))
     assert one["outputs"].shape == one["indices"].shape == (2,)
+
+
+@pytest.mark.parametrize("highest", [3, 1000])
+@pytest.mark.parametrize("count", [1, 2, 7, 50])
+def test_of_equals_the_lower_index_is_the_better(highest, count):
+    outputs = np.random.default_rng(count).integers(0, highest, (9, 50)).astype("float32")
+    outputs[0] = np.nan
+    kept = best(count)(outputs)
+    order = np.argsort(-outputs, axis=-1, kind="stable")[:, :count]
+    np.testing.assert_array_equal(kept["index"], order)
+    np.testing.assert_array_equal(kept["value"], np.take_along_axis(outputs, order, -1))
 
 
 @pytest.mark.parametrize("shape", [(3,), (0, 2), (9000,), (9000, 3), (3, 9000), (2, 3, 5000)])

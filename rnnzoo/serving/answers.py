@@ -91,12 +91,23 @@ def best(count: int) -> Callable[[np.ndarray], np.ndarray]:
     """
 
     def take(outputs: np.ndarray) -> np.ndarray:
-        index = np.argsort(-outputs, axis=-1, kind="stable")[..., :count]
+        index = _highest(outputs, count)
         kept = np.empty(index.shape, [("value", outputs.dtype), ("index", "int32")])
         kept["value"], kept["index"] = np.take_along_axis(outputs, index, -1), index
         return kept
 
     return take
+
+
+def _highest(outputs: np.ndarray, count: int) -> np.ndarray:
+    """The places of the `count` highest, the highest first; of equals, the lower place first."""
+    # A full sort of 10,000 words takes far longer than their step.
+    some = np.argpartition(-outputs, count - 1, axis=-1)[..., :count]
+    some.sort(axis=-1)
+    found = -np.take_along_axis(outputs, some, -1)
+    if ((-outputs <= found.max(-1, keepdims=True)).sum(-1) != count).any():
+        return np.argsort(-outputs, axis=-1, kind="stable")[..., :count]  # equals were left out
+    return np.take_along_axis(some, np.argsort(found, axis=-1, kind="stable"), -1)
 
 
 def _json(value: Any) -> Iterator[str]:
