@@ -27,7 +27,7 @@ from rnnzoo.serving import (
     seal,
     unseal,
 )
-from rnnzoo.serving.answers import as_bytes, as_json, best
+from rnnzoo.serving.answers import as_bytes, best, json_parts
 from rnnzoo.serving.exported import file_hashes
 from rnnzoo.serving.pieces import Written, next_piece
 
@@ -147,6 +147,28 @@ def test_shares_are_counted_in_steps(served, monkeypatch):
     meanwhile = asyncio.run(beside())
     assert meanwhile.count(1) == 20
     assert 1 <= meanwhile.count(8) <= 5
+
+
+def test_long_answers_are_turned_into_text_in_turns(text):
+    batcher, made = Batcher(text), []
+    slowly = (time.sleep(0.002) or str(i) for i in range(40))
+
+    async def beside():
+        long = asyncio.create_task(batcher.all_beside(slowly))
+        await asyncio.sleep(0.01)
+        made.append(await batcher.beside(str, "short"))
+        made.extend(await long)
+
+    asyncio.run(beside())
+    assert made == ["short", *map(str, range(40))]
+    talk = conversation(batcher)
+
+    async def long_reply():
+        return [one async for one in talk.replies(json.dumps({"inputs": [1] * 500}))]
+
+    (reply,) = asyncio.run(long_reply())
+    outputs = text.new_stream().step([1] * 500)
+    np.testing.assert_allclose(json.loads(reply)["outputs"], outputs, rtol=1e-4, atol=1e-5)
 
 
 def test_a_bad_stream_is_refused_alone(all_served):
@@ -561,7 +583,7 @@ def test_of_equals_the_lower_index_is_the_better(highest, count):
 def test_numbers_survive_their_way(shape):
     array = noise(*shape)
     answer = {"outputs": array, "steps": 3, "ids": array.astype("int32")}
-    read = json.loads(as_json(answer))
+    read = json.loads("".join(json_parts(answer)))
     assert read == {"outputs": array.tolist(), "steps": 3, "ids": answer["ids"].tolist()}
     back = read_answer(as_bytes(answer))
     assert list(back) == list(answer)

@@ -16,9 +16,7 @@ _PIECE = 4096
 
 def as_json(answer: dict[str, Any]) -> str:
     """`answer` as JSON, its arrays as lists."""
-    if numbers_in(answer) <= _PIECE:
-        return json.dumps(as_lists(answer))
-    return "".join(_json(answer))
+    return json.dumps(as_lists(answer))
 
 
 def as_bytes(answer: dict[str, Any]) -> bytes:
@@ -110,11 +108,12 @@ def _highest(outputs: np.ndarray, count: int) -> np.ndarray:
     return np.take_along_axis(some, np.argsort(found, axis=-1, kind="stable"), -1)
 
 
-def _json(value: Any) -> Iterator[str]:
+def json_parts(value: Any) -> Iterator[str]:
+    """An answer as JSON, in parts of which each is a matter of milliseconds."""
     if isinstance(value, dict):
         for i, (name, part) in enumerate(value.items()):
             yield f"{', ' if i else '{'}{json.dumps(name)}: "
-            yield from _json(part)
+            yield from json_parts(part)
         yield "}" if value else "{}"
     elif not isinstance(value, np.ndarray):
         yield json.dumps(value)
@@ -127,7 +126,7 @@ def _json(value: Any) -> Iterator[str]:
             piece = value[first : first + rows]
             yield ", " if first else ""
             if piece.size > _PIECE:
-                yield from _json(piece[0])
+                yield from json_parts(piece[0])
             else:
                 yield json.dumps(piece.tolist())[1:-1]
         yield "]"

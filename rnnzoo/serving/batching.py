@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import itertools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -194,6 +194,13 @@ class Batcher:
     async def beside(self, function: Callable, *arguments: Any) -> Any:
         """What a function gives, run in a thread that is neither the loop's nor the model's."""
         return await asyncio.get_running_loop().run_in_executor(self._beside, function, *arguments)
+
+    async def all_beside(self, parts: Iterator) -> list:
+        """All that `parts` gives, each made `beside`, in turns with the work of others there."""
+        found = []
+        while (part := await self.beside(next, parts, None)) is not None:
+            found.append(part)
+        return found
 
     async def _call(self, kind: str, stream: Stream, row: tuple, steps: int) -> Any:
         start = max(self._clock, self._had.get(stream, 0.0))

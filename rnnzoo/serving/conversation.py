@@ -150,8 +150,12 @@ class Conversation:
                 async for answer in parts:
                     if "step" in given:
                         found.append(answer)
-                    small = answers.numbers_in(answer) <= answers.SMALL
-                    yield encode(answer) if small else await self._batcher.beside(encode, answer)
+                    if answers.numbers_in(answer) <= answers.SMALL:
+                        yield encode(answer)
+                    elif encode is answers.as_json:
+                        yield "".join(await self._batcher.all_beside(answers.json_parts(answer)))
+                    else:
+                        yield await self._batcher.beside(encode, answer)
         except BaseException:  # of a caller that breaks off too: then nothing has changed
             self.stream, state, self._last, self._written = before
             self.stream.state, self.stream.steps = state, step
