@@ -293,6 +293,14 @@ def test_all_kinds_of_work_have_one_limit(text):
 
     assert [isinstance(one, Overloaded) for one in asyncio.run(wide())] == [False, False, True]
 
+    async def a_single_step_beside_all_that_may_be():
+        few = Batcher(text, max_numbers=text.outputs * 4)
+        steps = [few.step(text.new_stream(), inputs) for inputs in ([1] * 4, [1, 2], 1)]
+        return await asyncio.gather(*steps, return_exceptions=True)
+
+    found = asyncio.run(a_single_step_beside_all_that_may_be())
+    assert [isinstance(one, Overloaded) for one in found] == [False, True, False]
+
 
 def test_bad_arguments_of_services(served):
     batcher = Batcher(served)

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -201,6 +202,18 @@ class Connections:
             now = time.monotonic()
             for transport, one in list(self.all.items()):
                 self._check(transport, one, now)
+            self._free()
+
+    def _free(self) -> None:
+        """Breaks off those that have waited longest to be read, while too much waits."""
+        sizes = {transport: transport.get_write_buffer_size() for transport in self._all}
+        excess = sum(sizes.values()) - self._limits.unsent
+        since = {t: one.paused or one.closing or math.inf for t, one in self._all.items()}
+        for transport in sorted(sizes, key=since.get):
+            if excess <= 0:
+                return
+            transport.abort()
+            excess -= sizes[transport]
 
     def _check(self, transport: asyncio.Transport, one: _Connection, now: float) -> None:
         if transport.is_closing():

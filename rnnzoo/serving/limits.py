@@ -15,6 +15,8 @@ class Limits:
         connections_per_client: at a time, of one address.
         idle: seconds without a message after which a WebSocket is closed.
         request: seconds in which the head, and in which the body of a request must come.
+        unsent: bytes of answers that wait for their clients to read them, of all clients together;
+            beyond it, those that have waited longest are broken off.
         send: seconds in which a client must have read an answer, but for the last 16 KiB.
         grace: seconds that running answers have when the service ends, and that HTTP clients
             have to take their states.
@@ -30,6 +32,7 @@ class Limits:
     connections: int = 2000
     connections_per_client: int = 200
     idle: float = 300
+    unsent: int = 1 << 28
     request: float = 10
     send: float = 20
     grace: float = 10

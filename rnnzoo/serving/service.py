@@ -197,15 +197,16 @@ def _prompt() -> Iterator[None]:
     A full collection goes through all that TensorFlow has made: 0.2 s in which nothing runs. And
     a thread that was in the model would go on for 5 ms before the event loop has its turn.
     """
-    before = sys.getswitchinterval()
+    interval, frozen = sys.getswitchinterval(), gc.get_freeze_count()
     sys.setswitchinterval(0.0005)
     gc.collect()
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
-        sys.setswitchinterval(before)
+        if not frozen:
+            gc.unfreeze()
+        sys.setswitchinterval(interval)
 
 
 class _Server(uvicorn.Server):

@@ -139,7 +139,8 @@ class Talk:
             await self._socket.send_text(reply)
 
     async def _read_ahead(self) -> None:
-        while len(self._ahead) < _AHEAD:
+        # Of long messages fewer: what is kept of each client is bounded in bytes too.
+        while len(self._ahead) < _AHEAD and sum(map(len, self._ahead)) < self._limits.bytes:
             message = _message_of(await self._socket.receive())
             if message is None:
                 # What it waits for is no use to it any more, and must not move its stream.
