@@ -250,11 +250,11 @@ def test_answers_that_nobody_reads_have_a_bound_together():
     connections = Connections(Limits(unsent=100))
     ends = [Unread(size) for size in (40, 10, 40, 40, 0)]
     for end, since in zip(ends, (3.0, None, 1.0, 2.0, None)):
-        connections._add(None, end)
-        connections._all[end].paused = since
+        connections.add(None, end)
+        connections.all[end].paused = since
     connections._free()
     assert [end.aborted for end in ends] == [False, False, True, False, False]
-    connections._remove(ends[2])
+    connections.remove(ends[2])
     ends[1].size = 90
     connections._free()
     assert [end.aborted for end in ends] == [True, False, True, True, False]

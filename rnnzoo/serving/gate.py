@@ -206,9 +206,9 @@ class Connections:
 
     def _free(self) -> None:
         """Breaks off those that have waited longest to be read, while too much waits."""
-        sizes = {transport: transport.get_write_buffer_size() for transport in self._all}
+        sizes = {transport: transport.get_write_buffer_size() for transport in self.all}
         excess = sum(sizes.values()) - self._limits.unsent
-        since = {t: one.paused or one.closing or math.inf for t, one in self._all.items()}
+        since = {t: one.paused or one.closing or math.inf for t, one in self.all.items()}
         for transport in sorted(sizes, key=since.get):
             if excess <= 0:
                 return
