@@ -83,10 +83,10 @@ try:
         page=PAGE,
         status=args.status,
     )
+    host = f"[{args.host}]" if ":" in args.host else args.host
+    print(f"http://{host}:{args.port}", file=sys.stderr)
+    if args.key is None:
+        print("saved states end with this process: give a file with --key", file=sys.stderr)
+    service.run(args.host, args.port)
 except (OSError, ValueError) as error:
     parser.error(str(error))
-
-print(f"http://{args.host}:{args.port}", file=sys.stderr)
-if args.key is None:
-    print("saved states end with this process: give a file with --key", file=sys.stderr)
-service.run(args.host, args.port)

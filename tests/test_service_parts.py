@@ -319,6 +319,8 @@ def test_bad_arguments_of_services(served):
         (lambda: Keys(KEY, lifetime=0), "lifetime must be seconds above 0"),
         (lambda: Keys(KEY, spent=SpentSeals()), "spent must be .* together with a lifetime"),
         (lambda: Keys(KEY, old=[b"short"]), "key must be a secret"),
+        (lambda: SpentSeals("/nowhere/spent"), "path must be a file of seals"),
+        (lambda: SpentSeals(__file__), "path must be a file of seals"),
         (lambda: Keys(KEY, until="soon"), "until must be a Unix time"),
         (lambda: seal([], KEY), "stream must be"),
         (lambda: unseal(0, "", KEY), "served must be"),

@@ -220,6 +220,8 @@ def test_wrong_options_are_told_at_the_start(tmp_path, monkeypatch, capfd):
         ("--max-per-client=0", "limit_per_client must be an integer"),
         ("--token-hours=-1", "lifetime must be seconds above 0"),
         (f"--key={tmp_path / 'key'}", "key must be a secret of at least 16 bytes"),
+        ("--port=99999", "port must be an integer from 0 to 65535"),
+        ("--proxy=example.org", "proxies must be addresses"),
     ):
         path = str(ROOT / "recipes" / "serve.py")
         monkeypatch.setattr(sys, "argv", [path, str(loads.WRITER), option])
@@ -227,6 +229,25 @@ def test_wrong_options_are_told_at_the_start(tmp_path, monkeypatch, capfd):
             runpy.run_path(path, run_name="__main__")
         assert end.value.code == 2
         assert rule in capfd.readouterr().err
+
+
+def test_names_are_compared_as_browsers_send_them():
+    client_of, hosts_of = service_module.client_of, service_module.hosts_of
+    origins_of = service_module.origins_of
+    assert hosts_of(["Example.org", "[::1]", "10.0.0.1"]) == ["example.org", "::1", "10.0.0.1"]
+    assert origins_of(["HTTPS://Example.org/", "http://[::1]:8"]) == [
+        "https://example.org",
+        "http://[::1]:8",
+    ]
+    for wrong in ("", "http://a", "a:80", "a/b", "a@b", "[", None):
+        with pytest.raises(ValueError, match="hosts must be names"):
+            hosts_of([wrong])
+    for wrong in ("", "a", "*", "null", "https://", "https://a/b", "ftp://a", "https://a@b", None):
+        with pytest.raises(ValueError, match="origins must be scheme and name"):
+            origins_of([wrong])
+    # Of IPv6 a client has many addresses; one of IPv4 is itself, however it is written.
+    assert client_of("2001:db8::1") == client_of("2001:db8::2") != client_of("2001:db8:1::1")
+    assert client_of("::ffff:10.0.0.1") == client_of("10.0.0.1") != client_of("::ffff:10.0.0.2")
 
 
 class Unread:

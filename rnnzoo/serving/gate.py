@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from rnnzoo._checks import items, shown
 from rnnzoo.serving.limits import Limits
 
 _LOG = logging.getLogger("uvicorn.error.rnnzoo")
@@ -38,14 +39,13 @@ class Gate:
 
     Args:
         app: the application.
-        hosts: names, without port, that this service may be called by.
-        origins: pages, such as "https://example.org", that may use it beside its own.
+        hosts: names that this service may be called by, as `hosts_of` has them.
+        origins: pages that may use it beside its own, as `origins_of` has them.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str], origins: Iterable[str]):
         self.app = app
-        self._hosts = {host.lower().strip("[]") for host in hosts}
-        self._origins = {origin.lower().rstrip("/") for origin in origins}
+        self._hosts, self._origins = frozenset(hosts), frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers 400 or 403 in the application's place; a WebSocket always 403."""
@@ -77,6 +77,48 @@ def _name(url: str) -> str | None:
         return urlsplit(url).hostname
     except ValueError:
         return None
+
+
+def hosts_of(hosts: Iterable[str]) -> list[str]:
+    """Names of hosts as they are compared; ValueError for what no `Host` can be equal to."""
+    found = []
+    for given in items("hosts", hosts, "names"):
+        host = given.lower().strip("[]") if isinstance(given, str) else ""
+        if not host or _name(f"//[{host}]" if ":" in host else f"//{host}") != host:
+            raise ValueError(
+                "hosts must be names without scheme and port, such as 'example.org'; "
+                f"received {shown(given)}"
+            )
+        found.append(host)
+    return found
+
+
+def origins_of(origins: Iterable[str]) -> list[str]:
+    """Origins as browsers send them; ValueError for what no `Origin` can be equal to."""
+    found = []
+    for given in items("origins", origins, "origins"):
+        origin = given.lower().rstrip("/") if isinstance(given, str) else ""
+        scheme, _, name = origin.partition("://")
+        if scheme not in ("http", "https") or not _name(origin) or set(name) & set("/@?# "):
+            raise ValueError(
+                "origins must be scheme and name of pages, such as 'https://example.org'; "
+                f"received {shown(given)}"
+            )
+        found.append(origin)
+    return found
+
+
+def proxies_of(proxies: Iterable[str]) -> list[str]:
+    """Addresses of proxies; ValueError for what is none."""
+    found = items("proxies", proxies, "addresses")
+    for given in found:
+        try:
+            ipaddress.ip_address(given)
+        except ValueError as error:
+            raise ValueError(
+                f"proxies must be addresses, such as '10.0.0.1'; received {shown(given)}"
+            ) from error
+    return list(map(str, found))
 
 
 def client_of(address: str) -> str:

@@ -22,6 +22,12 @@ from rnnzoo.serving.client import Served, Stream
 _DIGEST = hashlib.sha256
 _SIZE = _DIGEST().digest_size
 _VERSION = "2."
+_TABLE = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=NORMAL",
+    "CREATE TABLE IF NOT EXISTS spent (id TEXT PRIMARY KEY, until REAL)",
+    "CREATE INDEX IF NOT EXISTS ends ON spent (until)",
+)
 
 
 class Keys:
@@ -96,18 +102,20 @@ class SpentSeals:
             ones are refused.
 
     Raises:
-        ValueError: a limit below 1.
-        sqlite3.Error: a file that cannot be used.
+        ValueError: a limit below 1, a file that cannot be used.
     """
 
     def __init__(self, path: str | os.PathLike = ":memory:", limit: int = 100_000):
         self.limit = positive_integer("limit", limit)
         path = _checks.path("path", path)
-        self._table = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._table.execute("PRAGMA journal_mode=WAL")
-        self._table.execute("PRAGMA synchronous=NORMAL")
-        self._table.execute("CREATE TABLE IF NOT EXISTS spent (id TEXT PRIMARY KEY, until REAL)")
-        self._table.execute("CREATE INDEX IF NOT EXISTS ends ON spent (until)")
+        try:
+            self._table = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            for line in _TABLE:
+                self._table.execute(line)
+        except sqlite3.Error as error:
+            raise ValueError(
+                f"path must be a file of seals that were used; received {str(path)!r} ({error})"
+            ) from error
 
     def spend(self, seal: str, until: float) -> None:
         """Notes that the seal of this id, which ends at `until`, is used; ValueError if it was."""

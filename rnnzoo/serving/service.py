@@ -6,7 +6,6 @@ import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 try:
@@ -26,12 +25,19 @@ except ImportError as error:
         "all of them (pip install 'rnnzoo[serve]')"
     ) from error
 
-from rnnzoo._checks import shown
+from rnnzoo._checks import flag, integer, path, shown
 from rnnzoo._version import __version__
 from rnnzoo.serving import openapi
 from rnnzoo.serving.batching import Overloaded
 from rnnzoo.serving.conversations import Conversations
-from rnnzoo.serving.gate import Connections, Gate, client_of
+from rnnzoo.serving.gate import (
+    Connections,
+    Gate,
+    client_of,
+    hosts_of,
+    origins_of,
+    proxies_of,
+)
 from rnnzoo.serving.limits import Limits
 from rnnzoo.serving.over_http import OverHttp, refuse_token
 from rnnzoo.serving.talk import Talk
@@ -59,7 +65,7 @@ class Service:
         status: whether to show `/healthz` and `/metrics`.
 
     Raises:
-        ValueError: clients or limits of another kind.
+        ValueError: clients or limits of another kind, names, pages or addresses that are none.
         ImportError: what `rnnzoo[serve]` names is not installed.
     """
 
@@ -81,14 +87,17 @@ class Service:
         limits = Limits() if limits is None else limits
         if not isinstance(limits, Limits):
             raise ValueError(f"limits must be rnnzoo.serving.Limits; received {shown(limits)}")
-        self._clients, self._limits, self._page = clients, limits, page and Path(page)
-        self._hosts = {"127.0.0.1", "localhost", "::1", *hosts}
-        self._origins, self._proxies = list(origins), list(proxies)
+        self._clients, self._limits = clients, limits
+        self._page = None if page is None else path("page", page)
+        if self._page and not self._page.is_file():
+            raise ValueError(f"page must be a file; received {str(page)!r}, which is none")
+        self._hosts = ["127.0.0.1", "localhost", "::1", *hosts_of(hosts)]
+        self._origins, self._proxies = origins_of(origins), proxies_of(proxies)
         self._connections = Connections(limits, self._proxies)
         self._watching = Watching(clients.batcher, clients, self._connections)
         self._talks: set[Talk] = set()
         self._http = OverHttp(clients, limits, self._watching)
-        self.app = self._app(status)
+        self.app = self._app(flag("status", status))
 
     def run(self, host: str = "127.0.0.1", port: int = 8000) -> None:
         """Serves until SIGTERM or SIGINT, then ends in order and returns.
@@ -96,7 +105,11 @@ class Service:
         Args:
             host: the address to listen at: only this machine can reach the default one.
             port: the port.
+
+        Raises:
+            ValueError: a port that there is not.
         """
+        integer("port", port, 0, 65535)
         http, websocket = self._connections.protocols()
         config = uvicorn.Config(
             self.app,
