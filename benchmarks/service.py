@@ -190,7 +190,8 @@ def beside_strangers(args: argparse.Namespace) -> None:
 
     The last tell what the machine itself takes: the clients run on the same cores.
     """
-    seconds, told = args.seconds / 6, []
+    turns, told = 4, []
+    seconds = args.seconds / turns / 3
 
     async def strangers_come(until: float) -> None:
         told.append(await come(service, until - time.monotonic()))
@@ -198,19 +199,22 @@ def beside_strangers(args: argparse.Namespace) -> None:
     async def harmless_come(until: float) -> None:
         await come(service, until - time.monotonic(), told[-1]["rounds"])
 
-    turns = {
+    kinds = {
         "alone": [],
         f"beside {len(CASES)} strangers": [strangers_come],
         f"beside {len(HARMLESS)} harmless clients": [harmless_come],
     }
+    times: dict[str, list[float]] = {name: [] for name in kinds}
     with running(WRITER, **OPTIONS) as service:
         asyncio.run(come(service, 0))
         before = service.memory()
-        for _ in range(2):
-            for name, others in turns.items():
-                report(name, asyncio.run(beside(service, seconds, *others)), seconds)
-        after = service.memory()
-    print(f"memory {before:.0f} MiB, after {sum(one['rounds'] for one in told)} rounds {after:.0f}")
+        for _ in range(turns):
+            for name, others in kinds.items():
+                times[name] += asyncio.run(beside(service, seconds, *others))
+        after, rounds = service.memory(), sum(one["rounds"] for one in told)
+    for name, found in times.items():
+        report(name, found, turns * seconds)
+    print(f"memory {before:.0f} MiB, after {rounds} rounds of strangers {after:.0f} MiB")
     wrong = [text for one in told for text in one["wrong"]]
     print("\n".join(wrong) or "each got a clear answer", flush=True)
 

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import http.client
 import json
+import logging
 import math
 import os
 import re
@@ -617,6 +618,7 @@ def main() -> None:
 
     With a third argument it is clients that mean well, that many rounds of them in these seconds.
     """
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # who breaks off is told at each send
     port, seconds, *rounds = sys.argv[1:]
     service, begin, found = Service(int(port)), time.monotonic(), []
     cases, most = (HARMLESS, int(*rounds)) if rounds else (CASES, math.inf)
