@@ -311,6 +311,7 @@ def test_backtests_that_cannot_be_are_refused(plain):
         ({"horizon": 2, "series": [x[0][:, :1]]}, "shape"),
         ({"horizon": 2, "series": [{"load": x[0]}]}, "a dict with the inputs"),
         ({"horizon": 2, "season": 0}, "season must be"),
+        ({"horizon": 2, "history": 3}, "history is for encoder-decoders"),
     ):
         with pytest.raises(ValueError, match=message):
             rnnzoo.backtest(plain, **{"series": x, **options})

@@ -239,6 +239,7 @@ CASES = {
     ),
     "heads.Normal.mean": lambda: (heads.Normal().mean, {"parameters": NORMAL}),
     "heads.Normal.mode": lambda: (heads.Normal().mode, {"parameters": NORMAL}),
+    "heads.Normal.point": lambda: (heads.Normal().point, {"parameters": NORMAL}),
     "heads.Normal.sample": lambda: (heads.Normal().sample, {"parameters": NORMAL}),
     "heads.Normal.quantile": lambda: (
         heads.Normal().quantile,
@@ -551,6 +552,7 @@ OTHERS = {
     ("Characters", "vocabulary"): of.count,
     ("Forecaster.observe", "x"): of.numbers,
     ("backtest", "level"): lambda value: of.real(value) and 0 < value < 1,
+    ("backtest", "history"): optional(of.count),
     ("Forecast.quantile", "p"): either(of.probability, items(of.probability)),
     ("Scaling", "shared"): of.flag,
     ("metrics.crps", "samples"): of.numbers,
@@ -643,6 +645,7 @@ HOOKS |= {"natural", "summaries", "sequence_log_prob", "choose", "values", "with
 # The parts of a service, which check what clients send them.
 HOOKS |= {"turn", "advance", "write", "lock_of", "beside", "answers", "replies", "open", "close"}
 HOOKS |= {"stop", "take", "spend", "sign", "numbers_of", "blank_steps", "as_steps", "check_names"}
+HOOKS |= {"as_static", "blank_static"}
 # Results and errors, which rnnzoo makes; what is made without arguments; a card's plain words.
 MADE = {"Generated", "Decoded", "Overloaded", "UnknownStream", "Greedy", "Sampler", "Head"}
 MADE |= {"Card", "CTCLogits", "Forecast", "Backtest"}

@@ -125,9 +125,9 @@ def test_training_evaluating_and_windows_tell_one_loss(model, tmp_path):
     wanted = -ops.convert_to_numpy(model.head.log_prob(raw, TARGET["target"]))[real].mean()
     model.compile(keras.optimizers.SGD(0.0), jit_compile=on_jax())
     close(np.float32(model.evaluate(x, verbose=0)), wanted, 1e-5)
-    for callbacks in ([], [rnnzoo.TruncatedBPTT(3, 2)]):
-        told = model.fit(x, verbose=0, callbacks=callbacks).history["loss"][0]
-        close(np.float32(told), wanted, 1e-5)
+    windows = rnnzoo.TruncatedBPTT(3, 2)
+    told = model.fit(x, verbose=0, callbacks=[windows]).history["loss"][0]
+    close(np.float32(told), wanted, 1e-5)
     fed = rnnzoo.ScheduledSampling(1.0, validation=1.0)
     told = model.fit(x, verbose=0, callbacks=[fed]).history["loss"][0]
     own = model.generate(GIVEN)
@@ -155,6 +155,41 @@ def test_an_export_samples_as_the_model_does(model, tmp_path):
     close(served.call("generate", **given)["outputs"][0], model.generate(GIVEN).mean[0], 1e-4)
     said = served.call("serving_default", **GIVEN, **TARGET)
     close(said["outputs_mean"], ops.convert_to_numpy(model.head.mean(said["outputs"])), 1e-5)
+
+
+@pytest.mark.parametrize("history", [None, 4])
+def test_a_backtest_reads_the_source_before_each_origin(model, history):
+    lengths = (14, 12, 14)
+    series = [
+        {
+            "load": rng.normal(5.0, 1.0, (n, 2)).astype("float32"),
+            "wind": rng.normal(size=(n, 1)).astype("float32"),
+            "day": np.arange(n) % 4,
+            "store": i,
+        }
+        for i, n in enumerate(lengths)
+    ]
+    options = {"horizon": AHEAD, "windows": 2, "stride": 3, "samples": 5, "seed": 2}
+    found = rnnzoo.backtest(model, series, history=history, **options)
+    for k in range(2):
+        origins = [n - AHEAD - 3 * (1 - k) for n in lengths]
+        past = [
+            s["load"][0 if history is None else o - history : o] for s, o in zip(series, origins)
+        ]
+        wind = [
+            s["wind"][0 if history is None else o - history : o] for s, o in zip(series, origins)
+        ]
+        day = np.stack([s["day"][o : o + AHEAD] for s, o in zip(series, origins)])
+        x = {"load": past, "wind": wind, "store": np.arange(3), "day": day}
+        wanted = model.generate(x, samples=5, seed=2 + k)
+        close(found.forecasts[k].samples, wanted.samples, 1e-4)
+        truth = [s["load"][o : o + AHEAD] for s, o in zip(series, origins)]
+        np.testing.assert_array_equal(found.truth[:, k], truth)
+    assert found.metrics["coverage"] == found.by_series["coverage"].mean()
+    with pytest.raises(ValueError, match="and the 9 of history, so at least 16; received 12"):
+        rnnzoo.backtest(model, series, history=9, **options)
+    with pytest.raises(ValueError, match=r"feed must name .*\['load'\]; received feed='wind'"):
+        rnnzoo.backtest(model, series, feed="wind", **options)
 
 
 def test_plain_numbers_and_medians():
@@ -227,6 +262,8 @@ def test_what_cannot_be_given(model):
     with pytest.raises(ValueError, match="loss of Keras compare targets with values"):
         model.compile("adam", "mse")
     tokens = rnnzoo.encoder_decoder(source_vocabulary=3, target_vocabulary=3, units=2)
+    with pytest.raises(ValueError, match="backtest must be called on a model on numbers"):
+        rnnzoo.backtest(tokens, [[1, 2]], 1)
     for name in ("samples", "seed"):
         with pytest.raises(ValueError, match=f"{name} is for models on numbers"):
             tokens.generate([[1]], max_length=2, **{name: 2})

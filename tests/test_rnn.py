@@ -223,6 +223,33 @@ def test_time_gaps_go_to_the_cell_as_a_second_input():
     close(ours(list(padded), mask=np.tile(mask, (3, 1)))[:, :4], outputs[:, :4])
 
 
+def test_a_liquid_time_constant_cell_obeys_the_law():
+    """`LTCCell` of `ncps` as a loop over it, without gaps, for which it fails itself in 1.0.1."""
+    ncps = pytest.importorskip("ncps", reason="needs the package ncps")
+    cells = pytest.importorskip("ncps.keras")
+    ours = RNN(cells.LTCCell(ncps.wirings.FullyConnected(5)))
+    outputs, state = ours(X, ours.initial_state(3))
+
+    def by_steps(x):
+        h, found = ops.zeros((3, 5)), []
+        for t in range(x.shape[1]):
+            y, (h,) = ours.cell(x[:, t], [h])
+            found.append(y)
+        return ops.stack(found, axis=1)
+
+    close(outputs, by_steps(X))
+    reset, mask = np.zeros((3, 6), bool), np.tile(np.arange(6) < 4, (3, 1))
+    reset[:, 2] = True
+    close(ours(X, state, reset=reset)[0][:, 2:], by_steps(X[:, 2:]))
+    padded, kept = ours(np.where(mask[..., None], X, np.nan), ours.initial_state(3), mask=mask)
+    close(padded[:, :4], outputs[:, :4])
+    later, last = ours(X[:, 4:], kept)
+    close(later, outputs[:, 4:])
+    close(last["h"], state["h"])
+    found = [gradients(lambda x: ops.sum(call(x) ** 2), [X])[0] for call in (ours, by_steps)]
+    close(*found, 1e-4)
+
+
 def test_a_step_may_have_any_shape():
     """A cell of pictures: inputs, output state and matrix state of more than two dimensions."""
 

@@ -51,11 +51,8 @@ def write_values(
     samples: int | None,
     seed: int | None,
     batch_size: int,
-) -> Forecast | np.ndarray:
-    """What a decoder of numbers writes when it is fed what it said: means, or `samples` paths.
-
-    A `Forecast` where it ends with a head, else the numbers `(batch, steps, features)`.
-    """
+) -> Forecast:
+    """What a decoder of numbers writes when it is fed what it said: means, or `samples` paths."""
     how = fed_numbers(model)
     given = steps is not None
     if given or samples is not None or seed is not None:  # the last two are worth a look at once
@@ -79,8 +76,7 @@ def write_values(
 
     run = compiled(model, ("write", more, samples), build)
     found = _in_batches(model, batch, batch_size, run, values)
-    forecast = forecast_of(found, steps, how.head, None)
-    return forecast.mean if model.head is None else forecast
+    return forecast_of(found, steps, how.head, None)
 
 
 def fed_numbers(model: Any) -> Feed:

@@ -307,7 +307,8 @@ class EncoderDecoder(SequenceTrainer):
                 )
             given = {"min_length": min_length, "forbidden": forbidden}
             refuse_given(given, "tokens", "numbers, drawn by samples=n")
-            return write_values(self, source, steps, samples, seed, batch_size)
+            found = write_values(self, source, steps, samples, seed, batch_size)
+            return found.mean if self.head is None else found
         given = {"samples": samples, "seed": seed}
         refuse_given(given, "numbers", "tokens, drawn by sampler=Sample(seed=...)")
         if steps is not None:
