@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NAMES = ["layers", "training", "serving", "decoding", "memory", "service"]
-NAMES += ["online", "imports", "growth", "devices", "altered", "survival", "backups", "endless"]
+NAMES = ["layers", "training", "serving", "decoding", "generation", "online", "memory", "service"]
+NAMES += ["imports", "growth", "devices", "altered", "survival", "backups", "endless"]
 ALONE = ["tpu", "learning"]  # with an environment of its own, or hours: only where named
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 RATE, CLIP = 1e-3, 1.0  # Adam's learning rate; gradients are scaled to this norm at most
 BATCH = 8  # windows in a batch of rnnzoo
+EARLIER = "BENCHMARKS_EARLIER"  # in the environment, the folder of another version of rnnzoo
 
 
 class Case(NamedTuple):

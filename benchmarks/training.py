@@ -8,9 +8,11 @@ window in `fit`, so there it is shown as it is and its loss is not compared.
 
 import argparse
 import os
+from pathlib import Path
 
-from benchmarks.cases import CASES, WHOLE
+from benchmarks.cases import CASES, EARLIER, WHOLE
 from benchmarks.clock import ONE_CORE
+from benchmarks.contestant import CONTESTANTS as PROGRAMS
 from benchmarks.turns import CONTESTANTS, in_turn, machine, save, table
 
 RATE, PEAK = "tokens a second", "peak MiB"
@@ -31,19 +33,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cases", nargs="+", choices=[*CASES, *WHOLE], default=[*CASES, *WHOLE])
-    names = list(CONTESTANTS)
-    parser.add_argument("--contestants", nargs="+", choices=names, default=names)
+    names = [name for name, (_, program) in CONTESTANTS.items() if program in PROGRAMS]
+    earlier = [name for name in names if CONTESTANTS[name][1] == "earlier"]
+    names = [name for name in names if name not in earlier]
+    parser.add_argument("--contestants", nargs="+", choices=names, help="all when left out")
     parser.add_argument("--scale", default="1", help="of the number of updates timed")
     parser.add_argument(
         "--one-core",
         action="store_true",
-        help="one core and processor time, where others use the machine too",
+        help="one core and processor time, where others use the machine too; not 'by core'",
+    )
+    parser.add_argument(
+        "--earlier", type=Path, metavar="FOLDER", help="another version of rnnzoo, in turn with it"
     )
     args = parser.parse_args()
     if args.one_core:
         os.environ[ONE_CORE] = "1"
+        names = [name for name in names if CONTESTANTS[name][1] != "cores"]
+    contestants = args.contestants or names
+    if args.earlier:
+        if not (args.earlier / "rnnzoo" / "__init__.py").is_file():
+            parser.error(f"--earlier must be the root of a checkout of rnnzoo; got {args.earlier}")
+        os.environ[EARLIER] = str(args.earlier.resolve())
+        contestants = contestants + earlier
     module = "benchmarks.contestant"
-    found = in_turn(module, args.contestants, args.cases, args.rounds, "--scale", args.scale)
+    found = in_turn(module, contestants, args.cases, args.rounds, "--scale", args.scale)
     check_losses(found)
     for key in (RATE, PEAK):
         table(found, key, "PyTorch")

@@ -19,6 +19,9 @@ CONTESTANTS = {
     "Keras TensorFlow": ("tensorflow", "stock"),
     "Keras JAX": ("jax", "stock"),
     "PyTorch": ("tensorflow", "torch"),
+    "onnxruntime": ("tensorflow", "onnx"),  # a step that rnnzoo has exported
+    "earlier TensorFlow": ("tensorflow", "earlier"),  # rnnzoo of another folder
+    "earlier JAX": ("jax", "earlier"),
 }
 
 
@@ -40,7 +43,7 @@ def machine() -> dict:
 
 
 def run_once(module: str, contestant: str, arguments: list[str]) -> dict | None:
-    """What the program `module` printed last, as JSON; None where a library is absent."""
+    """What `module` printed last, as JSON; None where a library is absent or the case not its."""
     backend, name = CONTESTANTS[contestant]
     env = {**os.environ, "KERAS_BACKEND": backend}
     command = [sys.executable, "-m", module, name, *arguments]
@@ -64,7 +67,7 @@ def in_turn(module: str, contestants: list[str], cases: list[str], rounds: int, 
                     found[case][name].append(one)
     for case in cases:
         for name in [name for name, rows in found[case].items() if not rows]:
-            print(f"{case}: {name} left out, its library is not installed")
+            print(f"{case}: {name} left out: not installed, or not made for it")
             del found[case][name]
     return found
 

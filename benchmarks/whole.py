@@ -6,11 +6,13 @@ the last is there. Keras is told of a training of twenty such epochs, as few rea
 and stopped after the first, whose end it pays once for (0.2 s on JAX) and is not timed.
 """
 
+import os
+import sys
 from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import BATCH, CLIP, RATE, Whole, whole_data, whole_weights
+from benchmarks.cases import BATCH, CLIP, EARLIER, RATE, Whole, whole_data, whole_weights
 from benchmarks.clock import CORES, now
 
 WARM, EPOCHS = 2 * BATCH, 20
@@ -31,6 +33,12 @@ def rnnzoo_model(case: Whole, batches: int) -> tuple[float, float]:
     model = rnnzoo.many_to_one(features=case.features, units=case.units, outputs=case.outputs)
     model.core.set_weights(decoder)
     return _fit(model, case, {"inputs": x, "lengths": lengths} if case.ragged else x, y)
+
+
+def earlier_model(case: Whole, batches: int) -> tuple[float, float]:
+    """The same by the rnnzoo of another folder."""
+    sys.path.insert(0, os.environ[EARLIER])
+    return rnnzoo_model(case, batches)
 
 
 def rnnzoo_by_core(case: Whole, batches: int) -> tuple[float, float]:
@@ -218,6 +226,7 @@ def _fill_linear(linear: Any, queue: Any) -> None:
 
 CONTESTANTS = {
     "rnnzoo": rnnzoo_model,
+    "earlier": earlier_model,
     "cores": rnnzoo_by_core,
     "stock": stock_model,
     "torch": torch_model,

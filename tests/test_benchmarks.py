@@ -12,7 +12,18 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import cases, contestant, devices, layer_contestant, learning, tpu, turns, whole
+from benchmarks import (
+    cases,
+    contestant,
+    devices,
+    generation,
+    layer_contestant,
+    learning,
+    tpu,
+    turns,
+    whole,
+)
+from benchmarks import generation_contestant as writing
 from benchmarks.gpu import results
 
 if keras.backend.backend() == "jax":
@@ -43,6 +54,21 @@ def test_whole_sequences_are_trained_on_the_same_losses(case):
     assert seconds > 0
     per_batch = 2 * 3 if case.vocabulary else 2 * 4
     assert 0 < whole.counted(case, 8) <= 8 * per_batch
+
+
+def test_what_is_written_by_a_beam_of_one_is_what_is_written_greedily():
+    greedy, beam = (writing.Writing([4], 2, width) for width in (0, 1))
+    tokens = np.asarray(writing.rnnzoo_loop(greedy, 6)())
+    model, total = writing.rnnzoo_model(greedy), np.zeros(2)
+    logits = model.predict(np.concatenate([greedy.prompt, tokens], axis=1), verbose=0)
+    logs = keras.ops.convert_to_numpy(keras.ops.log_softmax(logits))
+    for place in range(6):
+        total += logs[np.arange(2), 2 + place, tokens[:, place]]
+    np.testing.assert_allclose(writing.rnnzoo_loop(beam, 6)(), total, rtol=1e-5)
+    found = {"A": [{"found": tokens.tolist()}], "B": [{"found": (tokens + 1).tolist()}]}
+    generation.check_found({"greedy": {"A": found["A"], "B": found["A"]}})
+    with pytest.raises(SystemExit, match="greedy: B do not write what the first does"):
+        generation.check_found({"greedy": found})
 
 
 def test_the_operations_of_a_layer_are_counted_as_products():
