@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes" / "zoo"))
 
 import commands
 import digits
+import ett_oil
 import first_names
 import labelled
 import mnist_1d
@@ -100,6 +101,42 @@ def test_a_word_is_right_where_one_of_its_pronunciations_is_met():
     assert list(phonemes.baseline(data).values()) == [50]
 
 
+def test_hours_of_the_test_are_never_trained_on():
+    chosen, final = ett_oil.read(True), ett_oil.read(False)
+    assert np.array_equal(chosen.train[0], final.train[0]) and len(final.train[0]) == 8640
+    assert len(chosen.held[0]) == len(final.held[0]) == 336 + 2880
+    # The first hours that are told come after the last that are trained on, or chosen by.
+    assert np.array_equal(chosen.held[0][:336], final.train[0][-336:])
+    assert np.array_equal(final.held[0][:336], chosen.held[0][-336:])
+    assert np.array_equal(final.held[0][:, 1], (np.arange(3216) + 11520 - 336) % 24)
+
+
+def test_the_forecast_begins_as_a_ridge_and_ends_in_degrees():
+    random = np.random.default_rng(0)
+    values = 20 + 5 * np.sin(np.arange(900) / 7) + random.normal(size=900)
+    series = np.stack([values, np.arange(900) % 24], axis=1)
+    data = ett_oil.arranged([series], [], [series[:400]])
+    model = rnnzoo.zoo.build("forecast.ett_oil", units=26)
+    ett_oil.begin(model, data)
+    scaled, degrees = ett_oil.windows(series, 400, 500, data.deviation)[0], series[None, :400]
+    begun = model.predict(scaled, verbose=0)
+    past, time, after = ett_oil.flat([series], data.deviation)
+    weights = ett_oil.ridge(past, time, after, 1000.0)
+    expected = scaled[0, 335:, :1] + (np.hstack([past, time]) @ weights)[: 400 - 335]
+    assert np.abs(begun[0, 335:] - expected).max() < 1e-4
+    last = model.core.get_layer("output_layer")
+    last.set_weights([random.normal(size=one.shape) for one in last.get_weights()])
+    trained = model.predict(scaled, verbose=0)
+    ett_oil.finish(model, data)
+    finished = model.predict(degrees.astype("float32"), verbose=0)
+    assert np.abs(finished - trained * data.deviation).max() < 2e-3
+    told = finished[0, 335 : 400 - 24] - values[np.arange(336, 377)[:, None] + np.arange(24)]
+    assert ett_oil.measure(model, data) == pytest.approx(
+        np.mean((told / data.deviation) ** 2), 1e-4
+    )
+    assert ett_oil.baseline(data)["repeat the last value"] > 0
+
+
 def test_a_line_of_mnist_1d_is_trained_on_from_all_its_starts():
     data = mnist_1d.read(True)
     data.train = data.train[:2]
@@ -166,6 +203,12 @@ def test_files_of_others_are_read(tmp_path):
     assert len(pairs.train + pairs.valid + pairs.held) == 23
     words = phonemes.own(tmp_path / "pairs.tsv", seed=0).sizes["source_vocabulary"]
     assert set(words.tokens[1:]) == set("w 0123456789x")
+    rows = [f"{i},{step},{step % 7},{step % 24}" for i in range(2) for step in range(900)]
+    hours = ett_oil.own(written(tmp_path, "hours.csv", ["sequence,step,x,hour", *rows]), seed=0)
+    assert [len(part[1]) for part in (hours.train, hours.valid, hours.held)] == [720, 426, 426]
+    assert len(ett_oil.still(hours, hours.valid)) == 2
+    with pytest.raises(ValueError, match="must have 880 steps; received 600"):
+        ett_oil.own(written(tmp_path, "few.csv", ["sequence,step,x,hour", *rows[:600]]), seed=0)
     names = first_names.own(written(tmp_path, "names.txt", [f"n{i}" for i in range(20)]), seed=0)
     assert len(names.train) == 16 and names.sizes["vocabulary"].encode("n").shape == (1,)
     text = shakespeare.own(written(tmp_path, "text.txt", ["to be " * 10]), seed=0)

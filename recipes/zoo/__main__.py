@@ -40,6 +40,7 @@ ANIMALS = {
     "gru.remaining_life": "remaining_life",
     "gnmt.scan": "commands",
     "luong.pronounce": "phonemes",
+    "forecast.ett_oil": "ett_oil",
 }
 ABOUT = ("task", "paper", "year", "source", "licence", "data", "metric", "published", "notes")
 
@@ -87,6 +88,8 @@ def fitted(data, rows, training, **changes):
     training = dataclasses.replace(training, updates=animal.updates(train, training))
     card = dataclasses.replace(BY_NAME[args.name].card, training=training)
     model = card.compile(rnnzoo.zoo.build(args.name, **data.sizes, **changes))
+    if hasattr(animal, "begin"):
+        animal.begin(model, data)
     called = [] if training.window is None else [rnnzoo.TruncatedBPTT(training.window)]
     valid = None
     if len(rows):
