@@ -1,8 +1,6 @@
 """`EncoderDecoder`: the shell around a functional encoder and a functional decoder."""
 
 import dataclasses
-import os
-import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,21 +9,20 @@ from keras import ops
 
 from rnnzoo import _checks
 from rnnzoo.core.feedback import run_steps
-from rnnzoo.export.export import export
+from rnnzoo.core.spec import Input
 from rnnzoo.feed.source_target import PairInputs
 from rnnzoo.generation.options import options, refuse_given
 from rnnzoo.generation.translation import write_tokens, write_values
 from rnnzoo.heads.head import Head
 from rnnzoo.layers.recurrent import State, Tensor
 from rnnzoo.models.blueprint import Blueprint
-from rnnzoo.presets.folder import write_preset
+from rnnzoo.models.shell import Shell
 from rnnzoo.training.defaults import fingerprint
-from rnnzoo.training.trainer import SequenceTrainer
 from rnnzoo.training.windows import Cut, Task, run_core
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
-class EncoderDecoder(SequenceTrainer):
+class EncoderDecoder(Shell):
     """A Keras model from source sequences to target sequences.
 
     Made by `rnnzoo.encoder_decoder`. `fit`, `evaluate` and `predict` take a dict with
@@ -323,41 +320,11 @@ class EncoderDecoder(SequenceTrainer):
         """A decoder state of zeros: dict of `(batch_size, units)` tensors by name."""
         return self.spec.initial_state(self.decoder, batch_size)
 
-    def summary(self, **kwargs: Any) -> None:
-        """Prints the layers of encoder and decoder, as `keras.Model.summary`."""
-        self.encoder.summary(**kwargs)
-        self.decoder.summary(**kwargs)
-
-    def export(
-        self,
-        filepath: str | os.PathLike,
-        format: str = "tf_saved_model",
-        overwrite: bool = False,
-        **options: Any,
-    ) -> pathlib.Path:
-        """The path of the folder written; see `rnnzoo.export`."""
-        return export(self, filepath, format, overwrite, **options)
-
-    def save_to_preset(self, folder: str | os.PathLike, **told: Any) -> pathlib.Path:
-        """The folder of a preset, written, which `rnnzoo.from_preset` reads.
-
-        It holds the trained weights, the card, and a golden output; not the optimizer, nor the
-        carried state.
-
-        Args:
-            folder: where to; its name is that of the preset.
-            told: `storage='float16'` for half the bytes, `overwrite=True`, `golden=batch` for
-                inputs of yours, by name, whose outputs are kept instead of those of random
-                ones, and what the card is to say, by the names of `rnnzoo.zoo.Card`:
-                `licence`, `data`, `labels`, ...
-
-        Raises:
-            ValueError: words that are not of a card, weights that the storage cannot hold, a
-                golden batch without or beyond the inputs of the model.
-            FileExistsError: there is a preset, and no `overwrite=True`.
-        """
+    @property
+    def inputs_of_preset(self) -> dict[str, Input]:
+        """What a batch of sources and targets is made of, by name."""
         parts = [self.blueprint.inputs_of(part) for part in ("source", "static", "target")]
-        return write_preset(self, folder, parts[0] | parts[1] | parts[2], **told)
+        return parts[0] | parts[1] | parts[2]
 
     def get_config(self) -> dict:
         dtype = keras.dtype_policies.serialize(self.dtype_policy)

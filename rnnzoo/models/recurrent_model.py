@@ -1,7 +1,5 @@
 """`RecurrentModel`: the stateful shell around a functional core."""
 
-import os
-import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -13,12 +11,11 @@ from keras import ops
 from rnnzoo import _checks, backend
 from rnnzoo.backend.keras_internals import get_keras_mask
 from rnnzoo.core.network import spec_of_old
-from rnnzoo.core.spec import CoreSpec
+from rnnzoo.core.spec import CoreSpec, Input
 from rnnzoo.core.to_stock import stock_model
 from rnnzoo.data.tokenizer import kept
 from rnnzoo.data.tokens import TextVocabulary
 from rnnzoo.data.vocabularies import as_vocabulary
-from rnnzoo.export.export import export
 from rnnzoo.feed.inputs import CoreInputs, lanes_of
 from rnnzoo.generation.forecaster import Forecaster
 from rnnzoo.generation.forecasts import Forecast, continue_series, feed_of
@@ -26,15 +23,14 @@ from rnnzoo.generation.options import Generated, options, refuse_given
 from rnnzoo.generation.prompts import continue_prompt, continues
 from rnnzoo.heads.head import Head
 from rnnzoo.layers.recurrent import State, Tensor
-from rnnzoo.presets.folder import write_preset
+from rnnzoo.models.shell import Shell
 from rnnzoo.training.carry import Carry
 from rnnzoo.training.defaults import fingerprint
-from rnnzoo.training.trainer import SequenceTrainer
 from rnnzoo.training.windows import Cut, Task, run_core
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
-class RecurrentModel(SequenceTrainer):
+class RecurrentModel(Shell):
     """A Keras model that carries the state of many sequences from batch to batch.
 
     Made by `rnnzoo.one_to_one` and `rnnzoo.many_to_one`, or from a core of your own. The state
@@ -397,20 +393,6 @@ class RecurrentModel(SequenceTrainer):
                 values[rows] = ops.convert_to_numpy(fresh[key])[rows]
             carry.assign(state)
 
-    def summary(self, **kwargs: Any) -> None:
-        """Prints the layers of the core, as `keras.Model.summary`."""
-        self.core.summary(**kwargs)
-
-    def export(
-        self,
-        filepath: str | os.PathLike,
-        format: str = "tf_saved_model",
-        overwrite: bool = False,
-        **options: Any,
-    ) -> pathlib.Path:
-        """The path of the folder written; see `rnnzoo.export`."""
-        return export(self, filepath, format, overwrite, **options)
-
     def to_keras(self) -> keras.Model:
         """A stock Functional model with copies of the weights, from whole sequences to outputs.
 
@@ -430,25 +412,10 @@ class RecurrentModel(SequenceTrainer):
         """
         return stock_model(self.core, self.spec, self.name)
 
-    def save_to_preset(self, folder: str | os.PathLike, **told: Any) -> pathlib.Path:
-        """The folder of a preset, written, which `rnnzoo.from_preset` reads.
-
-        It holds the trained weights, the card, and a golden output; not the optimizer, nor the
-        carried state.
-
-        Args:
-            folder: where to; its name is that of the preset.
-            told: `storage='float16'` for half the bytes, `overwrite=True`, `golden=batch` for
-                inputs of yours, by name, whose outputs are kept instead of those of random
-                ones, and what the card is to say, by the names of `rnnzoo.zoo.Card`:
-                `licence`, `data`, `labels`, ...
-
-        Raises:
-            ValueError: words that are not of a card, weights that the storage cannot hold, a
-                golden batch without or beyond the inputs of the model.
-            FileExistsError: there is a preset, and no `overwrite=True`.
-        """
-        return write_preset(self, folder, self.spec.inputs, **told)
+    @property
+    def inputs_of_preset(self) -> dict[str, Input]:
+        """What a batch of whole sequences is made of, by name."""
+        return self.spec.inputs
 
     def get_config(self) -> dict:
         serialize = keras.saving.serialize_keras_object
