@@ -166,8 +166,10 @@ def says(*messages: Any) -> Case:
     return case
 
 
-def posts(message: Any, path: str = "/streams/{name}", method: str = "POST") -> Case:
-    """The status of a message to a stream of one's own, which is as before then."""
+def posts(
+    message: Any, path: str = "/streams/{name}", method: str = "POST", steps: int = 1
+) -> Case:
+    """The status of a message to a stream of one's own, which has made `steps` one step later."""
 
     async def case(service: Service) -> str:
         def run() -> str:
@@ -176,7 +178,7 @@ def posts(message: Any, path: str = "/streams/{name}", method: str = "POST") -> 
             status, answer = service.send(path.format(name=made["stream"]), body, method)
             assert status < 400 or answer["error"]
             _, good = service.send(f"/streams/{made['stream']}", {"inputs": 1})
-            assert good[0]["steps"] == 1, good
+            assert good[0]["steps"] == steps, good
             service.send(f"/streams/{made['stream']}", method="DELETE")
             return str(status)
 
@@ -562,32 +564,41 @@ CASES: dict[str, tuple[Case, str]] = {
 }
 
 
-async def _good_socket(service: Service) -> str:
-    async with service.connect(local_addr=(SOURCE, 0)) as client:
-        for steps in (1, 2):
-            await client.send('{"inputs": 1}')
-            assert json.loads(await client.recv())["steps"] == steps
-    return "answered"
+def tells(*messages: Any) -> Case:
+    """Sends messages that mean well over a WebSocket, and reads all answers."""
+
+    async def case(service: Service) -> str:
+        async with service.connect(local_addr=(SOURCE, 0), max_size=None) as client:
+            for message in messages:
+                await client.send(_text(message))
+                while (answer := await client.recv()).startswith('{"text"'):
+                    pass
+        return "error" if answer.startswith('{"error"') else "answered"
+
+    return case
 
 
-async def _good_http(service: Service) -> str:
-    """A stream that is opened, used twice and closed; as many requests as `posts` makes."""
-
-    def run() -> str:
-        _, made = service.send("/streams")
-        for _ in range(2):
-            status, _ = service.send(f"/streams/{made['stream']}", {"inputs": 1})
-        service.send(f"/streams/{made['stream']}", method="DELETE")
-        return str(status)
-
-    return await asyncio.to_thread(run)
+def _meant_well(message: Any) -> str:
+    """A step as long as `message`."""
+    return '{"inputs": 1}'.ljust(len(_text(message)))
 
 
-# As many clients that mean well, over the same transports: what the machine takes for them.
+# As many clients that mean well, with as many bytes, over the same transports, and as much for the
+# model to do: what the machine takes for them.
 HARMLESS: dict[str, tuple[Case, str]] = {
-    **{f"socket, {name}": (_good_socket, "answered") for name in [*MESSAGES, *OTHERS, *FLOODS]},
-    **{f"HTTP, {name}": (_good_http, "200") for name in MESSAGES},
+    **{
+        f"socket, {k}": (tells(_meant_well(v), {"inputs": 1}), "answered")
+        for k, v in MESSAGES.items()
+    },
+    **{f"HTTP, {k}": (posts(_meant_well(v), steps=2), "200") for k, v in MESSAGES.items()},
     **{f"raw, {name}": (raw(request("GET", "/healthz")), "200") for name in RAW},
+    "reads, socket": (tells(*[_LARGE.decode()] * 3), "answered"),
+    "reads, HTTP": (tells(*[_LARGE.decode()] * 3), "answered"),
+    "does not break off": (tells(*[{"write": 16, "prompt": "t"}] * 10), "answered"),
+    "stays": (tells(*[{"inputs": [1, 2, 3, 4] * 100, "top": 1}] * 3), "answered"),
+    "saves": (tells(*[{"save": True}] * 25), "answered"),
+    "saves once": (tells({"save": True}), "answered"),
+    **{f"no flood of {name}": (tells({"inputs": 1}), "answered") for name in FLOODS},
 }
 
 
