@@ -1,6 +1,7 @@
 """One client of a stream service: messages in JSON, answered from a stream of its own."""
 
 import contextlib
+import functools
 import operator
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
@@ -254,7 +255,8 @@ class Conversation:
         still = given["begin"]
         if not isinstance(still, dict):
             raise ValueError(f"begin must be an object of JSON; received {shown(still)}")
-        self.stream = self._served.new_stream(static=still)
+        begin = functools.partial(self._served.new_stream, static=still)
+        self.stream = await self._batcher.beside(begin)
         self._last = None
         yield {"steps": self.stream.steps}
 

@@ -94,6 +94,8 @@ class Keys:
 class SpentSeals:
     """Seals that were used, so that none is used twice.
 
+    A seal is used once it is loaded, also where its client broke off before it was told so.
+
     Args:
         path: a file (SQLite) that remembers them when the service starts anew, and that several
             processes may share. Without one they are remembered as long as the object lives: a
