@@ -92,6 +92,23 @@ def test_several_inputs_go_side_by_side():
         same((x, y, weight), (*expected, w))
 
 
+def test_columns_of_a_table_by_their_names_are_inputs():
+    """Numbers `(n,)` have a name beside others, so that they can only be one feature."""
+    load = LOAD[:, 0].astype("float32")
+    column, given = (
+        {"load": Table(load), "hour": Table(HOURS)},
+        {"load": load[:, None], "hour": HOURS},
+    )
+    same(stream(column, 2, 2, targets="load"), stream(given, 2, 2, targets="load"))
+    rows = [{name: [one[:4], one[4:]] for name, one in x.items()} for x in (
+        {"load": load, "hour": HOURS}, given
+    )]  # fmt: skip
+    same(*(pack(one, 2, 2, targets="load") for one in rows))
+    same(*(bucket(one) for one in rows))
+    targets = [[1, 2], [3]]
+    same(*(pairs(one, targets) for one in rows))
+
+
 @pytest.mark.parametrize("make", [lambda x: pack(x, 2, 2, targets="load"), lambda x: bucket(x)])
 def test_several_inputs_of_many_sequences(make):
     loads, hours = [LOAD[:4], LOAD[4:7], LOAD[7:]], [HOURS[:4], HOURS[4:7], HOURS[7:]]

@@ -397,3 +397,11 @@ def test_a_second_process_that_fails_says_why(model, tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "_PROGRAM", "import sys; sys.exit('no TensorFlow here')")
     with pytest.raises(RuntimeError, match="second process, which failed:\nno TensorFlow here"):
         writing._write_elsewhere(model, tmp_path / "model", {})
+
+
+@pytest.mark.parametrize("kind", [ValueError, ImportError])
+def test_what_a_second_process_refuses_is_refused_as_here(model, tmp_path, monkeypatch, kind):
+    told = json.dumps([kind.__name__, "format is of another form"])
+    monkeypatch.setattr(writing, "_PROGRAM", f"import sys; print({told!r}); sys.exit(3)")
+    with pytest.raises(kind, match="format is of another form"):
+        writing._write_elsewhere(model, tmp_path / "model", {})

@@ -160,6 +160,14 @@ def test_it_is_exported(model, tmp_path):
     outputs, after = model.step(x, model.initial_state(2))
     close(answer["value"], outputs["value"])
     close(answer["memory_c_out"], after["memory_c"])
+    loaded = rnnzoo.load_served(path)
+    streams = loaded.new_streams(2, static={name: x[name] for name in loaded.static})
+    steps = [{name: x[name][row] for name in loaded.inputs} for row in range(2)]
+    for row, found in enumerate(loaded.step(streams, steps)):
+        assert set(found) == {"policy", "value"}
+        close(found["value"], ops.convert_to_numpy(outputs["value"])[row])
+    with pytest.raises(ValueError, match="of one output; received one of .'policy', 'value'"):
+        rnnzoo.serving.Batcher(loaded)
 
 
 @pytest.mark.parametrize(

@@ -224,16 +224,26 @@ def test_it_is_exported(tmp_path):
     import tensorflow as tf
 
     _, model, x = pair(keras_models.load)
+    x_of_load = x
     served = tf.saved_model.load(str(model.export(tmp_path / "load" / "1")))
     state = model.initial_state(4)
     given = {k: tf.constant(v) for k, v in part_of(model, x, slice(0, 2)).items()}
     answer = served.signatures["step"](**given, reset=tf.zeros([4, 2], tf.bool), **state)
     close(answer["outputs"], model.step(part_of(model, x, slice(0, 2)), state)[0])
     _, whole, x = pair(keras_models.bilstm)
-    served = tf.saved_model.load(str(whole.export(tmp_path / "bilstm" / "1")))
+    path = whole.export(tmp_path / "bilstm" / "1")
+    served = tf.saved_model.load(str(path))
     assert list(served.signatures) == ["serving_default"]
     lengths = tf.fill([4], x.shape[1])
     close(served.signatures["serving_default"](inputs=x, lengths=lengths)["outputs"], whole(x))
+    loaded = rnnzoo.load_served(path)
+    close(loaded.call(inputs=x, lengths=lengths.numpy())["outputs"], whole(x))
+    with pytest.raises(ValueError, match="received one of whole sequences"):
+        loaded.new_stream()
+    stepped = rnnzoo.load_served(tmp_path / "load" / "1")
+    first = {name: value[0] for name, value in part_of(model, x_of_load, slice(0, 2)).items()}
+    stream = stepped.new_stream(static={name: first.pop(name) for name in stepped.static})
+    close(stream.step(first), ops.convert_to_numpy(answer["outputs"])[0])
 
 
 def test_the_model_stays_as_it_is():

@@ -250,6 +250,20 @@ def test_a_liquid_time_constant_cell_obeys_the_law():
     close(*found, 1e-4)
 
 
+def test_states_that_do_not_come_back_in_shape_are_refused_before_anything_runs():
+    class Losing(keras.layers.Layer):
+        state_size = 4
+
+        def call(self, inputs, states):
+            return inputs, [inputs]
+
+    with pytest.raises(ValueError, match=r"states of shapes \[\(4,\)\] a row and gave \[\(3,\)\]"):
+        rnnzoo.one_to_one(features=3, units=4, outputs=1, cell=lambda units: Losing())
+    layer = RNN(Losing())
+    with pytest.raises(ValueError, match="a cell must give back the states that it is given"):
+        layer.build((None, None, 3))
+
+
 def test_a_step_may_have_any_shape():
     """A cell of pictures: inputs, output state and matrix state of more than two dimensions."""
 

@@ -37,6 +37,18 @@ def test_an_epoch_is_traced_once_with_known_shapes(stride):
     assert int(keras.ops.convert_to_numpy(model.optimizer.iterations)) == updates
 
 
+def test_targets_may_have_another_number_of_axes_in_another_call():
+    """One function for both would know of neither how many axes it has."""
+    model = rnnzoo.one_to_one(features=2, units=3, outputs=1, cell="simple_rnn")
+    model.compile(keras.optimizers.SGD(0.0), "mse", jit_compile=False)
+    x, y = np.ones((2, 4, 2), "float32"), np.arange(8.0).reshape(2, 4).astype("float32")
+    losses = [
+        model.fit(x, one, epochs=1, verbose=0).history["loss"][0] for one in (y, y[..., None], y)
+    ]
+    losses += [model.evaluate(x, one, verbose=0) for one in (y[..., None], y)]
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-6)
+
+
 def compiled(layer, reset, mask):
     """The program that XLA makes of a layer's gradient, as text."""
     x = np.ones((BATCH, STEPS, FEATURES), "float32")

@@ -21,7 +21,12 @@ import keras
 from keras import ops
 
 from rnnzoo import _checks
-from rnnzoo.backend.keras_internals import AutocastScope, dropout_masks_of, every_layer
+from rnnzoo.backend.keras_internals import (
+    AutocastScope,
+    compute_output_spec,
+    dropout_masks_of,
+    every_layer,
+)
 from rnnzoo.cells.loop import Tensor, run
 
 OUTPUT = "output"
@@ -90,6 +95,26 @@ def call_once(cell: keras.Layer, step: Any) -> None:
         lambda x: keras.KerasTensor((rows, *x.shape[1:]), x.dtype), initial_states(cell, 1)
     )
     cell(step, states)
+
+
+def check_returns(cell: Any, step: Any) -> None:
+    """ValueError where a built cell does not give back the states that it is given.
+
+    What cannot be told from symbols is found when the cell runs.
+
+    Args:
+        cell: the cell.
+        step: symbols of one step.
+    """
+    rows = keras.tree.flatten(step)[0].shape[0]
+    states = keras.tree.map_structure(
+        lambda x: keras.KerasTensor((rows, *x.shape[1:]), x.dtype), initial_states(cell, 1)
+    )
+    try:
+        _, after = compute_output_spec(_call(cell, False), step, states)
+    except Exception:
+        return
+    _check_states(keras.tree.flatten(after), keras.tree.flatten(states), cell)
 
 
 def run_cell(

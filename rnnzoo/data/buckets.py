@@ -65,8 +65,9 @@ def bucket(
         sequences: arrays, lists, tables or memmap views, `(n,)` integer tokens or
             `(n, features)` numbers, and texts or lists of words where there is a `Vocabulary`;
             any iterable (it is read into a list). A dict of these by the names of several
-            inputs. A word is one token of a vocabulary of words; of any other it is its tokens
-            beside one another, -1 after them, as `rnnzoo.Characters` reads them.
+            inputs, where numbers `(n,)` are one feature. A word is one token of a vocabulary of
+            words; of any other it is its tokens beside one another, -1 after them, as
+            `rnnzoo.Characters` reads them.
         targets: None, or one target of the same shape for each sequence.
         batch_size: rows of a batch.
         shuffle: whether each epoch has another order.

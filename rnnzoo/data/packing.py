@@ -58,8 +58,9 @@ def pack(
         sequences: arrays, lists, tables or memmap views, `(n,)` integer tokens or
             `(n, features)` numbers, and texts or lists of words where there is a `Vocabulary`;
             any iterable (it is read into a list). A dict of these by the names of several
-            inputs. A word is one token of a vocabulary of words; of any other it is its tokens
-            beside one another, -1 after them, as `rnnzoo.Characters` reads them.
+            inputs, where numbers `(n,)` are one feature. A word is one token of a vocabulary of
+            words; of any other it is its tokens beside one another, -1 after them, as
+            `rnnzoo.Characters` reads them.
         batch_size: number of lanes, at most the number of sequences.
         window: steps of a window, at most the steps of the longest lane.
         targets: None: the next step of the same sequence, so that a sequence of n steps gives

@@ -51,7 +51,7 @@ def pairs(
     Args:
         sources: arrays, lists or tables, `(n,)` integer tokens or `(n, features)` numbers, and
             texts where there is a `Vocabulary`; any iterable. A dict of these by the names of
-            several inputs.
+            several inputs, where numbers `(n,)` are one feature.
         targets: the same, one for each source.
         batch_size: rows of a batch.
         shuffle: whether each epoch has another order.
@@ -137,7 +137,8 @@ def _side(
     for name, values in given.items():
         argument = f"{side}_vocabulary" + f"[{name!r}]" * named
         label = f"{place}[{name!r}]" if named else place
-        made[name] = steps_of(values, label, known.get(name), check_finite, argument=argument)
+        options = {"argument": argument, "column": named and name != "target"}
+        made[name] = steps_of(values, label, known.get(name), check_finite, **options)
         made[name].check_all()
     return made
 

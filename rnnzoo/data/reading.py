@@ -20,13 +20,14 @@ def as_array(value: Any, name: str) -> np.ndarray:
     return _checks.array(name, value)
 
 
-def as_steps(value: Any, name: str, vocabulary: Any = None) -> np.ndarray:
+def as_steps(value: Any, name: str, vocabulary: Any = None, column: bool = False) -> np.ndarray:
     """`value` as an array of steps: `(N,)` integer tokens or `(N, F)` features.
 
     The shape and the dtype say which, whatever holds them: a column of integers of a table of
     pandas is tokens, as an integer array is, and a table is features. A text is tokens too,
     where there is a `vocabulary` to encode it, and a list of words is a step for each word: one
-    token, or with a vocabulary of less than words the characters of it, `(N, characters)`.
+    token, or with a vocabulary of less than words the characters of it, `(N, characters)`. What
+    stands by its name as a `column` beside others may be numbers `(N,)`, one feature.
 
     Raises:
         ValueError: another rank, no step or no feature, tokens that are no integers,
@@ -42,6 +43,8 @@ def as_steps(value: Any, name: str, vocabulary: Any = None) -> np.ndarray:
         raise ValueError(
             f"{name} must have at least one step and one feature; received shape {array.shape}"
         )
+    if column and array.ndim == 1 and array.dtype.kind in "fb":
+        return array[:, None]
     if array.ndim == 1 and array.dtype.kind not in "iu":
         raise ValueError(
             f"{name} of shape (steps,) must hold integer tokens; received dtype {array.dtype} "
@@ -108,7 +111,7 @@ def input_steps(
         place, argument = name, "vocabulary"
         if named:
             place, argument = f"{name}[{key!r}]", f"vocabulary[{key!r}]"
-        options = {"alone": alone, "argument": argument}
+        options = {"alone": alone, "argument": argument, "column": named}
         made[key] = steps_of(values, place, known.get(key), check_finite, **options)
     first, *rest = made.values()
     for other in rest:
@@ -160,6 +163,7 @@ def steps_of(
     *,
     alone: bool = False,
     argument: str = "vocabulary",
+    column: bool = False,
 ) -> Steps:
     """The checked steps of one input, all tokens or all of the same number of features.
 
@@ -170,11 +174,12 @@ def steps_of(
         given: sequences, or one where `alone`.
         name, vocabulary, check_finite, alone: as for `input_steps`.
         argument: the argument that gave `vocabulary`.
+        column: whether numbers `(steps,)` are one feature: they have a name beside others.
     """
     size, words = size_and_vocabulary(argument, vocabulary)
     values = [given] if alone else listed(given, name)
     places = [name] if alone else [f"{name}[{i}]" for i in range(len(values))]
-    arrays = [as_steps(value, place, words) for value, place in zip(values, places)]
+    arrays = [as_steps(value, place, words, column) for value, place in zip(values, places)]
     if not arrays:
         raise ValueError(f"{name} must hold at least one sequence; received none")
     if size is not None and all(one.ndim == 2 and one.dtype.kind in "iu" for one in arrays):

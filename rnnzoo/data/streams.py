@@ -49,7 +49,8 @@ def stream(
     Args:
         array: `(N,)` integer tokens or `(N, features)` numbers; an array, memmap, list, or a
             table or column of pandas. A text where there is a `Vocabulary`. A dict of these by
-            the names of several inputs, all of N steps.
+            the names of several inputs, all of N steps, where numbers `(N,)` are one feature:
+            `dict(table)` has each column by its name.
         batch_size: number of lanes, at most the number of steps.
         window: steps of a window, at most the steps of the longest lane.
         targets: None: the next step, so that N steps give N - 1 inputs; or N targets, of any

@@ -167,16 +167,25 @@ def _plain(metrics: Any) -> dict:
     return json.loads(text)
 
 
+# What the second process ends with where it has refused the model or the format.
+_REFUSED = 3
+
 _PROGRAM = """
-import importlib, json, pathlib, sys
+import importlib, json, pathlib, sys, traceback
 sys.path[:] = json.loads(sys.argv[4])
 import keras, rnnzoo
 for name in json.loads(sys.argv[5]):
     importlib.import_module(name)
 from rnnzoo.export.formats import write
 model = keras.models.load_model(sys.argv[1], compile=False)
-write(model, pathlib.Path(sys.argv[2]), **json.loads(sys.argv[3]))
-"""
+try:
+    write(model, pathlib.Path(sys.argv[2]), **json.loads(sys.argv[3]))
+except (ValueError, ImportError) as error:
+    traceback.print_exc()
+    kind = "ValueError" if isinstance(error, ValueError) else "ImportError"
+    print(json.dumps([kind, str(error)]))
+    sys.exit(REFUSED)
+""".replace("REFUSED", str(_REFUSED))
 
 
 def _write_elsewhere(model: SequenceTrainer, path: pathlib.Path, options: dict) -> None:
@@ -194,11 +203,15 @@ def _write_elsewhere(model: SequenceTrainer, path: pathlib.Path, options: dict) 
         capture_output=True,
         text=True,
     )
+    failed = RuntimeError(
+        "an export is written with TensorFlow, in a second process, which failed:\n"
+        + done.stderr[-2000:]
+    )
+    if done.returncode == _REFUSED:
+        kind, text = json.loads(done.stdout.splitlines()[-1])
+        raise {"ValueError": ValueError, "ImportError": ImportError}[kind](text) from failed
     if done.returncode:
-        raise RuntimeError(
-            "an export is written with TensorFlow, in a second process, which failed:\n"
-            + done.stderr[-2000:]
-        )
+        raise failed
 
 
 def _modules_in(source: pathlib.Path) -> list[str]:

@@ -112,7 +112,7 @@ class PairInputs:
 
     def _padded(self, x: dict) -> dict:
         """`x` with lists turned into arrays: of sequences into padded ones, with their lengths."""
-        for name in self.static:
+        for name in {*self.static, *FLAGS} & set(x):
             x[name] = np.asarray(x[name]) if isinstance(x[name], (list, tuple)) else x[name]
         for side, inputs in self.sides.items():
             found = {}
@@ -221,7 +221,12 @@ class PairInputs:
         x = self.as_dict(x, need_target="target" in x)
         if "target" not in x:
             return self.standard(x), None, None
-        y, weight = self.targets(x), self.weights(x, weight)
+        weight = self.weights(x, weight)
+        if self.end is None and weight is not None:
+            # It would be fed to the step after it, and 0 times no number is no 0.
+            idle = (weight == 0)[..., None] & ~np.isfinite(x["target"])
+            x["target"] = np.where(idle, 0, x["target"])
+        y = self.targets(x)
         if self.head is not None:
             self.head.check_targets(y, weight)
         return self.standard(x), y, weight

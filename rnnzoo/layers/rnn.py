@@ -115,13 +115,16 @@ class RNN(RecurrentLayer, keras.layers.Layer):
                 f"{', '.join(map(str, shapes))}"
             )
         steps = [(shape[0], *shape[2:]) for shape in shapes]
+        given = [keras.KerasTensor(step, self.compute_dtype) for step in steps]
+        given = given if nested else given[0]
         if isinstance(self.cell, keras.Layer):
             if not self.cell.built and type(self.cell).build is not keras.Layer.build:
                 self.cell.build(steps if nested else steps[0])
                 self.cell.built = True
             if not all(layer.built for layer in every_layer(self.cell)):
-                given = [keras.KerasTensor(step, self.compute_dtype) for step in steps]
-                keras_cell.call_once(self.cell, given if nested else given[0])
+                keras_cell.call_once(self.cell, given)
+        if not type(self.cell).__module__.startswith(("keras.", "rnnzoo.")):
+            keras_cell.check_returns(self.cell, given)
         self.add_initial()
         self.built = True
 

@@ -109,10 +109,10 @@ class Batcher:
             )
         if not isinstance(delay, (int, float)) or isinstance(delay, bool) or not delay >= 0:
             raise ValueError(f"delay must be seconds, at least 0; received delay={shown(delay)}")
-        if len(served.timed) > 1:
+        if len(served.timed) != 1:
             raise ValueError(
-                "served must be a model of one output, whose steps can be cut and joined; received "
-                f"one of {sorted(served.timed)}"
+                "served must be a model that is stepped, of one output; received one of "
+                f"{sorted(served.timed) or 'whole sequences'}"
             )
         self.served, self.delay = served, delay
         self.max_batch = positive_integer("max_batch", max_batch)

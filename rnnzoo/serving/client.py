@@ -118,6 +118,11 @@ class Served(Loaded):
                 f"received {'none' if sources is None else 'one'} for a model of "
                 f"{self.manifest['form']}"
             )
+        if "initial_state" not in self.signatures and sources is None:
+            raise ValueError(
+                "streams are of models that go on from a state; received one of whole sequences, "
+                f"which has the signatures {', '.join(self.signatures)} for call"
+            )
         still = self.as_static(count, static)
         if sources is not None:
             sources = _checks.items("sources", sources, "sources, one for each stream")

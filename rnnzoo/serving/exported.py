@@ -15,11 +15,10 @@ from rnnzoo.data.tokenizer import Tokenizer
 from rnnzoo.export.manifest import FORMAT, MANIFEST, file_hashes
 from rnnzoo.export.traced import described_signatures
 
-_FORMS = ("one_to_one", "many_to_one", "encoder_decoder")
 _SIDES = ("prompt", "source", "target")
 # For the names of dtypes, the kinds of arrays that fit them.
 _KINDS = {"float": "fiu", "bfloat": "fiu", "int": "iu", "uint": "iu", "bool": "b", "string": "UOS"}
-_TEXTS = ("written_as", "name", "weights_sha256")
+_TEXTS = ("form", "written_as", "name", "weights_sha256")
 
 
 def read_manifest(path: pathlib.Path) -> dict:
@@ -161,12 +160,13 @@ def _check_meaning(manifest: dict) -> None:
     step = step_of(manifest)
     table = manifest["signatures"].get(step.name, {})
     given, gives = table.get("inputs", {}), table.get("outputs", {})
-    _need(step.inputs and step.outputs, f"{manifest['form']} has a signature to step")
-    names = {"steps": step.inputs, "static": step.static}
+    if table:  # models of whole sequences have none
+        _need(step.inputs and step.outputs, f"{manifest['form']} has inputs to step by")
+    names = {"steps": step.inputs, "static": step.static} if table else {}
     for key, found in names.items():
         _need(set(manifest.get(key, found)) == set(found), f"{key} are inputs of a step")
     _need(all(len(v["shape"]) > 1 for v in step.inputs.values()), "steps have time")
-    if manifest["form"] != "encoder_decoder":
+    if table and manifest["form"] in ("one_to_one", "many_to_one"):
         timeless = all(len(one["shape"]) == 2 for one in step.outputs.values())
         _need(timeless == (manifest["form"] == "many_to_one"), f"form {manifest['form']} is false")
     states = manifest["state"]
@@ -190,7 +190,6 @@ def _check(manifest: Any) -> None:
     """ValueError unless everything that a reader looks up is there, and of its kind."""
     _need(isinstance(manifest, dict), "it must be an object")
     _need(manifest.get("format") == FORMAT, f"format {shown(manifest.get('format'))}")
-    _need(manifest.get("form") in _FORMS, f"form must be one of {', '.join(_FORMS)}")
     for name in _TEXTS:
         _need(isinstance(manifest.get(name), str), f"{name} must be a text")
     for name in ("signatures", "vocabularies", "state"):

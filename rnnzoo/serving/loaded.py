@@ -66,7 +66,8 @@ class Loaded:
         self.signatures = tuple(sorted(self._loaded.signatures))
         step = exported.step_of(self.manifest)
         self._step, self.inputs, self.static, self.states = step[:4]
-        self._resets = "reset" in self.manifest["signatures"][step.name]["inputs"]
+        steps = self.manifest["signatures"].get(step.name, {"inputs": ()})
+        self._resets = "reset" in steps["inputs"]
         shapes = {name: spec["shape"] for name, spec in step.outputs.items()}
         self.timed = {name: len(shape) > 2 for name, shape in shapes.items()}
         self.timeless = not any(self.timed.values())

@@ -54,6 +54,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         self.planned: dict[str, dict] = {}  # of functions the steps to come in this pass, by shape
         self._judged: dict[str, bool] = {}  # outputs that have a loss, and whether it is by step
         self._kept: dict[str, dict] = {}  # compiled functions by what went into them
+        self._ranks: dict[str, tuple] = {}  # of the targets that a function was made for
         self._passing = threading.RLock()  # one pass over data at a time
 
     def make_carries(self, spec: CoreSpec, carries: bool) -> None:
@@ -320,7 +321,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         _checks.flag("return_dict", return_dict)
         with self._set(Settings()):
             batch = self._one_batch(self.training_carry, (x, y, sample_weight), class_weight)
-            self._make_ready("train_function")
+            self._make_ready("train_function", batch)
             return super().train_on_batch(*batch, return_dict=return_dict)
 
     def test_on_batch(
@@ -330,7 +331,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         _checks.flag("return_dict", return_dict)
         with self._set(Settings()):
             batch = self._one_batch(self.evaluation_carry, (x, y, sample_weight))
-            self._make_ready("test_function")
+            self._make_ready("test_function", batch)
             return super().test_on_batch(*batch, return_dict=return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
@@ -338,7 +339,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         with self._set(Settings()):
             refuse_prediction()
             batch = self._one_batch(self.evaluation_carry, (x,), judged=False)
-            self._make_ready("predict_function")
+            self._make_ready("predict_function", batch)
             return super().predict_on_batch(batch[0])
 
     def save(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
@@ -476,7 +477,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         planned = data.planned(passes) if self.by_shape else {}
         self.planned |= dict.fromkeys(names, planned)
         for name in ("train_function",) * trains + ("test_function", "predict_function"):
-            self._make_ready(name)
+            self._make_ready(name, data.first)
 
     def _one_batch(
         self, carry: Carry, batch: tuple, class_weight: Any = None, judged: bool = True
@@ -527,14 +528,18 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         if carry.lanes:
             carry.assign(self.initial_state(carry.lanes))
 
-    def _make_ready(self, name: str) -> None:
+    def _make_ready(self, name: str, first: tuple) -> None:
         """Put the function that was compiled for the present settings where Keras looks for it.
 
         What was compiled for others is kept. Each holds the variables of the carries that it
-        was traced with, so those are part of what it is known by.
+        was traced with, so those are part of what it is known by; and so are the axes of the
+        targets in the `first` batch, as one that was traced for both knows of neither.
         """
         settings = self.settings
+        if len(first) > 1 and first[1] is not None:
+            self._ranks[name] = tuple(len(y.shape) for y in keras.tree.flatten(first[1]))
         key = (self.jit_compile, self.by_shape, settings.sampling, self.run_eagerly)
+        key += () if name == "predict_function" else (self._ranks.get(name),)
         if name == "train_function":
             carries = (self.training_carry, self.window_carry)
             key += (settings.truncation, *(carry.version for carry in carries))
