@@ -46,8 +46,15 @@ def biased(x: Tensor, bias: tuple) -> Tensor:
 
 
 def sequence_product(x: Tensor, d: Tensor, dtype: str) -> Tensor:
-    """Sum over time and batch of the outer products of `x` and `d`, in one matrix product."""
-    return ops.cast(ops.tensordot(x, d, axes=((0, 1), (0, 1))), dtype)
+    """Sum over time and batch of the outer products of `x` and `d`, in one matrix product.
+
+    Flat, as XLA writes a turned copy of `x` first for a product over two axes; but rows that are
+    spread over devices cannot be joined with time: all would be gathered first.
+    """
+    if backend.devices() > 1:
+        return ops.cast(ops.tensordot(x, d, axes=((0, 1), (0, 1))), dtype)
+    x, d = (ops.reshape(each, (-1, each.shape[-1])) for each in (x, d))
+    return ops.cast(ops.matmul(ops.transpose(x), d), dtype)
 
 
 def recurrence(
