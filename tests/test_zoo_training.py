@@ -17,6 +17,7 @@ import commands
 import digits
 import ett_oil
 import first_names
+import french
 import labelled
 import mnist_1d
 import own
@@ -85,10 +86,10 @@ def test_commands_of_the_test_are_never_trained_on():
 
 
 def test_words_of_the_test_are_never_trained_on():
-    chosen, final = phonemes.read(True), phonemes.read(False)
-    parts = [{word for word, _ in part} for part in (chosen.train, chosen.held, final.held)]
+    (train, valid), (whole, test) = phonemes.parted(True), phonemes.parted(False)
+    parts = [{word for word, _ in part} for part in (train, valid, test)]
     assert [len(part) for part in parts] == [100842, 12605, 12605]
-    assert len(set.union(*parts)) == 126052 and {*final.train} == {*chosen.train, *chosen.held}
+    assert len(set.union(*parts)) == 126052 and {*whole} == {*train, *valid}
 
 
 def test_a_word_is_right_where_one_of_its_pronunciations_is_met():
@@ -135,6 +136,28 @@ def test_the_forecast_begins_as_a_ridge_and_ends_in_degrees():
         np.mean((told / data.deviation) ** 2), 1e-4
     )
     assert ett_oil.baseline(data)["repeat the last value"] > 0
+
+
+def test_sentences_of_the_test_are_never_trained_on():
+    (train, valid), (whole, test) = french.parted(True), french.parted(False)
+    assert (len(whole), len(test)) == (127200, 13947) and {*train, *valid} == {*whole}
+    parts = [{source for source, _ in part} for part in (train, valid, test)]
+    assert len(parts[2]) == 9698
+    assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
+
+
+def test_bleu_is_that_of_any_translation_that_is_listed():
+    pytest.importorskip("sacrebleu")
+    held = [("I see it.", "Je le vois bien."), ("I see it.", "Je l'ai vu hier soir.")]
+    data = french.arranged([("it", "le"), ("I see", "je vois"), ("I", "je")], [], held)
+    assert list(french.listed(data)) == ["I see it ."]
+    told = french.apart("Je l'ai vu hier soir.")
+    assert told == "Je l' ai vu hier soir ."
+    assert french.bleu(data, [told]) == pytest.approx(100)
+    assert french.bleu(data, ["Je le vois"]) < 100
+    # je comes with each I, vois with see alone, and the mark is not known.
+    data.held = [("I see it .", "je vois le .")]
+    assert french.baseline(data) == {"word by word": 100}
 
 
 def test_a_line_of_mnist_1d_is_trained_on_from_all_its_starts():
@@ -240,7 +263,7 @@ def test_the_best_settings_are_found():
         return rate + len(units) + (cell != "gru")
 
     best = tuning.tuned(score, 0.02, seed=0)
-    assert best in tried and score(**best) == min(score(**one) for one in tried)
+    assert best in tried and score(**best) == min(score(**one) for one in tried[:])
 
 
 def test_ngrams_are_counted_right():

@@ -40,6 +40,7 @@ ANIMALS = {
     "gru.remaining_life": "remaining_life",
     "gnmt.scan": "commands",
     "luong.pronounce": "phonemes",
+    "luong.english_french": "french",
     "forecast.ett_oil": "ett_oil",
 }
 ABOUT = ("task", "paper", "year", "source", "licence", "data", "metric", "published", "notes")

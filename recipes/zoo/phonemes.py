@@ -19,6 +19,11 @@ BEAM = 5
 
 def read(validate):
     """A tenth of the words, drawn with seed 0, to test; validation is the tenth after it."""
+    train, held = parted(validate)
+    return arranged(train, [], held)
+
+
+def parted(validate):
     lines = [line.split(" #")[0].split(" ", 1) for line in read_text(DATA).splitlines()]
     # Without the marks of stress, and of a word's second and third pronunciation.
     rows = [(re.sub(r"\(\d+\)$", "", word), re.sub(r"\d", "", said)) for word, said in lines]
@@ -29,7 +34,7 @@ def read(validate):
     parts = [{distinct[i] for i in order[n * tenth : (n + 1) * tenth]} for n in (0, 1)]
     held = [row for row in rows if row[0] in parts[validate]]
     left_out = parts[0] | parts[1] if validate else parts[0]
-    return arranged([row for row in rows if row[0] not in left_out], [], held)
+    return [row for row in rows if row[0] not in left_out], held
 
 
 def own(path, seed):

@@ -96,6 +96,7 @@ def _language_model(size: str, units: int, dropout: float, initial: float, **tol
 
 _LSTM = "Long short-term memory (Hochreiter & Schmidhuber)"
 _GRU = "Learning phrase representations using RNN encoder-decoder (Cho et al.)"
+_LUONG = "Effective approaches to attention-based neural machine translation (Luong et al.)"
 
 ANIMALS = [
     Animal(
@@ -294,8 +295,7 @@ ANIMALS = [
             "translation",
             "encoder_decoder",
             "lstm",
-            paper="Effective approaches to attention-based neural machine translation (Luong et "
-            "al.)",
+            paper=_LUONG,
             year=2015,
             source="arXiv 1508.04025; figure: README of cmusphinx/g2p-seq2seq",
             licence={"data": "BSD 2-clause", "weights": "BSD 2-clause"},
@@ -321,6 +321,43 @@ ANIMALS = [
             "units": 320,
             "encoder_units": [160, 160],
             "embedding": 64,
+            "bidirectional": True,
+            "attention": "dot",
+            "dropout": 0.2,
+        },
+    ),
+    Animal(
+        _card(
+            "luong.english_french",
+            "translation",
+            "encoder_decoder",
+            "lstm",
+            paper=_LUONG,
+            year=2015,
+            source="arXiv 1508.04025; the data have no standard split, and so no figures",
+            licence={"data": "CC BY 2.0", "weights": "CC BY 2.0"},
+            data="Tatoeba, pairs of manythings.org/anki of at most 15 words a side: English "
+            "sentences with zlib.crc32(sentence) % 10 == 0 to test, the others to train; the "
+            "4,000 and 5,000 most frequent words.",
+            metric="BLEU (sacrebleu), beam of 5, test, against all translations that are listed",
+            training=Training(
+                rate=4e-3,
+                epochs=5,
+                updates=1000,
+                batch=128,
+                clip=5.0,
+                metric="sequence_accuracy",
+                smoothing=0.1,
+            ),
+            notes="Short everyday sentences, as in phrase books, words and marks apart: 'How are "
+            "you ?'. Rare words are unknown to it.",
+        ),
+        {
+            "source_vocabulary": 4000,
+            "target_vocabulary": 5000,
+            "units": 256,
+            "encoder_units": 128,
+            "embedding": 128,
             "bidirectional": True,
             "attention": "dot",
             "dropout": 0.2,
