@@ -50,7 +50,7 @@ def lines(args: argparse.Namespace) -> Iterator[str]:
         for name in zoo.list(**chosen, trained=True if args.trained else None):
             card = zoo.card(name)
             figure = "" if card.measured is None else f"{card.measured:g} {card.metric}"
-            yield f"{name:<24}{card.task:<22}{figure or 'architecture'}"
+            yield f"{name:<24}{card.task:<25}{figure or 'architecture'}"
     elif args.command == "card":
         folder = folder_of(args.preset)
         yield str(zoo.card(args.preset) if folder is None else read_card(folder))

@@ -10,8 +10,9 @@ PAGE = SAVED / "RESULTS.md"
 HEAD = """# Results of the zoo
 
 Written by `python recipes/zoo/page.py` from the cards in `saved_models/`, which
-`make zoo zoo=NAME` fills. Each figure is of one training, its settings chosen on validation rows,
-and of the weights as they are stored; plain methods are measured in the same run, on the same rows.
+`make zoo zoo=NAME` fills. Each figure is of one training, its settings chosen on validation rows
+or set without a trial, and of the weights as they are stored; plain methods are measured in the
+same run, on the same rows.
 [seen] and [recalled] say whether a published figure was read at its source or quoted from memory.
 Minutes are those on the clock, on a machine that did other work too.
 
