@@ -54,5 +54,19 @@ def _garbage():
     """Collected once, after each module: a pass over all that TensorFlow keeps takes seconds."""
     gc.disable()
     yield
+    if keras.backend.backend() == "tensorflow":
+        _forget_gradients()
     gc.collect()
     gc.freeze()
+
+
+def _forget_gradients():
+    """Drop the gradients that TensorFlow lists by name for good, each with the graph it is of.
+
+    Models of a module are gone with it, and all that was traced would take gigabytes.
+    """
+    from tensorflow.python.framework import ops
+
+    listed = ops.gradient_registry._registry
+    for name in [name for name in listed if name.startswith("CustomGradient-")]:
+        del listed[name]
