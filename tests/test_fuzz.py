@@ -525,6 +525,7 @@ KINDS = {
     **dict.fromkeys(["max_batch", "max_waiting", "slice_steps", "max_numbers"], of.count),
     **dict.fromkeys(["limit", "max_steps", "bytes", "connections"], of.count),
     "connections_per_client": of.count,
+    "unsent": of.count,
     "limit_per_client": optional(of.count),
     **dict.fromkeys(["idle", "request", "send", "grace"], of.seconds),
     "key": never,
@@ -645,7 +646,7 @@ HOOKS |= {"natural", "summaries", "sequence_log_prob", "choose", "values", "with
 # The parts of a service, which check what clients send them.
 HOOKS |= {"turn", "advance", "write", "lock_of", "beside", "answers", "replies", "open", "close"}
 HOOKS |= {"stop", "take", "spend", "sign", "numbers_of", "blank_steps", "as_steps", "check_names"}
-HOOKS |= {"as_static", "blank_static"}
+HOOKS |= {"as_static", "blank_static", "all_beside"}
 # Results and errors, which rnnzoo makes; what is made without arguments; a card's plain words.
 MADE = {"Generated", "Decoded", "Overloaded", "UnknownStream", "Greedy", "Sampler", "Head"}
 MADE |= {"Card", "CTCLogits", "Forecast", "Backtest"}
