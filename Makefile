@@ -55,15 +55,18 @@ lint: $(STAMP)  ## style: ruff check and ruff format --check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# In the order of tests/conftest.py.
+XDIST := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 # In parts: TensorFlow keeps what it compiled for good, 10 GB a process by the end of all tests.
 unit-tensorflow: $(STAMP)  ## tests and doctests on TensorFlow
 	@for part in "tests/test_[a-d]*.py" "tests/test_[e-l]*.py" "tests/test_[m-r]*.py" \
 	    "tests/test_[s-z]*.py rnnzoo"; do \
-	  KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $$part || exit 1; \
+	  KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q $(XDIST) $$part || exit 1; \
 	done
 
 unit-jax: $(STAMP)  ## tests and doctests on JAX
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q $(XDIST)
 
 wheel: $(STAMP)  ## build the wheel, install it into a clean environment, use it there
 	rm -rf build dist

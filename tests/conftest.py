@@ -43,6 +43,17 @@ if keras.backend.backend() == "jax":
     collect_ignore = ["test_project.py", "test_files.py", "test_curves.py", "test_data_text.py"]
     collect_ignore += ["test_altered.py", "test_devices.py", "test_makefile.py"]
 
+# The longest first, or at the end one worker waits for the other: half a minute and more of each
+# part. Most of these have few tests, which xdist would leave for the last.
+LONGEST = "history cells benchmarks devices recipes truncation model_heads export_writing backup "
+LONGEST += "strangers grid zoo from_keras encoder_decoder_training readme model stream_service"
+LONGEST = [f"test_{name}.py" for name in LONGEST.split()]
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
 
 @pytest.fixture(autouse=True)
 def _seeded():

@@ -56,6 +56,18 @@ def bilstm():
     return keras.Model(x, layers.Dense(1, activation="sigmoid")(h)), tokens(20, 4, 7)
 
 
+def both_ways():
+    """Of a fixed number of steps, which nothing but a layer of two directions reads."""
+    model = keras.Sequential(
+        [
+            keras.Input((7, 3)),
+            layers.Bidirectional(layers.GRU(3), name="both"),
+            layers.Dense(2),
+        ]
+    )
+    return model, reals(4, 7, 3)
+
+
 def cnn_lstm():
     model = keras.Sequential(
         [
@@ -260,6 +272,7 @@ MODELS = {
     nested: [],
     stateful: [],
     bilstm: ["lower", "upper"],
+    both_ways: ["both"],
     cnn_lstm: ["convolution", "pooling"],
     seq2seq: ["decoder"],
     tickets: ["of_body"],

@@ -54,7 +54,7 @@ def test_the_loss_is_that_of_scipy(forecast):
     sold = -chances.sum(-1).mean()
     wanted = {"price_loss": price, "sold_loss": sold, "loss": price + sold}
     callback = rnnzoo.TruncatedBPTT(4)
-    history = forecast.fit(x, y, batch_size=3, verbose=0, callbacks=[callback]).history
+    history = forecast.fit(x, y, batch_size=2, verbose=0, callbacks=[callback]).history
     found = forecast.evaluate(x, y, batch_size=3, verbose=0, return_dict=True)
     for name, value in wanted.items():
         np.testing.assert_allclose([history[name][0], found[name]], value, rtol=2e-5)
@@ -166,23 +166,54 @@ def tagger(outputs, rate=0.0, **options):
     return compiled(outputs, rate, bidirectional=True, **options)
 
 
-def test_a_tagger_reads_both_ways_as_keras_does():
-    model = tagger(3, loss="mse", units=[3, 3])
-    inputs = keras.Input((STEPS, 2))
+@pytest.mark.parametrize("form", [rnnzoo.one_to_one, rnnzoo.many_to_one])
+def test_a_model_reads_both_ways_as_keras_does(form):
+    """Also where padding is not a number, with a state that the layers above hand on, and back."""
+    options = {"residual": True} if form is rnnzoo.many_to_one else {}
+    model = form(features=2, units=[3, 3, 3], outputs=3, bidirectional=True, **options)
+    inputs, mask = keras.Input((STEPS, 2)), keras.Input((STEPS,), dtype="bool")
     hidden = inputs
-    for place in range(2):
-        both = keras.layers.Bidirectional(keras.layers.LSTM(3, return_sequences=True))
-        hidden = both(hidden)
+    for place in range(3):
+        last = form is rnnzoo.many_to_one and place == 2
+        layer = keras.layers.LSTM(3, return_sequences=not last)
+        both = keras.layers.Bidirectional(layer)
+        above = both(hidden, mask=mask)
+        hidden = above + hidden if options and place == 1 else above
         ours = model.core.get_layer(f"both_{place}")
         both.forward_layer.set_weights(ours.forward.get_weights())
         both.backward_layer.set_weights(ours.backward.get_weights())
     dense = keras.layers.Dense(3)
-    plain = keras.Model(inputs, dense(hidden))
+    plain = keras.Model([inputs, mask], dense(hidden))
     dense.set_weights(model.core.get_layer("output_layer").get_weights())
     x, lengths = numbers(), np.array([6, 4, 4, 4])
-    close(model.predict(x, verbose=0), plain.predict(x, verbose=0))
-    padded = model.predict({"inputs": x, "lengths": lengths}, verbose=0)
-    close(padded[1:, :4], model.predict(x[1:, :4], verbose=0))
+    real = np.arange(STEPS) < lengths[:, None]
+    whole = plain.predict([x, np.ones_like(real)], verbose=0)
+    close(model.predict(x, verbose=0), whole)
+    close(model.to_keras().predict(x, verbose=0), whole)
+    holes = np.where(real[..., None], x, np.nan)
+    padded = model.predict({"inputs": holes, "lengths": lengths}, verbose=0)
+    wanted = plain.predict([x, real], verbose=0)
+    if form is rnnzoo.one_to_one:
+        padded, wanted = padded[real], wanted[real]
+    close(padded, wanted)
+
+
+def test_a_label_of_both_directions_is_learned_saved_and_cannot_be_cut(tmp_path):
+    """The label is the sign of the first step, which the forward layer has long left behind."""
+    options = {"features": 2, "units": 3, "outputs": 1, "bidirectional": True}
+    model = rnnzoo.many_to_one(**options)
+    model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=on_jax())
+    x = np.random.default_rng(2).normal(size=(32, STEPS, 2)).astype("float32")
+    y = np.sign(x[:, 0, :1])
+    losses = model.fit(x, y, batch_size=32, epochs=40, verbose=0).history["loss"]
+    assert losses[-1] < 0.3 * losses[0]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    close(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    with pytest.raises(ValueError, match="has no state to go on from"):
+        model.step(x[:, 0], {})
+    with pytest.raises(ValueError, match="whose sequences may be cut"):
+        model.fit(x, y, verbose=0, callbacks=[rnnzoo.TruncatedBPTT(2)])
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,8 @@ def _read(
         residual_last=not many_to_one,
     )
     if many_to_one:
-        last = states[state_key(layers[-1].output_state, len(layers) - 1)]
+        top = getattr(layers[-1], "forward", layers[-1])
+        last = states[state_key(top.output_state, len(layers) - 1)]
         hidden = after_layers(last, layer_norm)
     # Layers that read in both directions have no state to go on from.
     states = {name: states[name] for name in inputs}

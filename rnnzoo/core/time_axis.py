@@ -51,13 +51,19 @@ class TimedInputs(Walk):
         return masked
 
     def read(self, layer: Any, sequence: Any, given: bool, outputs: Any, ends: list[Any]) -> None:
+        self.sources[id(outputs)] = self._is_read(sequence)
+
+    def _is_read(self, sequence: Any) -> set[str]:
+        """The inputs from which the steps of `sequence` come, which have a time axis then."""
         names = self.sources.get(id(sequence), set())
         self.timed |= {name for name in names if len(self.inputs[name].shape) > 1}
-        self.sources[id(outputs)] = names
+        return names
 
     def seen(self, layer: Any, copy: Any, args: tuple, kwargs: dict, outputs: Any) -> None:
         if isinstance(layer, keras.layers.RepeatVector):
             return
+        if isinstance(layer, keras.layers.Bidirectional):
+            self._is_read(args[0])
         for y in symbols(outputs):
             given = [x for x in symbols((args, kwargs)) if _may_share_time(x, y)]
             names = set().union(*(self.sources.get(id(x), set()) for x in given))

@@ -8,6 +8,7 @@ from rnnzoo.backend.keras_internals import set_keras_mask
 from rnnzoo.core.graph import Copies, built_like, copied_cell, walk
 from rnnzoo.core.spec import CoreSpec
 from rnnzoo.core.walked import STOCK
+from rnnzoo.layers.bidirectional import Bidirectional
 from rnnzoo.layers.masked import Masked
 from rnnzoo.layers.per_step import PerStepDense, PerStepTiedEmbedding
 from rnnzoo.layers.recurrent import RecurrentLayer
@@ -40,6 +41,8 @@ def stock_model(core: keras.Model, spec: CoreSpec, name: str) -> keras.Model:
             return next((x for x in args if x is not None), None)  # of masks, the one left
         if isinstance(layer, RecurrentLayer):
             outputs = _recurrent(layer, copies.of(layer, path), args, kwargs)
+        elif isinstance(layer, Bidirectional):
+            outputs = _both_ways(layer, copies.of(layer, path), *args, **kwargs)
         elif values and values[0] is None:
             raise ValueError(
                 f"to_keras cannot keep the layer {layer.name!r}, which reads a state, a reset or "
@@ -71,9 +74,12 @@ def _masked(sequence: Any, flags: Any) -> Any:
     return marked
 
 
-def _stock(layer: Any, name: str) -> Any:
+def _stock(layer: Any, name: str, backward: bool = False) -> Any:
     """The stock layer for one of rnnzoo; None for any other."""
     kind = _NAMESAKES.get(type(layer))
+    if isinstance(layer, Bidirectional):
+        ahead, back = _stock(layer.forward, name), _stock(layer.backward, name, backward=True)
+        return keras.layers.Bidirectional(ahead, backward_layer=back, name=name)
     if isinstance(layer, RecurrentLayer):
         if (
             kind is None
@@ -87,7 +93,7 @@ def _stock(layer: Any, name: str) -> Any:
                 f"learned_initial_state={layer.learned_initial_state}"
             )
         config = {**layer.get_config(), "name": name, "return_sequences": True}
-        config |= {"return_state": True}
+        config |= {"return_state": True, "go_backwards": backward}
         for key in ("learned_initial_state", "cell"):
             config.pop(key, None)
         if kind is not keras.layers.RNN:
@@ -114,3 +120,21 @@ def _recurrent(layer: Any, stock: Any, args: tuple, kwargs: dict) -> Any:
     if "output" in layer.state_names:
         states["output"] = outputs[:, -1]
     return outputs if named.get("state") is None else (outputs, states)
+
+
+def _both_ways(
+    layer: Bidirectional, stock: Any, sequence: Any, mask: Any = None, training: Any = None
+) -> tuple[Any, dict]:
+    """What `layer` gives, its outputs and states by name, by the stock layer."""
+    options = {"mask": mask, "training": training}
+    given = {key: value for key, value in options.items() if value is not None}
+    outputs, *after = stock(sequence, **given)
+    names = [key for key in layer.forward.state_names if key != "output"]
+    after = keras.tree.flatten(after)
+    pairs = zip(names, after, after[len(names) :])
+    states = {name: keras.ops.concatenate(pair, axis=-1) for name, *pair in pairs}
+    if "output" in layer.forward.state_names:
+        units = layer.forward.units
+        ends = outputs[:, -1, :units], outputs[:, 0, units:]
+        states["output"] = keras.ops.concatenate(ends, axis=-1)
+    return outputs, states

@@ -25,6 +25,7 @@ def many_to_one(
     embedding: int | None = None,
     dropout: float = 0.0,
     recurrent_dropout: float = 0.0,
+    bidirectional: bool = False,
     residual: bool = False,
     layer_norm: bool = False,
     learned_initial_state: bool = False,
@@ -41,6 +42,9 @@ def many_to_one(
         outputs: size of the output vector, a head of `rnnzoo.heads`, or a dict of these by
             name; None gives the last layer's final hidden state, `(batch, units[-1])`, without
             an output layer.
+        bidirectional: every layer reads in both directions (Schuster & Paliwal, 1997), each
+            with `units`, and the output is made of what both have read to their ends. The model
+            has no state, so that streams, `step` and `TruncatedBPTT` are refused.
         features, vocabulary, inputs, static, units, cell, embedding, dropout,
             recurrent_dropout, residual, layer_norm, learned_initial_state, activation, name:
             as in `rnnzoo.one_to_one`.
@@ -76,6 +80,7 @@ def many_to_one(
         embedding=embedding,
         dropout=dropout,
         recurrent_dropout=recurrent_dropout,
+        bidirectional=bidirectional,
         residual=residual,
         layer_norm=layer_norm,
         tied=False,
