@@ -45,8 +45,6 @@ TRANSLATION = cases.Whole(5, 0, 4, 7, rows=2, steps=3, target=2, ragged=False, b
 LABELS = cases.Whole(None, 2, 4, 3, rows=2, steps=4, target=0, ragged=True, batches=8)
 
 
-# Of stock layers, which Keras 3.16 says of a mask that it is given and uses.
-@pytest.mark.filterwarnings("ignore:.*does not support masking:UserWarning")
 @pytest.mark.parametrize("case", [TRANSLATION, LABELS], ids=["translation", "labels"])
 def test_whole_sequences_are_trained_on_the_same_losses(case):
     (ours, seconds), (stock, _) = (
