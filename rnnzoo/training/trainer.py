@@ -53,6 +53,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         self.tells = False  # whether `fit` says what it does
         self.planned: dict[str, dict] = {}  # of functions the steps to come in this pass, by shape
         self._judged: dict[str, bool] = {}  # outputs that have a loss, and whether it is by step
+        self._measured: set[str] = set()  # outputs that have a metric
         self._kept: dict[str, dict] = {}  # compiled functions by what went into them
         self._ranks: dict[str, tuple] = {}  # of the targets that a function was made for
         self._passing = threading.RLock()  # one pass over data at a time
@@ -103,6 +104,8 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         self.auto_jit, self.without_xla = isinstance(jit_compile, str), False
         loss = defaults.loss_of_heads(loss, outputs)
         self._judged = defaults.judged(loss, outputs)
+        self._measured = defaults.measured(metrics, outputs)
+        self._measured |= defaults.measured(weighted_metrics, outputs)
         super().compile(
             optimizer,
             defaults.fitting(loss, outputs, keras.losses),
@@ -180,7 +183,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             part = x, y, sample_weight
             with seeds_kept_on_error():
                 if validation_split and validation_data is None and not self._streams(x):
-                    part, validation_data = split_rows(part, validation_split)
+                    part, validation_data = split_rows(self.reader, part, validation_split)
                 shuffled = shuffle is None or shuffle
                 given = {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffled}
                 data = self._feed(*part, class_weight=class_weight, trains=True, **given)
@@ -519,6 +522,11 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             raise ValueError(
                 "targets must be given for each output that has a loss, "
                 f"{', '.join(map(repr, self._judged))}; received {sorted(y)}"
+            )
+        if judged and isinstance(y, dict) and self._measured - set(y):
+            raise ValueError(
+                "targets must be given for each output that has a metric, "
+                f"{', '.join(map(repr, sorted(self._measured)))}; received {sorted(y)}"
             )
 
     def _resize(self, carry: Carry, lanes: int) -> None:
