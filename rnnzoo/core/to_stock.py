@@ -10,12 +10,13 @@ from rnnzoo.core.spec import CoreSpec
 from rnnzoo.core.walked import STOCK
 from rnnzoo.layers.bidirectional import Bidirectional
 from rnnzoo.layers.masked import Masked
-from rnnzoo.layers.per_step import PerStepDense, PerStepTiedEmbedding
+from rnnzoo.layers.per_step import PerStepDense, PerStepLayer, PerStepTiedEmbedding
 from rnnzoo.layers.recurrent import RecurrentLayer
 
 _NAMESAKES = {ours: theirs for theirs, ours in STOCK.items()}
 _NAMESAKES |= {
     PerStepDense: keras.layers.Dense,
+    PerStepLayer: keras.layers.TimeDistributed,
     PerStepTiedEmbedding: keras.layers.ReversibleEmbedding,
 }
 
