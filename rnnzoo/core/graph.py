@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from rnnzoo.backend.keras_internals import every_layer, run_graph
 from rnnzoo.layers.recurrent import RecurrentLayer
@@ -165,7 +166,9 @@ def _move_more(layer: Any, copy: Any) -> None:
         store: dict[str, Any] = {}
         layer.save_own_variables(store)
         # Two variables of one array would lose it together, where JAX writes over it.
-        copy.load_own_variables({key: np.array(value) for key, value in store.items()})
+        copy.load_own_variables(
+            {key: np.array(ops.convert_to_numpy(value)) for key, value in store.items()}
+        )
     if hasattr(layer, "save_assets") and hasattr(layer, "load_assets"):
         with tempfile.TemporaryDirectory() as folder:
             layer.save_assets(folder)
