@@ -268,6 +268,9 @@ def test_a_crf_passes_over_padding(chain):
     raw = model.predict({"inputs": x, "lengths": lengths}, verbose=0)
     path = ops.convert_to_numpy(model.heads["outputs"].mode(raw))
     assert (path[:, 5:] == -1).all() and (path[:, :5] >= 0).all()
+    given = rnnzoo.data.bucket([x[0, :5], x[1]], batch_size=1, pad_to_multiple_of=1)
+    apart = ops.convert_to_numpy(model.heads["outputs"].mode(model.predict(given, verbose=0)))
+    np.testing.assert_array_equal(apart[0], path[0])
 
 
 @pytest.mark.parametrize(
