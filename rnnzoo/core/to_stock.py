@@ -94,7 +94,7 @@ def _stock(layer: Any, name: str, backward: bool = False) -> Any:
                 f"learned_initial_state={layer.learned_initial_state}"
             )
         config = {**layer.get_config(), "name": name, "return_sequences": True}
-        config |= {"return_state": True, "go_backwards": backward}
+        config |= {"return_state": True, "go_backwards": backward or layer.go_backwards}
         for key in ("learned_initial_state", "cell"):
             config.pop(key, None)
         if kind is not keras.layers.RNN:
