@@ -68,6 +68,19 @@ def both_ways():
     return model, reals(4, 7, 3)
 
 
+def video():
+    """Features of frames, normalised, whose padding is told by an input of its own."""
+    x, real = keras.Input((7, 3), name="x"), keras.Input((7,), dtype="bool", name="real")
+    normal = layers.Normalization()
+    normal.adapt(2 * reals(20, 7, 3) + 1)
+    h = layers.GRU(4, return_sequences=True)(normal(x), mask=real)
+    mask = np.arange(7) < np.array([[7], [5], [7], [6]])
+    return keras.Model([x, real], layers.Dense(2)(layers.GRU(3)(h))), {
+        "x": reals(4, 7, 3),
+        "real": mask,
+    }
+
+
 def cnn_lstm():
     model = keras.Sequential(
         [
@@ -262,6 +275,7 @@ def stateful():
 MODELS = {
     language_model: [],
     frames: [],
+    video: [],
     masked_grus: [],
     masked_tagger: [],
     encoder: [],

@@ -124,14 +124,16 @@ def test_several_inputs_of_many_sequences(make):
 def test_static_values_come_once_for_a_row_and_with_each_step_in_a_lane_of_many():
     ids, store, place = [[1, 2, 3], [4, 5], [6, 7, 8, 9]], [7, 8, 9], [[0.5], [1.5], [2.5]]
     static = {"store": store, "place": place}
-    (x,) = bucket(ids, static=static)[0]
+    (x,) = bucket(ids, static=static | {"size": [0.5, 1.5, 2.5]})[0]
+    assert x.pop("size").tolist() == [[2.5], [0.5], [1.5]]  # one feature, as a column of steps
     assert x["store"].tolist() == [9, 7, 8] and x["store"].dtype == np.int32
     assert x["place"].tolist() == [[2.5], [0.5], [1.5]] and x["place"].dtype == np.float32
     x, *_ = pack(ids, 2, 4, static=static)[0]
     assert x["inputs"].tolist() == [[1, 2, 0, 0], [4, 6, 7, 8]]
     assert x["store"].tolist() == [[7, 7, 0, 0], [8, 9, 9, 9]] and x["place"].shape == (2, 4, 1)
-    data = stream(np.arange(8), 2, 2, static={"store": 7, "place": [0.5, 1.0]})
+    data = stream(np.arange(8), 2, 2, static={"store": 7, "place": [0.5, 1.0], "size": 0.5})
     for x, *_ in data:
+        assert x["size"].tolist() == [[0.5]] * 2
         assert x["store"].tolist() == [7, 7] and x["place"].tolist() == [[0.5, 1.0]] * 2
 
 

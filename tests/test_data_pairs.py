@@ -92,5 +92,8 @@ def test_strings_train_as_their_tokens_do():
     before = model.evaluate(ids, verbose=0)
     model.fit(strings, verbose=0)
     assert model.evaluate(ids, verbose=0) < before
+    told = model.fit(strings, sample_weight=[1.0, 2.0], validation_split=0.5, verbose=0).history
+    second = {side: rows[1:] for side, rows in ids.items()}
+    assert told["val_loss"] == pytest.approx([2 * model.evaluate(second, verbose=0)], rel=1e-5)
     with pytest.raises(ValueError, match="source must be .* received Vocabulary"):
         model.fit({**strings, "source": letters}, verbose=0)

@@ -350,5 +350,7 @@ def test_what_an_export_feeds_is_named(rich, plain, tmp_path):
     with pytest.raises(ValueError, match="format='onnx', which holds no loop over steps"):
         plain.export(tmp_path / "1", "onnx", feed="inputs")
     tokens = rnnzoo.one_to_one(vocabulary=4, units=3)
+    with pytest.raises(ValueError, match="forecaster must be called on .* model whose one output"):
+        tokens.forecaster()
     with pytest.raises(ValueError, match="export with feed must be called on"):
         tokens.export(tmp_path / "1", feed="inputs")

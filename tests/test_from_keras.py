@@ -16,6 +16,7 @@ import rnnzoo
 SLOW = ("frames", "encoder", "tickets", "flattened", "autoencoder", "attention", "backwards")
 TRIED = [make for make in MODELS if not (on_jax() and make.__name__ in SLOW)]
 STREAMING = [make for make in TRIED if not MODELS[make]]
+NO_TEXTS = pytest.mark.skipif(on_jax(), reason="JAX has no tensors of texts")
 WHOLE = [make for make in TRIED if MODELS[make]]
 
 
@@ -30,6 +31,8 @@ def pair(make):
     stock, x = make()
     rng = np.random.default_rng(5)
     stock.set_weights([rng.uniform(0.05, 0.4, w.shape) for w in stock.get_weights()])
+    for layer in stock.layers:
+        getattr(layer, "finalize_state", lambda: None)()  # of new weights
     return stock, rnnzoo.from_keras(stock), x
 
 
@@ -116,6 +119,22 @@ def test_cut_equals_whole(make):
     for one, y, cut in zip(kinds, whole, zip(*parts), strict=True):
         cut = [ops.convert_to_numpy(piece) for piece in cut]
         close(np.concatenate(cut, axis=1) if one.per_step else cut[-1], y)
+
+
+@pytest.mark.skipif(on_jax(), reason="the shapes of JAX are never open")
+def test_steps_of_layers_within_are_as_many_as_there_are():
+    stock, model, x = pair(keras_models.frames)
+    close(model.predict(x, batch_size=2, verbose=0), stock(x))
+
+
+@pytest.mark.skipif(on_jax(), reason="lookups run in TensorFlow")
+def test_a_vocabulary_goes_with_its_layer():
+    known, x = layers.IntegerLookup(), keras.Input((None,), dtype="int64")
+    known.adapt(np.array([3, 5, 7, 3]))
+    lstm = layers.LSTM(2, return_sequences=True)
+    stock = keras.Model(x, lstm(layers.Embedding(9, 2)(known(x))))
+    given = np.array([[3, 5, 7, 9]])
+    close(rnnzoo.from_keras(stock)(given), stock(given))
 
 
 @pytest.mark.parametrize("make", WHOLE, ids=named)
@@ -303,6 +322,27 @@ class Unsaved(keras.Layer):
         return self.function(x)
 
 
+class Hiding(keras.Layer):
+    """What it gives is in no weight and no configuration."""
+
+    factor = 1.0
+
+    def call(self, x):
+        return x * self.factor
+
+
+def hiding():
+    model = sequential(Hiding(name="scaled"), layers.LSTM(2))
+    model.layers[0].factor = 3.0
+    return model
+
+
+def texts():
+    encode = layers.Hashing(9)
+    x = keras.Input((None,), dtype="string", name="words")
+    return keras.Model(x, layers.LSTM(2)(layers.Embedding(9, 2)(encode(x))))
+
+
 def sequential(*parts):
     return keras.Sequential([keras.Input((None, 3)), *parts])
 
@@ -340,6 +380,8 @@ def reserved():
             ),
             "zero_output_for_mask",
         ),
+        (hiding, "'scaled' .Hiding. cannot be copied: .* it gives other outputs"),
+        pytest.param(texts, "the input 'inputs' of texts", marks=NO_TEXTS),
         (reserved, r"\['mask'\]"),
         (
             lambda: keras.Sequential([keras.Input((4,)), layers.RepeatVector(3), layers.LSTM(2)]),

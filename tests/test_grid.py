@@ -96,6 +96,8 @@ SETS = {
     "generator": lambda x, y: {"x": itertools.cycle(batches_of(x, y))},
 }
 FORMS = ARRAYS | SETS
+# As the arrays that they become.
+LISTS = {"lists": lambda x, y: {"x": x.tolist(), "y": y.tolist(), "batch_size": BATCH}}
 CALLBACKS = {
     "none": lambda folder: [],
     "windows": lambda folder: [rnnzoo.TruncatedBPTT(4)],
@@ -155,7 +157,7 @@ def trained(begun, form, data, callbacks, **options):
     options = {"shuffle": False, "verbose": 0, "epochs": EPOCHS, **options}
     if "Reset" in "".join(type(one).__name__ for one in callbacks):
         options.pop("shuffle")
-    given = FORMS[form](*data) | options
+    given = (FORMS | LISTS)[form](*data) | options
     history = model.fit(**given, callbacks=[*callbacks, counting]).history
     return history, model.get_weights(), counting.counts
 
@@ -182,6 +184,7 @@ COMBINATIONS = [
     for form, name in itertools.product(FORMS, CALLBACKS)
     if name != "windows, every 2" or form in ("array", "tf.data", "workers", "generator")
 ]
+COMBINATIONS.append(("lists", "windows"))
 
 
 @pytest.mark.parametrize(("form", "name"), COMBINATIONS)
@@ -219,6 +222,17 @@ def test_callbacks_make_a_difference(begun, data, tmp_path):
         assert np.abs(one - other).max() > 1e-3
 
 
+@pytest.mark.parametrize("form", ["frame", "lists"])
+def test_a_part_is_held_back_of_every_form_of_arrays(begun, data, form):
+    held = [part[6:] for part in data]
+    wanted = trained(begun, "array", [part[:6] for part in data], [], validation_data=held)
+    history, weights, counts = trained(begun, form, data, [], validation_split=0.4)
+    assert counts == [3] * EPOCHS
+    np.testing.assert_allclose(history["val_loss"], wanted[0]["val_loss"], rtol=1e-4)
+    for got, other in zip(weights, wanted[1], strict=True):
+        np.testing.assert_allclose(got, other, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", PASSES)
 @pytest.mark.parametrize("form", FORMS)
 def test_evaluate_and_predict(begun, data, form, name):
@@ -246,11 +260,11 @@ def test_evaluate_and_predict(begun, data, form, name):
         np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("form", ARRAYS)
+@pytest.mark.parametrize("form", ARRAYS | LISTS)
 def test_on_batch(begun, data, form):
     model, weights = begun
     x, y = (part[:BATCH] for part in data)
-    given = {"x": FORMS[form](x, y)["x"], "y": FORMS[form](x, y)["y"]}
+    given = {name: (ARRAYS | LISTS)[form](x, y)[name] for name in ("x", "y")}
     found = []
     for one in ({"x": x, "y": y}, given):
         model.set_weights(weights)

@@ -102,8 +102,11 @@ def test_every_form_of_data_has_the_same_loss(model):
     x, y = batch()
     loss = model.evaluate(x, y, verbose=0)
     halves = [({k: v[i : i + 2] for k, v in x.items()}, y[i : i + 2]) for i in (0, 2)]
+    lists = {name: values.tolist() for name, values in x.items()}
+    close(model.step(lists, model.initial_state(ROWS))[0], model.predict(x, verbose=0))
     forms = [
         halves,
+        [(lists, y.tolist())],
         rnnzoo.data.bucket(
             {name: list(x[name]) for name in INPUTS},
             list(y),

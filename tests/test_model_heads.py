@@ -149,6 +149,24 @@ def test_targets_that_no_head_knows_are_refused(forecast, change, said):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize("window", [3, STEPS])
+def test_an_output_without_targets_is_not_trained(window):
+    """A metric, a weight and padding are those of the outputs that have some."""
+    model, x = compiled({"a": 2, "b": 1}, loss={"b": "mse"}), numbers()
+    model.compile(keras.optimizers.SGD(0.0), {"b": "mse"}, weighted_metrics={"b": ["mae"]})
+    weight = np.arange(ROWS * STEPS).reshape(ROWS, STEPS) % 5 + 1.0
+    y, lengths = {"b": numbers(size=1)}, np.array([6, 2, 3, 6])
+    given, callbacks = {"inputs": x, "lengths": lengths}, [rnnzoo.TruncatedBPTT(window)]
+    told = model.fit(given, y, sample_weight=weight, verbose=0, callbacks=callbacks).history
+    weight *= np.arange(STEPS) < lengths[:, None]
+    errors = np.abs(model.predict(x, verbose=0)["b"] - y["b"])[..., 0]
+    np.testing.assert_allclose(told["b_mae"], (errors * weight).sum() / weight.sum(), rtol=1e-5)
+    model.compile("sgd", {"b": "mse"}, metrics={"a": ["mae"]})
+    with pytest.raises(ValueError, match=r"each output that has a metric, 'a'; received \['b'\]"):
+        model.fit(x, y, verbose=0)
+
+
 def test_a_target_without_weight_may_be_anything(forecast):
     x, y = numbers(), targets()
     weight = np.ones((ROWS, STEPS), "float32")
@@ -250,6 +268,9 @@ def test_a_crf_passes_over_padding(chain):
     raw = model.predict({"inputs": x, "lengths": lengths}, verbose=0)
     path = ops.convert_to_numpy(model.heads["outputs"].mode(raw))
     assert (path[:, 5:] == -1).all() and (path[:, :5] >= 0).all()
+    given = rnnzoo.data.bucket([x[0, :5], x[1]], batch_size=1, pad_to_multiple_of=1)
+    apart = ops.convert_to_numpy(model.heads["outputs"].mode(model.predict(given, verbose=0)))
+    np.testing.assert_array_equal(apart[0], path[0])
 
 
 @pytest.mark.parametrize(

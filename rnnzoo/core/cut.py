@@ -35,24 +35,16 @@ def cut_against_whole(layer: Any, args: tuple, kwargs: dict, timed: set[int], li
         timed: the ids of the symbols whose second axis is time.
         like: its outputs for them, symbols.
     """
-    steps = {t.shape[1] for t in _symbols((args, kwargs)) if id(t) in timed} - {None}
-    steps = steps.pop() if len(steps) == 1 else STEPS
+    rng = np.random.default_rng(0)
+    steps, values = _drawn(rng, layer, args, kwargs, timed)
     symbols = keras.tree.flatten(like)
     fitting = [len(y.shape) > 1 and y.shape[1] in (None, steps) for y in symbols]
-    rng = np.random.default_rng(0)
-    values = {id(t): _random(rng, t, steps, layer) for t in _symbols((args, kwargs))}
 
     _shake(layer, rng)
 
     def run(part: slice) -> list[np.ndarray]:
-        def value(x: Any) -> Any:
-            if not isinstance(x, keras.KerasTensor):
-                return x
-            return values[id(x)][:, part] if id(x) in timed else values[id(x)]
-
-        own_args, own_kwargs = keras.tree.map_structure(value, (args, kwargs))
-        outputs = keras.tree.flatten(layer(*own_args, **own_kwargs))
-        return [ops.convert_to_numpy(y).astype("float64") for y in outputs]
+        cut = {key: v[:, part] if key in timed else v for key, v in values.items()}
+        return _run(layer, args, kwargs, cut)
 
     try:
         whole = run(slice(None))
@@ -74,6 +66,50 @@ def cut_against_whole(layer: Any, args: tuple, kwargs: dict, timed: set[int], li
         for a, b, has_time in zip(first, second, own)
     ]
     return Found(all(map(_same, joined, whole)), own)
+
+
+def gives_the_same(layer: Any, copy: Any, args: tuple, kwargs: dict, timed: set[int]) -> bool:
+    """Whether a copy of `layer` gives what it gives itself; True where it draws, or fails itself.
+
+    Args:
+        layer: a layer or operation, built, which stays as it is.
+        copy: another with its weights.
+        args, kwargs, timed: as for `cut_against_whole`.
+    """
+    _, values = _drawn(np.random.default_rng(0), copy, args, kwargs, timed)
+    held = getattr(layer, "non_trainable_variables", ())
+    before = [ops.copy(variable.value) for variable in held]
+    try:
+        wanted, again = (_run(layer, args, kwargs, values) for _ in range(2))
+    except Exception:  # whatever a layer of another raises for random data
+        return True
+    finally:
+        for variable, value in zip(held, before):
+            variable.assign(value)
+    if not all(map(np.array_equal, again, wanted)):
+        return True
+    try:
+        return all(map(_same, _run(copy, args, kwargs, values), wanted))
+    except Exception:
+        return False
+
+
+def _drawn(
+    rng: np.random.Generator, layer: Any, args: tuple, kwargs: dict, timed: set[int]
+) -> tuple[int, dict[int, Any]]:
+    """How many steps there are, and random tensors for the symbols of a call by their ids."""
+    steps = {t.shape[1] for t in _symbols((args, kwargs)) if id(t) in timed} - {None}
+    steps = steps.pop() if len(steps) == 1 else STEPS
+    return steps, {id(t): _random(rng, t, steps, layer) for t in _symbols((args, kwargs))}
+
+
+def _run(layer: Any, args: tuple, kwargs: dict, values: dict[int, Any]) -> list[np.ndarray]:
+    """The outputs of `layer`, flat, called with `values` in the places of the symbols."""
+    given = keras.tree.map_structure(
+        lambda x: values[id(x)] if isinstance(x, keras.KerasTensor) else x, (args, kwargs)
+    )
+    outputs = keras.tree.flatten(layer(*given[0], **given[1]))
+    return [ops.convert_to_numpy(y).astype("float64") for y in outputs]
 
 
 def _shake(layer: Any, rng: np.random.Generator) -> None:

@@ -1,10 +1,13 @@
 """A Keras model as a graph of layer calls: walked with other layers in the places of its own."""
 
 import inspect
+import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
 from rnnzoo.backend.keras_internals import every_layer, run_graph
 from rnnzoo.layers.recurrent import RecurrentLayer
@@ -137,6 +140,9 @@ class Copies:
         weights, copy = layer.get_weights(), self.made[id(layer)][1]
         try:
             copy.set_weights(weights)
+            for part, own in zip(every_layer(layer), every_layer(copy)):
+                if type(part) is type(own):
+                    _move_more(part, own)
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"the layer {layer.name!r} cannot be converted: its copy does not take its "
@@ -152,6 +158,21 @@ class Copies:
                 f"the layer {layer.name!r} ({type(layer).__name__}) cannot be copied, for which "
                 f"it needs get_config and from_config: {error}"
             ) from error
+
+
+def _move_more(layer: Any, copy: Any) -> None:
+    """Move what `layer` has beside weights, as a vocabulary, in the way that Keras saves it."""
+    if type(layer).load_own_variables is not keras.Layer.load_own_variables:
+        store: dict[str, Any] = {}
+        layer.save_own_variables(store)
+        # Two variables of one array would lose it together, where JAX writes over it.
+        copy.load_own_variables(
+            {key: np.array(ops.convert_to_numpy(value)) for key, value in store.items()}
+        )
+    if hasattr(layer, "save_assets") and hasattr(layer, "load_assets"):
+        with tempfile.TemporaryDirectory() as folder:
+            layer.save_assets(folder)
+            copy.load_assets(folder)
 
 
 def _by_config(layer: Any, name: str) -> Any:

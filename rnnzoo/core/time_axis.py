@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from rnnzoo.core.cut import cut_against_whole
+from rnnzoo.core.cut import cut_against_whole, gives_the_same
 from rnnzoo.core.graph import Copies
 from rnnzoo.core.spec import Input
 from rnnzoo.core.walked import Walk, input_names, symbols
@@ -48,6 +48,7 @@ class TimedInputs(Walk):
     def sequence(self, sequence: Any, mask: Any) -> Any:
         masked = super().sequence(sequence, mask)
         self.sources[id(masked)] = self.sources.get(id(sequence), set())
+        self.beside.append(self.sources[id(masked)] | self.sources.get(id(mask), set()))
         return masked
 
     def read(self, layer: Any, sequence: Any, given: bool, outputs: Any, ends: list[Any]) -> None:
@@ -91,6 +92,7 @@ class TimeAxes(Walk):
         self.reads: list[tuple[str, str]] = []
         self.blind = False
         self.tokens: dict[str, list[int]] = {}
+        self.compared: set[int] = set()
         self.others: set[str] = set()
         super().__init__(model, copies, inputs)
         self.leading = self._leading()
@@ -115,9 +117,11 @@ class TimeAxes(Walk):
         return name
 
     def sequence(self, sequence: Any, mask: Any) -> Any:
-        masked = super().sequence(sequence, mask)
+        masked, times = super().sequence(sequence, mask), [self.kind(sequence).time]
         self.kinds[id(masked)] = self.kind(sequence)
-        self.sites.append(self.kind(sequence).time)
+        times += [] if mask is None or times[0] is None else [self.kind(mask).time]
+        self.same |= {time: times[0] for time in times[1:] if time is not None}
+        self.sites.append(times[0])
         return masked
 
     def read(self, layer: Any, sequence: Any, given: bool, outputs: Any, ends: list[Any]) -> None:
@@ -138,11 +142,12 @@ class TimeAxes(Walk):
         given, made = symbols((args, kwargs)), symbols(outputs)
         kinds = [self.kind(x) for x in given]
         timed = [kind.time for kind in kinds if kind.time is not None]
+        steps = {id(x) for x, kind in zip(given, kinds) if kind.time is not None}
+        self._compare(layer, copy, args, kwargs, steps)
         if not timed:
             rest = Kind(None, any(kind.moves for kind in kinds))
             self.kinds |= {id(y): rest for y in made}
             return
-        steps = {id(x) for x, kind in zip(given, kinds) if kind.time is not None}
         found = cut_against_whole(copy, args, kwargs, steps, outputs)
         if not found.streams:
             what = f"({type(layer).__name__}) gives other outputs for a sequence cut in two"
@@ -154,6 +159,18 @@ class TimeAxes(Walk):
             self.same |= {self.root(name): self.root(timed[0]) for name in timed}
         for y, has_time in zip(made, found.timed):
             self.kinds[id(y)] = Kind(timed[0] if has_time else None, True)
+
+    def _compare(self, layer: Any, copy: Any, args: tuple, kwargs: dict, timed: set[int]) -> None:
+        """ValueError where a copy, whose weights are those of `layer`, gives other outputs."""
+        if id(copy) in self.compared:  # the check of time has changed its weights
+            return
+        self.compared.add(id(copy))
+        if not gives_the_same(layer, copy, args, kwargs, timed):
+            raise ValueError(
+                f"the layer {layer.name!r} ({type(layer).__name__}) cannot be copied: made anew by "
+                "its get_config, with its weights, it gives other outputs. What they come from "
+                "must be in its configuration or a weight."
+            )
 
     def declared_inputs(self) -> dict[str, Input]:
         """What the core takes of the data."""

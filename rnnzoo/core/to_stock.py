@@ -10,12 +10,13 @@ from rnnzoo.core.spec import CoreSpec
 from rnnzoo.core.walked import STOCK
 from rnnzoo.layers.bidirectional import Bidirectional
 from rnnzoo.layers.masked import Masked
-from rnnzoo.layers.per_step import PerStepDense, PerStepTiedEmbedding
+from rnnzoo.layers.per_step import PerStepDense, PerStepLayer, PerStepTiedEmbedding
 from rnnzoo.layers.recurrent import RecurrentLayer
 
 _NAMESAKES = {ours: theirs for theirs, ours in STOCK.items()}
 _NAMESAKES |= {
     PerStepDense: keras.layers.Dense,
+    PerStepLayer: keras.layers.TimeDistributed,
     PerStepTiedEmbedding: keras.layers.ReversibleEmbedding,
 }
 
@@ -93,7 +94,7 @@ def _stock(layer: Any, name: str, backward: bool = False) -> Any:
                 f"learned_initial_state={layer.learned_initial_state}"
             )
         config = {**layer.get_config(), "name": name, "return_sequences": True}
-        config |= {"return_state": True, "go_backwards": backward}
+        config |= {"return_state": True, "go_backwards": backward or layer.go_backwards}
         for key in ("learned_initial_state", "cell"):
             config.pop(key, None)
         if kind is not keras.layers.RNN:

@@ -22,7 +22,7 @@ from rnnzoo.core.spec import State
 from rnnzoo.layers.gru import GRU
 from rnnzoo.layers.lstm import LSTM
 from rnnzoo.layers.masked import Masked
-from rnnzoo.layers.per_step import PerStepDense
+from rnnzoo.layers.per_step import PerStepDense, PerStepLayer
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.layers.rnn import RNN
 from rnnzoo.layers.simple_rnn import SimpleRNN
@@ -66,6 +66,8 @@ def namesake(layer: Any, name: str) -> Any:
     inner = layer.layer if type(layer) is keras.layers.TimeDistributed else layer
     if type(inner) is keras.layers.Dense:
         return built_like(layer, PerStepDense.from_config({**inner.get_config(), "name": name}))
+    if inner is not layer:
+        return built_like(layer, PerStepLayer.from_config({**layer.get_config(), "name": name}))
     kind = STOCK.get(type(layer))
     if kind is None:
         return None

@@ -80,7 +80,7 @@ def bucket(
             classes or one-hot. It multiplies `sample_weight`; a class without one weighs 1.
         per_step: whether targets are arrays of one target for each step.
         static: values `(...)` of each sequence as a whole, by the names of inputs, each a list
-            of one for each sequence.
+            of one for each sequence; a real number is one feature.
         state: the states that each sequence begins with, by the names that the model's
             `initial_state` has, each a list of one for each sequence; None for the model's own.
         vocabulary: the number of tokens, which must lie in `[0, vocabulary)`, or the

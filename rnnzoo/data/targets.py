@@ -128,22 +128,21 @@ def per_sequence(
 def static_values(
     given: Any, name: str, inputs: dict[str, Steps], vocabulary: Any, check_finite: bool
 ) -> dict[str, np.ndarray]:
-    """One value `(sequences, ...)` for each sequence, by name; none where `given` is None."""
+    """One value `(sequences, ...)` for each sequence, by name; none where `given` is None.
+
+    A real number is one feature, `(sequences, 1)`, as in a column of steps.
+    """
     if given is None:
         return {}
     steps = next(iter(inputs.values()))
     known = vocabulary if isinstance(vocabulary, Mapping) else {}
-    count = len(steps.lengths)
-    return {
-        key: per_sequence(
-            [given[key]] if steps.alone else given[key],
-            f"{name}[{key!r}]",
-            count,
-            check_finite,
-            known.get(key),
-        )
-        for key in given
-    }
+    count, found = len(steps.lengths), {}
+    for key in given:
+        values = [given[key]] if steps.alone else given[key]
+        place = f"{name}[{key!r}]"
+        one = per_sequence(values, place, count, check_finite, known.get(key))
+        found[key] = one[:, None] if one.ndim == 1 and one.dtype.kind == "f" else one
+    return found
 
 
 def kind_of(array: np.ndarray) -> str:

@@ -13,7 +13,7 @@ Tensor = Any
 
 
 def plain(x: Any) -> Any:
-    """`x`, its lists and data frames turned into arrays; ragged tensors are refused by name."""
+    """`x`, its data frames turned into arrays; ragged tensors are refused by name."""
     if isinstance(x, dict):
         return {key: plain(value) for key, value in x.items()}
     if hasattr(x, "row_splits") or hasattr(x, "nested_row_splits"):
@@ -22,6 +22,17 @@ def plain(x: Any) -> Any:
             "different length see rnnzoo.data.pack and rnnzoo.data.bucket."
         )
     return x.to_numpy() if is_table(x) else x
+
+
+def from_lists(values: Any) -> Any:
+    """`values`; the array of a list of numbers, of which all parts are as long as one another."""
+    if not isinstance(values, (list, tuple)):
+        return values
+    try:
+        array = np.asarray(values)
+    except Exception:  # parts of different length, symbols of a graph: for others to judge
+        return values
+    return array if array.dtype.kind in "iufb" else values
 
 
 def is_table(x: Any) -> bool:
@@ -62,7 +73,7 @@ def check_array(array: Any, spec: Input, name: str = "inputs") -> None:
     if not hasattr(array, "shape") or not hasattr(array, "dtype"):
         raise ValueError(
             f"{name} must be an array {form}; received {type(array).__name__}. For sequences of "
-            "different length see rnnzoo.data.pack and rnnzoo.data.bucket."
+            "different length see rnnzoo.data.pack and rnnzoo.data.bucket, which take texts too."
         )
     shape = tuple(array.shape)
     if len(shape) != spec.rank:

@@ -109,18 +109,21 @@ def is_array_like(x: Any) -> bool:
     return isinstance(x, (dict, str, bytes)) or hasattr(x, "shape")
 
 
-def split_rows(arrays: tuple, fraction: float) -> tuple[tuple, tuple]:
+def split_rows(reader: Any, given: tuple, fraction: float) -> tuple[tuple, tuple]:
     """`(x, y, sample_weight)` cut in two: the last `fraction` of their rows is the second part.
 
     Raises:
         ValueError: data that are no arrays, a part without rows.
     """
-    if not is_array_like(arrays[0]):
+    if not is_array_like(given[0]):
         raise ValueError(
             "validation_split needs arrays, whose last rows it takes; received "
-            f"{type(arrays[0]).__name__}. Pass validation_data."
+            f"{type(given[0]).__name__}. Pass validation_data."
         )
-    rows = len(keras.tree.flatten(arrays[0])[0])
+    x = reader.as_dict(given[0])
+    reader.check(x)
+    rows, others = reader.rows(x), [reader.arrays(one) for one in given[1:]]
+    check_rows(rows, y=others[0], sample_weight=others[1])
     at = int(np.floor(rows * (1.0 - fraction)))
     if not 0 < at < rows:
         raise ValueError(
@@ -131,7 +134,7 @@ def split_rows(arrays: tuple, fraction: float) -> tuple[tuple, tuple]:
         def cut(value: Any) -> Any:
             return None if value is None else np.asarray(value)[low:high]
 
-        return tuple(keras.tree.map_structure(cut, one) for one in arrays)
+        return tuple(keras.tree.map_structure(cut, one) for one in (x, *others))
 
     return part(0, at), part(at, rows)
 
@@ -252,6 +255,7 @@ def _of_arrays(
     x = reading.reader.as_dict(x)
     reading.reader.check(x)
     rows = reading.reader.rows(x)
+    y, sample_weight = reading.reader.arrays(y), reading.reader.arrays(sample_weight)
     check_rows(rows, y=y, sample_weight=sample_weight)
     lanes = min(batch_size, rows)
     streaming = reading.every is not None or reading.reader.carries(x)

@@ -18,6 +18,7 @@ from rnnzoo.feed.checks import (
     check_flags,
     check_ids,
     check_lengths,
+    from_lists,
     is_table,
     plain,
     real_steps,
@@ -72,7 +73,7 @@ class CoreInputs:
                     f"inputs must be a dict with {_names(inputs)} and any of {self._beside}; "
                     f"received {type(x).__name__}"
                 )
-            return {self.spec.leading: x}
+            return {self.spec.leading: from_lists(x)}
         allowed = {*inputs, *self.flags, *self._state}
         for key in ("reset", "state"):
             if key in x and key not in inputs:
@@ -96,10 +97,7 @@ class CoreInputs:
             )
         if self.mask in x and "lengths" in x:
             raise ValueError("mask and lengths say the same thing: give one; received both")
-        return {
-            k: np.asarray(v) if isinstance(v, (list, tuple)) and k in self.flags else v
-            for k, v in x.items()
-        }
+        return {key: from_lists(value) for key, value in x.items()}
 
     def one_sequence(self, x: Any) -> bool:
         """Whether `x` is a table whose columns are the inputs, and whose rows are the steps."""
@@ -122,6 +120,10 @@ class CoreInputs:
             values = np.asarray(values)[None]
             found[name] = values[..., None] if one is not None and one.shape == (1,) else values
         return found
+
+    def arrays(self, values: Any) -> Any:
+        """Targets or weights as given, lists and tables as arrays."""
+        return labels.arrays(list(self.spec.outputs), values)
 
     def vocabulary_sizes(self) -> dict[str, int | None]:
         """The number of tokens of what a prompt is made of."""

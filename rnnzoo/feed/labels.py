@@ -13,7 +13,19 @@ import numpy as np
 
 from rnnzoo import _checks
 from rnnzoo.core.spec import Output
-from rnnzoo.feed.checks import check_rows, plain, zeroed
+from rnnzoo.feed.checks import check_rows, from_lists, plain, zeroed
+
+
+def arrays(names: list[str], values: Any) -> Any:
+    """Targets or weights of the outputs `names`, lists of numbers and tables as arrays.
+
+    A list of as many as there are outputs, where these are several, is one for each.
+    """
+    if isinstance(values, (list, tuple)) and len(values) == len(names) > 1:
+        values = dict(zip(names, values))
+    if isinstance(values, Mapping):
+        return {name: from_lists(plain(value)) for name, value in values.items()}
+    return from_lists(plain(values))
 
 
 def standard_targets(outputs: dict[str, Output], y: Any, rows: int) -> Any:

@@ -22,6 +22,7 @@ from rnnzoo.feed.checks import (
     check_ids,
     check_lengths,
     check_rows,
+    from_lists,
     plain,
     real_steps,
     zeroed,
@@ -113,7 +114,7 @@ class PairInputs:
     def _padded(self, x: dict) -> dict:
         """`x` with lists turned into arrays: of sequences into padded ones, with their lengths."""
         for name in {*self.static, *FLAGS} & set(x):
-            x[name] = np.asarray(x[name]) if isinstance(x[name], (list, tuple)) else x[name]
+            x[name] = from_lists(x[name])
         for side, inputs in self.sides.items():
             found = {}
             for name, one in inputs.items():
@@ -136,6 +137,10 @@ class PairInputs:
                     )
             x[f"{side}_lengths"] = found[first]
         return x
+
+    def arrays(self, values: Any) -> Any:
+        """Weights as given, lists and tables as arrays."""
+        return from_lists(plain(values))
 
     def leading(self, side: str, x: Mapping) -> str | None:
         """The input that says how many rows and steps a side of `x` has; None where it has none."""

@@ -86,9 +86,12 @@ def feed_of(model: Any, feed: str | None, what: str) -> Feed:
     head = _head_of(output)
     fits = fed_inputs(spec)
     if not fits:
+        tokens = (
+            "made with vocabulary, whose outputs are the next token's logits (activation None) or "
+            "probabilities ('softmax'), or on one "
+        )
         raise ValueError(
-            f"{what} must be called on a one_to_one model made with vocabulary, whose outputs are "
-            "the next token's logits (activation None) or probabilities ('softmax'), or on one "
+            f"{what} must be called on a one_to_one model {tokens if what == 'generate' else ''}"
             "whose one output is numbers of the size of an input per step, to which they are fed "
             f"back; received a {model.form} model of "
             f"{'tokens' if spec.inputs[spec.leading].vocabulary else 'real values'}, of inputs "

@@ -13,7 +13,7 @@ from rnnzoo import _checks
 Tensor = Any
 
 # Far below any logit; float32 holds it.
-_ABSENT = -1e9
+ABSENT = -1e9
 
 
 def marked(parameters: Tensor, mask: Tensor | None) -> Tensor:
@@ -31,9 +31,9 @@ def marked(parameters: Tensor, mask: Tensor | None) -> Tensor:
             f"mask must be {tuple(parameters.shape)[:-1]}, the shape of the steps; received "
             f"shape {tuple(mask.shape)}"
         )
-    return ops.where(ops.expand_dims(mask, -1), parameters, _ABSENT)
+    return ops.where(ops.expand_dims(mask, -1), parameters, ABSENT)
 
 
 def present_steps(parameters: Tensor) -> Tensor:
     """Which steps `marked` left as they were, bool, `(batch, [time])`."""
-    return ops.max(parameters, axis=-1) > 0.5 * _ABSENT
+    return ops.max(parameters, axis=-1) > 0.5 * ABSENT

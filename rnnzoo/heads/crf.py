@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from rnnzoo import _checks
-from rnnzoo.heads.absent import marked
+from rnnzoo.heads.absent import ABSENT, marked
 from rnnzoo.heads.chain import Chain
 from rnnzoo.heads.discrete import ClassHead
 from rnnzoo.heads.head import Tensor
@@ -81,6 +81,7 @@ class CRF(ClassHead):
     """
 
     whole_sequences = True
+    absent = ABSENT
 
     def __init__(self, classes: int):
         super().__init__(classes)

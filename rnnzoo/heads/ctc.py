@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from rnnzoo import _checks
-from rnnzoo.heads.absent import marked, present_steps
+from rnnzoo.heads.absent import ABSENT, marked, present_steps
 from rnnzoo.heads.discrete import ClassHead
 from rnnzoo.heads.head import Tensor, hidden_where_absent
 from rnnzoo.heads.loss import full_precision
@@ -54,6 +54,7 @@ class CTC(ClassHead):
     """
 
     whole_sequences = True
+    absent = ABSENT
     per_step = False
 
     def __init__(self, classes: int):

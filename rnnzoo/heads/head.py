@@ -32,6 +32,7 @@ class Head:
         kind: what the targets are, in words, for errors.
         whole_sequences: whether the steps of a sequence hang together in the loss, so that a
             sequence must not be cut into windows.
+        absent: the parameters by which it knows that a step is not there.
         levels: those at which an export gives quantiles.
         scalings: the kinds of scaling by series that `in_units` can undo.
     """
@@ -42,6 +43,7 @@ class Head:
     kind: str = "numbers"
     per_step: bool = True
     whole_sequences: bool = False
+    absent: float = 0.0
     levels: tuple[float, ...] = (0.1, 0.5, 0.9)
     scalings: tuple[str, ...] = ()
 

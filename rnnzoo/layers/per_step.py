@@ -6,6 +6,7 @@ XLA cannot differentiate inside a loop when the number of rows is open.
 `quantize` works as in Keras, which by itself leaves out what derives from its layers.
 """
 
+import inspect
 from typing import Any
 
 import keras
@@ -59,6 +60,30 @@ class PerStepRepeat(keras.layers.Layer):
     def compute_output_shape(self, input_shape: list[tuple]) -> tuple:
         values, sequence = input_shape
         return (*sequence[:2], values[-1])
+
+
+@keras.saving.register_keras_serializable(package="rnnzoo")
+class PerStepLayer(keras.layers.TimeDistributed):
+    """`keras.layers.TimeDistributed`, right also where the number of steps is open.
+
+    On TensorFlow that of Keras 3.15 then gives as many steps as there are rows, where its layer
+    reshapes (`Flatten`).
+    """
+
+    def call(self, inputs: Tensor, training: bool | None = None, mask: Any = None) -> Tensor:
+        if isinstance(inputs.shape[1], int):
+            return super().call(inputs, training=training, mask=mask)
+        steps = ops.shape(inputs)[:2]
+
+        def flat(values: Tensor) -> Tensor:
+            return ops.reshape(values, (-1, *ops.shape(values)[2:]))
+
+        takes = inspect.signature(self.layer.call).parameters
+        options = {"training": training} if "training" in takes else {}
+        if mask is not None and "mask" in takes:
+            options["mask"] = flat(mask)
+        outputs = self.layer.call(flat(inputs), **options)
+        return ops.reshape(outputs, (*steps, *ops.shape(outputs)[1:]))
 
 
 def _per_step(call: Any, inputs: Tensor) -> Tensor:

@@ -42,7 +42,8 @@ def from_keras(model: keras.Model, *, name: str | None = None) -> RecurrentModel
     Raises:
         ValueError: a subclassed model or one that is not built; no recurrent layer, or one
             whose cell has no copy here (`ConvLSTM2D`, a subclass of `LSTM`); a layer that
-            cannot be copied; inputs named "reset", "mask" or "lengths".
+            cannot be copied, or whose copy gives other outputs; inputs of texts, or named
+            "reset", "mask" or "lengths".
 
     Example:
 
@@ -84,6 +85,12 @@ def _check(model: Any) -> None:
             f"received {model.name!r} with {sorted({type(one).__name__ for one in layers})}"
         )
     names = input_names(model)
+    for name, tensor in zip(names, model.inputs):
+        if tensor.dtype == "string":
+            raise ValueError(
+                f"inputs must be numbers or tokens; received the input {name!r} of texts. Encode "
+                "them before, as rnnzoo.data does, and leave their layer out"
+            )
     if taken := sorted(_RESERVED & set(names)):
         raise ValueError(
             f"inputs must not be named {sorted(_RESERVED)}, which come beside them in a batch; "

@@ -51,7 +51,8 @@ class RecurrentModel(Shell):
       are data, to which no gradient goes.
 
     Training and evaluation each have a carry of their own: validation, `predict` and `step`
-    never move the training state. `evaluate` and `predict` start from the initial state.
+    never move the training state. `evaluate` and `predict` start from the initial state. Arrays
+    may be lists of numbers and tables too, but for states.
 
     Called as a layer, `model(inputs)`, also within a Functional model, it is a pure function that
     knows no carry: rows begin with the initial state, or with `state`, and start afresh where

@@ -154,6 +154,15 @@ def judged(loss: Any, outputs: dict[str, Output]) -> dict[str, bool]:
     return {name: _judges_steps(one) for name, one in found.items()}
 
 
+def measured(metrics: Any, outputs: dict[str, Output]) -> set[str]:
+    """The outputs for which `metrics` of `compile`, by name or in their order, has any."""
+    if isinstance(metrics, (list, tuple)) and len(metrics) == len(outputs) > 1:
+        metrics = dict(zip(outputs, metrics))
+    if not isinstance(metrics, dict):
+        return set()  # of one output, whose targets are looked for anyway
+    return {name for name, given in metrics.items() if given and name in outputs}
+
+
 def _judges_steps(loss: Any) -> bool:
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
     own = isinstance(loss, str) or getattr(loss, "__module__", "").split(".")[0] == "keras"
@@ -248,7 +257,7 @@ def _counts(model: Any, data: Feed, name: str, size: int) -> np.ndarray | None:
 
 
 def _batches(data: Feed) -> Any:
-    """Batches to count in: of what can be read again the first ones, of an iterator the first."""
+    """Batches to count in: of what has places, some from everywhere; of all else the first."""
     if isinstance(data.x, Batches) and data.x.indexed:
         count = data.x.count
         chosen = np.unique(np.linspace(0, count - 1, min(count, _COUNTED)).astype(int))

@@ -145,6 +145,8 @@ def update_metrics(model: Any, x: Any, y: Any, y_pred: Any, weight: Any) -> None
         return
     masks = keras.tree.flatten(model.output_masks(x, y_pred))
     weights = _each(weight, y_pred)
+    if isinstance(y, dict):  # an output without targets has no metric, but a place among all
+        y = {**y_pred, **y}
     for metric, target, outputs, place, weighted in compiled_metrics(compile_metrics, y, y_pred):
         mask = masks[place] if masks else None
         w = weights[place] if weighted else None
@@ -161,14 +163,16 @@ def update_metrics(model: Any, x: Any, y: Any, y_pred: Any, weight: Any) -> None
 
 def weigh(weight: Any, masks: Any) -> Tensor | None:
     """The sum of all weights of a batch or window; None where nothing is weighed or masked."""
-    given = [w for w in keras.tree.flatten(weight) if w is not None]
-    given += [m for m in keras.tree.flatten(masks) if m is not None]
-    if not given:
-        return None
-    if weight is None or not [m for m in keras.tree.flatten(masks) if m is not None]:
-        return sum(ops.sum(ops.cast(one, "float32")) for one in given)
-    pairs = zip(keras.tree.flatten(weight), keras.tree.flatten(masks))
-    return sum(ops.sum(ops.cast(w, "float32") * ops.cast(m, "float32")) for w, m in pairs)
+    pairs = [(weight, masks)]
+    if isinstance(masks, dict):  # an output without targets has no weights either
+        names = masks if weight is None else weight
+        pairs = [(None if weight is None else weight[name], masks[name]) for name in names]
+    found = []
+    for pair in pairs:
+        given = [ops.cast(one, "float32") for one in pair if one is not None]
+        if given:
+            found.append(ops.sum(given[0] * given[1] if len(given) > 1 else given[0]))
+    return sum(found[1:], found[0]) if found else None
 
 
 def _at(path: tuple, values: Any) -> Any:
@@ -180,7 +184,7 @@ def _at(path: tuple, values: Any) -> Any:
 def _each(weight: Any, y_pred: Any) -> list:
     """The weights of each output, in the order of the flat outputs."""
     if isinstance(weight, dict):
-        return [weight.get(name) for name in sorted(weight)]
+        return [weight.get(name) for name in sorted(y_pred)]
     return [weight] * len(keras.tree.flatten(y_pred))
 
 

@@ -53,6 +53,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         self.tells = False  # whether `fit` says what it does
         self.planned: dict[str, dict] = {}  # of functions the steps to come in this pass, by shape
         self._judged: dict[str, bool] = {}  # outputs that have a loss, and whether it is by step
+        self._measured: set[str] = set()  # outputs that have a metric
         self._kept: dict[str, dict] = {}  # compiled functions by what went into them
         self._ranks: dict[str, tuple] = {}  # of the targets that a function was made for
         self._passing = threading.RLock()  # one pass over data at a time
@@ -103,6 +104,8 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         self.auto_jit, self.without_xla = isinstance(jit_compile, str), False
         loss = defaults.loss_of_heads(loss, outputs)
         self._judged = defaults.judged(loss, outputs)
+        self._measured = defaults.measured(metrics, outputs)
+        self._measured |= defaults.measured(weighted_metrics, outputs)
         super().compile(
             optimizer,
             defaults.fitting(loss, outputs, keras.losses),
@@ -180,7 +183,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             part = x, y, sample_weight
             with seeds_kept_on_error():
                 if validation_split and validation_data is None and not self._streams(x):
-                    part, validation_data = split_rows(part, validation_split)
+                    part, validation_data = split_rows(self.reader, part, validation_split)
                 shuffled = shuffle is None or shuffle
                 given = {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffled}
                 data = self._feed(*part, class_weight=class_weight, trains=True, **given)
@@ -262,7 +265,8 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
 
         Outputs per step of batches that carry state are joined along time, lane by lane:
         `(lanes, all steps, outputs)`. Those of `rnnzoo.data.bucket`, whose batches differ in
-        length, have as many steps as the longest, zeros where their own batch ended.
+        length, have as many steps as the longest: where their own batch ended zeros, or of a head
+        what it knows absent steps by.
         """
         given = _checks.callbacks("callbacks", callbacks)
         _check_pass(verbose, batch_size, steps=steps)
@@ -272,8 +276,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 data = self._feed(x, batch_size=batch_size, steps=steps)
                 self._prepare(data, judged=False)
             if data.streaming and self.spec.per_step:
-                along_time = functools.partial(np.concatenate, axis=1)
-                return self._predict_batches(data, along_time, verbose, steps, given)
+                return self._predict_batches(data, _along_time, verbose, steps, given)
             order = getattr(data.source, "order", None)  # now: a pass moves on to the next epoch
             if order is not None and not self.spec.of_last_step and not data.x.of_equal_steps:
                 found = self._predict_batches(data, _below, verbose, steps, given)
@@ -287,7 +290,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
     def _predict_batches(
         self, data: Feed, join: Callable, verbose: Any, steps: int | None, callbacks: list
     ) -> Any:
-        """What `join` makes of the outputs of all batches, of each output a list.
+        """What `join` makes of the outputs of all batches, of each output, and of its filling.
 
         `keras.Model.predict` would put the batches below one another, and fail where one is
         shorter.
@@ -307,7 +310,11 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             outputs.append(super().predict_on_batch(batch[0]))
             progress.on_predict_batch_end(index, {"outputs": outputs[-1]})
         progress.on_predict_end()
-        return keras.tree.map_structure(lambda *parts: join(parts), *outputs)
+        found = self.spec.outputs.items()
+        filling = {name: 0.0 if one.head is None else one.head.absent for name, one in found}
+        return keras.tree.map_structure(
+            lambda fill, *parts: join(parts, fill), self.spec.bare(filling), *outputs
+        )
 
     def train_on_batch(
         self,
@@ -520,6 +527,11 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 "targets must be given for each output that has a loss, "
                 f"{', '.join(map(repr, self._judged))}; received {sorted(y)}"
             )
+        if judged and isinstance(y, dict) and self._measured - set(y):
+            raise ValueError(
+                "targets must be given for each output that has a metric, "
+                f"{', '.join(map(repr, sorted(self._measured)))}; received {sorted(y)}"
+            )
 
     def _resize(self, carry: Carry, lanes: int) -> None:
         carry.prepare(lanes, self.initial_state(lanes))
@@ -588,11 +600,16 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 self.optimizer.build(self.trainable_variables)
 
 
-def _below(parts: tuple) -> np.ndarray:
-    """The rows of all `parts` below one another, zeros after the last step of shorter ones."""
+def _along_time(parts: tuple, _: float) -> np.ndarray:
+    """All `parts` one after the other in time."""
+    return np.concatenate(parts, axis=1)
+
+
+def _below(parts: tuple, fill: float) -> np.ndarray:
+    """The rows of all `parts` below one another, `fill` after the last step of shorter ones."""
     parts = [np.asarray(part) for part in parts]
     shape = np.max([part.shape for part in parts], axis=0)
-    found = np.zeros((sum(map(len, parts)), *shape[1:]), parts[0].dtype)
+    found = np.full((sum(map(len, parts)), *shape[1:]), fill, parts[0].dtype)
     row = 0
     for part in parts:
         found[(slice(row, row + len(part)), *map(slice, part.shape[1:]))] = part
