@@ -216,7 +216,8 @@ class Batcher:
         return await answer
 
     async def _work(self) -> None:
-        await asyncio.sleep(self.delay)
+        if self.delay:
+            await asyncio.sleep(self.delay)
         loop = asyncio.get_running_loop()
         while (found := self._next_batch())[1]:
             kind, batch = found
