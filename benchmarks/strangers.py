@@ -218,6 +218,7 @@ MESSAGES = {
     "inputs ragged": {"inputs": [[1, 2], [3]]},
     "inputs deep": {"inputs": [[1]]},
     "inputs of lists": {"inputs": [[[]] * 20_000]},
+    "inputs of objects": {"inputs": [[{}] * 20_000]},
     "inputs half": {"inputs": 0.5},
     "inputs below": {"inputs": -1},
     "inputs above": {"inputs": 10**6},

@@ -621,6 +621,8 @@ BAD = {
     "as list": ('{"inputs": 1, "as": [1]}', "as must be one of 'json', 'binary'"),
     "top of writing": ('{"write": 5, "prompt": "t", "top": 3}', "write takes no"),
     "huge answer": (json.dumps({"inputs": [1] * 30}), "at most 200 numbers, .* make 360"),
+    "many lists": ('{"inputs": [' + "[], " * 5000 + "1]}", "at most 4096 lists .* received 5002"),
+    "many objects": ('{"save": [' + "{}, " * 5000 + "1]}", "at most 4096 lists .* received 5002"),
     **{f"{n} deep": (deep(n), "must") for n in (2, 60, 70, 900, 967, 968, 990, 5000)},
 }
 
