@@ -218,6 +218,7 @@ MESSAGES = {
     "inputs ragged": {"inputs": [[1, 2], [3]]},
     "inputs deep": {"inputs": [[1]]},
     "inputs of lists": {"inputs": [[[]] * 20_000]},
+    "inputs of objects": {"inputs": [[{}] * 20_000]},
     "inputs half": {"inputs": 0.5},
     "inputs below": {"inputs": -1},
     "inputs above": {"inputs": 10**6},
@@ -310,6 +311,7 @@ RAW = {
     "long name": (raw(request("POST", f"/streams/{'x' * 9000}", b'{"save": true}')), "404"),
     "huge header": (raw(request("GET", "/", b"", "X: " + "x" * 300_000)), "400|431|aborted"),
     "many headers": (raw(request("GET", "/", b"", *["X: 1"] * 50_000)), "400|431|aborted"),
+    "many short headers": (raw(request("GET", "/", b"", *["X: 1"] * 9000)), "400|431|aborted"),
     "negative length": (
         raw("POST /streams HTTP/1.1\r\n" + _HEAD + "Content-Length: -5\r\n\r\n"),
         "400",

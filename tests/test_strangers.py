@@ -285,7 +285,7 @@ def test_a_service_waits_for_no_full_collection_and_no_long_turn():
     interval, frozen = sys.getswitchinterval(), gc.get_freeze_count()
     held = [[] for _ in range(1000)]
     with pytest.raises(ZeroDivisionError), service_module._prompt():
-        assert sys.getswitchinterval() < 0.001
+        assert sys.getswitchinterval() <= 0.0002
         assert gc.get_freeze_count() >= frozen + len(held)
         raise ZeroDivisionError
     assert sys.getswitchinterval() == interval

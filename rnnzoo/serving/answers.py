@@ -10,8 +10,9 @@ from rnnzoo._checks import instance
 
 # Below this many numbers an answer is a matter of microseconds.
 SMALL = 512
-# Numbers turned into text at a time: the JSON encoder lets no other thread run meanwhile.
-_PIECE = 4096
+# Numbers turned into text at a time: the JSON encoder lets no other thread run meanwhile, and a
+# step of somebody else may have to wait for it at each of its turns.
+_PIECE = 512
 
 
 def as_json(answer: dict[str, Any]) -> str:
@@ -109,7 +110,7 @@ def _highest(outputs: np.ndarray, count: int) -> np.ndarray:
 
 
 def json_parts(value: Any) -> Iterator[str]:
-    """An answer as JSON, in parts of which each is a matter of milliseconds."""
+    """An answer as JSON, in parts of which each is a matter of a fraction of a millisecond."""
     if isinstance(value, dict):
         for i, (name, part) in enumerate(value.items()):
             yield f"{', ' if i else '{'}{json.dumps(name)}: "
@@ -121,12 +122,11 @@ def json_parts(value: Any) -> Iterator[str]:
         yield json.dumps(value.tolist())
     else:
         rows = max(1, _PIECE // (value.size // len(value)))
-        yield "["
         for first in range(0, len(value), rows):
-            piece = value[first : first + rows]
-            yield ", " if first else ""
+            piece, before = value[first : first + rows], ", " if first else "["
             if piece.size > _PIECE:
+                yield before
                 yield from json_parts(piece[0])
             else:
-                yield json.dumps(piece.tolist())[1:-1]
+                yield before + json.dumps(piece.tolist())[1:-1]
         yield "]"

@@ -136,6 +136,8 @@ class Batcher:
         await self.step(stream, self.served.blank_steps(2))
         if self.served.writes:
             await self.write(stream, 0, 1, 0.0, 0)
+        if vocabulary := self.served.vocabularies.get("prompt"):
+            await self.beside(vocabulary.encode, vocabulary.decode([0]))
 
     async def step(self, stream: Stream, inputs: Any) -> np.ndarray:
         """The outputs of the next step or steps of `stream`, as `Stream.step`.
@@ -216,7 +218,8 @@ class Batcher:
         return await answer
 
     async def _work(self) -> None:
-        await asyncio.sleep(self.delay)
+        if self.delay:
+            await asyncio.sleep(self.delay)
         loop = asyncio.get_running_loop()
         while (found := self._next_batch())[1]:
             kind, batch = found

@@ -2,8 +2,9 @@
 
 import contextlib
 import functools
+import math
 import operator
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,8 @@ _KEPT = 1 << 14
 _NOTHING = operator.itemgetter(slice(0, 0))
 # Bytes of a message, beyond which it is read beside the event loop.
 _LONG = 1 << 13
+# Brackets of a message beyond those that its values need: a prompt may have some.
+_BRACKETS = 1 << 12
 
 
 class _Told(NamedTuple):
@@ -96,6 +99,9 @@ class Conversation:
         optional_text("token", token)
         self._max_steps = positive_integer("max_steps", max_steps)
         self._max_numbers = positive_integer("max_numbers", max_numbers)
+        steps = sum(_lists_in(spec["shape"][2:]) for spec in self._served.inputs.values())
+        still = sum(_lists_in(spec["shape"][1:]) for spec in self._served.static.values())
+        self._max_brackets = _BRACKETS + self._max_steps * steps + still
         self._blank: Stream | None = None  # a stream that waits for its inputs per sequence
         if token is None:
             (self.stream,) = self._served.new_streams(1, static=self._served.blank_static(1))
@@ -165,6 +171,14 @@ class Conversation:
 
     def _read(self, message: str | bytes) -> tuple[str, dict]:
         """A message as it came, its inputs as steps, its prompt as ids."""
+        # Tens of thousands of lists hold up everybody: nothing else runs while they are made.
+        opening = ("[", "{") if isinstance(message, str) else (b"[", b"{")
+        brackets = sum(map(message.count, opening))
+        if brackets > self._max_brackets:
+            raise ValueError(
+                f"a message must be JSON of at most {self._max_brackets} lists and objects; "
+                f"received {brackets}"
+            )
         kind, given = parsed(message)
         if kind == "inputs":
             given["inputs"] = self._steps(given["inputs"])
@@ -295,3 +309,9 @@ class Conversation:
                 f"prompt must have at most {self._max_steps} tokens; received {len(ids)}"
             )
         return ids
+
+
+def _lists_in(shape: Sequence[int | None]) -> float:
+    """Lists that an array of this shape is in JSON; of an open one there may be any number."""
+    sizes = [math.inf if size is None else size for size in shape]
+    return sum(math.prod(sizes[:axis]) for axis in range(len(sizes)))

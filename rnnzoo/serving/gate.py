@@ -24,8 +24,10 @@ _LOG = logging.getLogger("uvicorn.error.rnnzoo")
 # It would be told with a traceback, as often as a stranger likes.
 _LOG.addFilter(lambda record: not record.getMessage().startswith("Invalid UTF-8"))
 # Bytes that are read of a connection before others have their turn: tiny chunks and frames cost
-# microseconds a byte.
-_TURN = 1 << 11
+# microseconds a byte, and a step of somebody else takes several turns.
+_TURN = 1 << 9
+# Bytes of a request's head: one of 64 KiB may have 10,000 lines, which take 10 ms to read.
+HEAD = 1 << 14
 # Bytes of a message for each piece that it may come in.
 _PIECE = 64
 

@@ -47,7 +47,8 @@ class OverHttp:
         async def opened() -> Response:
             refuse_token(request.query_params)
             body = await self._body(request)
-            loads = opening(body) is not None
+            beside = self._clients.batcher.beside
+            loads = bool(body) and await beside(opening, body) is not None
             name = self._clients.open(client=client_of(request.client.host))
             try:
                 if loads:

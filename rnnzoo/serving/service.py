@@ -31,6 +31,7 @@ from rnnzoo.serving import openapi
 from rnnzoo.serving.batching import Overloaded
 from rnnzoo.serving.conversations import Conversations
 from rnnzoo.serving.gate import (
+    HEAD,
     Connections,
     Gate,
     client_of,
@@ -118,6 +119,7 @@ class Service:
             log_level="error",  # at "warning" each request that is none would be told
             http=http,
             ws=websocket,
+            h11_max_incomplete_event_size=HEAD,
             ws_max_size=self._limits.bytes,
             ws_per_message_deflate=False,  # it would compress on the event loop
             proxy_headers=bool(self._proxies),
@@ -208,10 +210,11 @@ def _prompt() -> Iterator[None]:
     """A block in which the process keeps nobody waiting of its own accord.
 
     A full collection goes through all that TensorFlow has made: 0.2 s in which nothing runs. And
-    a thread that was in the model would go on for 5 ms before the event loop has its turn.
+    a thread at work in Python would go on for 5 ms each time that the event loop, or the model,
+    comes back from a wait, of which a single step has about five.
     """
     interval, frozen = sys.getswitchinterval(), gc.get_freeze_count()
-    sys.setswitchinterval(0.0005)
+    sys.setswitchinterval(0.0001)
     gc.collect()
     gc.freeze()
     try:
