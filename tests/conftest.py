@@ -19,32 +19,40 @@ FAST += "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_co
 os.environ.setdefault("XLA_FLAGS", FAST)
 
 import hypothesis
-import keras
 import pytest
+
+BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
 
 hypothesis.settings.register_profile(
     "rnnzoo",
     deadline=None,
     derandomize=True,
-    max_examples=3 if keras.backend.backend() == "jax" else 8,  # JAX compiles every new shape
+    max_examples=3 if BACKEND == "jax" else 8,  # JAX compiles every new shape
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("rnnzoo")
 
-# Two devices for the tests of strategies; they cannot be had once TensorFlow is at work. Graphs are
-# left as they are traced: rewriting them takes a fifth of the time of these tests.
-if keras.backend.backend() == "tensorflow":
+# These use no backend, or start processes of their own: once is enough.
+if BACKEND == "jax":
+    collect_ignore = ["test_project.py", "test_files.py", "test_curves.py", "test_data_text.py"]
+    collect_ignore += ["test_altered.py", "test_devices.py", "test_makefile.py"]
+
+
+def pytest_configure(config):
+    """Ready TensorFlow, but in the process that hands tests out to workers: it needs no backend.
+
+    Two devices for the tests of strategies; they cannot be had once TensorFlow is at work. Graphs
+    are left as they are traced: rewriting them takes a fifth of the time of these tests.
+    """
+    if BACKEND != "tensorflow" or getattr(config.option, "numprocesses", None):
+        return
     import tensorflow as tf
 
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    (CPU,) = tf.config.list_physical_devices("CPU")
+    (cpu,) = tf.config.list_physical_devices("CPU")
     two = [tf.config.LogicalDeviceConfiguration()] * 2
-    tf.config.set_logical_device_configuration(CPU, two)
+    tf.config.set_logical_device_configuration(cpu, two)
 
-# These use no backend, or start processes of their own: once is enough.
-if keras.backend.backend() == "jax":
-    collect_ignore = ["test_project.py", "test_files.py", "test_curves.py", "test_data_text.py"]
-    collect_ignore += ["test_altered.py", "test_devices.py", "test_makefile.py"]
 
 # The longest first, or at the end one worker waits for the other: half a minute and more of each
 # part. Most of these have few tests, which xdist would leave for the last.
@@ -60,6 +68,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def _seeded():
+    import keras
+
     keras.utils.set_random_seed(7)
 
 
@@ -68,7 +78,7 @@ def _garbage():
     """Collected once, after each module: a pass over all that a backend keeps takes seconds."""
     gc.disable()
     yield
-    if keras.backend.backend() == "tensorflow":
+    if BACKEND == "tensorflow":
         _forget_gradients()
     else:
         _forget_programs()
