@@ -3,6 +3,7 @@
 import gc
 import os
 import pathlib
+from importlib import metadata
 
 # JAX compiles a program for every model anew, also one that it has compiled before: most of
 # the time of these tests. Its cache on disk keeps it to one compilation each.
@@ -13,9 +14,11 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 # Both backends: programs run for a moment here, so compiling them well does not pay. Most of the
 # time went into how XLA joins operations on the CPU, and into modules for threads that two cores
-# do not have.
+# do not have. XLA ends a process that gives it a flag it does not know.
 FAST = "--xla_llvm_disable_expensive_passes=true --xla_backend_optimization_level=0 "
-FAST += "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+FAST += "--xla_cpu_parallel_codegen_split_count=1"
+if metadata.version("jaxlib") < "0.11":
+    FAST += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", FAST)
 
 import hypothesis
