@@ -91,7 +91,7 @@ def test_resets_within_a_functional_model_of_two_heads(of, tmp_path):
     flags = np.zeros(X.shape[:2], bool)
     flags[1, 4] = True
     before = agent.get_weights()
-    targets = {"policy": np.zeros(flags.shape, int), "value": np.ones((*flags.shape, 1))}
+    targets = {"policy": np.zeros(flags.shape, "int32"), "value": np.ones((*flags.shape, 1))}
     assert np.isfinite(agent.fit([X, flags], targets, verbose=0).history["loss"][0])
     assert all((a != b).any() for a, b in zip(agent.get_weights(), before))
     found = agent.predict([X, flags], verbose=0)

@@ -21,7 +21,7 @@ MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 1, 1, 1], [1, 0, 1, 0,
 def chain():
     random = np.random.default_rng(1)
     potentials = random.normal(size=(ROWS, STEPS, CRF.parameters)).astype("float32") * 2
-    return potentials, random.integers(0, LABELS, (ROWS, STEPS))
+    return potentials, random.integers(0, LABELS, (ROWS, STEPS), "int32")
 
 
 def score(potentials, path):
@@ -144,8 +144,8 @@ def test_the_mask_of_a_layer_is_that_of_the_head_in_half_precision_too(head):
 def test_a_trained_tagger_reads_the_neighbour_it_cannot_see(tmp_path):
     """Labels alternate from a random start that the first step alone shows: a chain can tell."""
     random = np.random.default_rng(2)
-    first = random.integers(0, 2, (128, 1))
-    y = (first + np.arange(6)) % 2
+    first = random.integers(0, 2, (128, 1), "int32")
+    y = (first + np.arange(6, dtype="int32")) % 2
     x = np.zeros((128, 6, 3), "float32")
     x[:, 0, 0] = 2 * first[:, 0] - 1
     weight = np.ones(y.shape, "float32")
@@ -217,7 +217,7 @@ def logits():
     return np.random.default_rng(6).normal(size=(ROWS, STEPS, CTC.classes)).astype("float32") * 2
 
 
-TARGETS = np.array([[1, 2, 0], [1, 1, 0], [2, 0, 0], [0, 0, 0]])
+TARGETS = np.int32([[1, 2, 0], [1, 1, 0], [2, 0, 0], [0, 0, 0]])
 
 
 def unpadded(labels):
