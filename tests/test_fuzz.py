@@ -790,7 +790,7 @@ def test_every_public_name_is_called():
             continue
         if name.split(".")[-1] not in called:
             lacking.append(name)
-        for method, function in inspect.getmembers(one, inspect.isroutine):
+        for method, function in inspect.getmembers(one, callable):
             ours = (getattr(function, "__module__", "") or "").startswith("rnnzoo")
             known = method.startswith("_") or method in called | HOOKS
             if ours and not known and len(inspect.signature(function).parameters) > 1:
