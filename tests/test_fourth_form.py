@@ -15,6 +15,7 @@ import rnnzoo
 from rnnzoo.core import CoreSpec, Input, Output, State
 
 LOAD, TOKENS, STORES, UNITS = 2, 5, 3, 4
+KEPT = {"memory_h": State((UNITS,)), "memory_c": State((UNITS,))}
 
 
 def two_headed(name="two_headed"):
@@ -178,6 +179,10 @@ def test_it_is_exported(model, tmp_path):
         ({"mask": "mask"}, "inputs are a dict with the names"),
         ({"reset": "load"}, "must have different names"),
         ({"outputs": {}}, "at least one input per step and one output"),
+        ({"states": {**KEPT, "memory_h": State((UNITS,), "int32")}}, "says, 'int32'; received one"),
+        ({"states": {**KEPT, "memory_h": State((UNITS,), start=("none", "h"))}}, "'none', 'h'"),
+        ({"states": {**KEPT, "memory_h": State((UNITS,), start=("joined", "h"))}}, "'joined', 'h'"),
+        ({"outputs": {"value": Output((1,), layer="no"), "policy": Output((3,))}}, "layer='no'"),
     ],
 )
 def test_a_spec_that_is_not_that_of_the_core_is_refused(model, change, said):
@@ -185,6 +190,100 @@ def test_a_spec_that_is_not_that_of_the_core_is_refused(model, change, said):
 
     with pytest.raises(ValueError, match=said):
         rnnzoo.RecurrentModel(model.core, dataclasses.replace(model.spec, **change))
+
+
+def test_a_start_that_its_layer_does_not_give_is_refused(model):
+    import dataclasses
+
+    states = {**KEPT, "memory_h": State((UNITS,), start=("memory", "x"))}
+    other = rnnzoo.RecurrentModel(model.core, dataclasses.replace(model.spec, states=states))
+    with pytest.raises(ValueError, match="'memory_h' must be .* received start=.'memory', 'x'"):
+        other.predict(batch(2, 3)[0], verbose=0)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Count(keras.layers.Layer):
+    """The steps of a sequence, counted from 5 in integers, and whether any was above 0."""
+
+    def initial_state(self, rows):
+        return {"count": ops.full((rows,), 5, "int32")}
+
+    def call(self, values):
+        x, reset, count, above = values
+        place = ops.broadcast_to(ops.arange(1, ops.shape(x)[1] + 1, dtype="int32"), ops.shape(x))
+        before = ops.expand_dims(place, 2) >= ops.expand_dims(place, 1)
+
+        def latest(values):
+            """The number of the last step so far where `values`, 0 for none."""
+            found = ops.where(values, place, 0)
+            return ops.max(ops.where(before, found[:, None], 0), axis=2)
+
+        begun = latest(reset)
+        fresh = begun > 0
+        counts = ops.where(fresh, 6 + place - begun, count[:, None] + place)
+        found = latest(x > 0)
+        seen = ops.where(fresh, found >= begun, ops.logical_or(found > 0, above))
+        # What has no steps has the state that went in.
+        counts = ops.concatenate([count[:, None], counts], axis=1)
+        seen = ops.concatenate([above, seen], axis=1)
+        numbers = ops.stack([ops.cast(v, "float32") for v in (counts, seen)], axis=-1)
+        return numbers[:, 1:], counts[:, -1], seen[:, -1:]
+
+    def compute_output_spec(self, values):
+        x, _, count, above = values
+        numbers = keras.KerasTensor((*x.shape, 2))
+        return (numbers, *(keras.KerasTensor(v.shape, v.dtype) for v in (count, above)))
+
+
+def test_states_of_integers_and_flags_start_where_ones_own_layer_says(tmp_path):
+    x = keras.Input((None,), name="x")
+    reset = keras.Input((None,), dtype="bool", name="reset")
+    count = keras.Input((), dtype="int32", name="count")
+    above = keras.Input((1,), dtype="bool", name="above")
+    numbers, *after = Count(name="counted")([x, reset, count, above])
+    value = keras.layers.Dense(1, name="value", kernel_initializer="ones")(numbers)
+    core = keras.Model(
+        {"x": x, "reset": reset, "count": count, "above": above},
+        {"value": value, **dict(zip(("count", "above"), after))},
+    )
+    states = {"count": State((), "int32", ("counted", "count")), "above": State((1,), "bool")}
+    spec = CoreSpec("counting", {"x": Input()}, {"value": Output((1,))}, states)
+    model = rnnzoo.RecurrentModel(core, spec)
+    values = np.float32([[-1, 2, -3, -4], [-1, -2, 3, -4]])
+    wanted = np.float32([[6, 8, 9, 10], [6, 7, 9, 10]])[..., None]
+    close(model.predict(values, verbose=0), wanted)
+
+    state = model.initial_state(2)
+    assert ops.convert_to_numpy(state["count"]).tolist() == [5, 5]
+    first, state = model.step(values[:, :1], state)
+    rest, state = model.step(values[:, 1:], state)
+    close(ops.concatenate([first, rest], axis=1), wanted)
+    assert ops.convert_to_numpy(state["count"]).tolist() == [9, 9]
+
+    model.compile(keras.optimizers.SGD(1e-3), "mse")
+    new = np.array([[True, False, False], [False, False, True]])
+    batches = [({"x": values[:, :3], "reset": new}, wanted[:, :3])]
+    model.fit(batches, verbose=0, callbacks=[rnnzoo.TruncatedBPTT(2)])
+    assert {key: v.dtype.name for key, v in model.states.items()} == {
+        "count": "int32",
+        "above": "bool",
+    }
+    assert model.states["count"].tolist() == [8, 6] and model.states["above"].all()
+    model.reset_states([1])
+    assert model.states["count"].tolist() == [8, 5]
+    assert model.states["above"].tolist() == [[True], [False]]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.states["count"].tolist() == [8, 5] and loaded.spec == spec
+    if on_jax():
+        return
+    manifest = json.loads((model.export(tmp_path / "1") / "assets.extra/rnnzoo.json").read_text())
+    kept = {name: (one["dtype"], one["initial"]) for name, one in manifest["state"].items()}
+    assert kept == {"count": ("int32", "initial_state"), "above": ("bool", "zeros")}
+    loaded = rnnzoo.load_served(tmp_path / "1")
+    (stream,) = loaded.new_streams(1)
+    for at, told in enumerate(model.predict(values[:1], verbose=0)[0]):
+        close(loaded.step([stream], [{"x": values[0, at]}])[0], told)
 
 
 @pytest.mark.parametrize(

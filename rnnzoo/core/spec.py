@@ -89,7 +89,7 @@ class State:
         shape: of one row.
         dtype: of its values.
         start: where its value at the start of a sequence comes from: None for zeros, or
-            `(layer, name)`, an entry of what that layer's `initial_state(rows)` gives.
+            `(layer, name)`, an entry of the dict that `initial_state(rows)` of that layer gives.
     """
 
     shape: tuple[int, ...]
@@ -229,6 +229,30 @@ class CoreSpec:
         for name, one in self.states.items():
             for tensor in (core.input[name], core.output[name]):
                 self._compare("state", name, tensor, 1 + len(one.shape), one.shape)
+                if tensor.dtype != one.dtype:
+                    raise ValueError(
+                        f"the state {name!r} of a core must go in and come out in the dtype that "
+                        f"its CoreSpec says, {one.dtype!r}; received one of {tensor.dtype!r}"
+                    )
+        self._check_layers(core)
+
+    def _check_layers(self, core: keras.Model) -> None:
+        """ValueError for the name of a layer that `core` has not, or that starts nothing."""
+        known = {layer.name: layer for layer in core.layers}
+        for name, one in self.outputs.items():
+            if one.layer is not None and one.layer not in known:
+                raise ValueError(
+                    f"the layer of the output {name!r} must be one of the core, {sorted(known)}; "
+                    f"received layer={one.layer!r}"
+                )
+        for name, one in self.states.items():
+            layer = None if one.start is None else known.get(one.start[0])
+            if one.start is not None and not hasattr(layer, "initial_state"):
+                raise ValueError(
+                    f"the start of the state {name!r} must name a layer of the core that has "
+                    f"initial_state(rows); received start={one.start}, of the layers "
+                    f"{sorted(known)}"
+                )
 
     def _compare(self, kind: str, name: str, tensor: Any, rank: int, shape: tuple) -> None:
         given = tuple(tensor.shape)
@@ -250,13 +274,14 @@ class CoreSpec:
             layer, key = state.start
             if layer not in started:
                 started[layer] = core.get_layer(layer).initial_state(rows)
+            if key not in started[layer]:
+                raise ValueError(
+                    f"the start of the state {name!r} must be an entry of what the layer's "
+                    f"initial_state gives, one of {sorted(started[layer])}; received "
+                    f"start={state.start}"
+                )
             states[name] = started[layer][key]
         return states
-
-    def learns_start(self, core: keras.Model) -> bool:
-        """Whether sequences may start from states that are trained."""
-        layers = {state.start[0] for state in self.states.values() if state.start}
-        return any(core.get_layer(layer).learned_initial_state for layer in layers)
 
     def split(self, outputs: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What a core gave, as outputs and states."""

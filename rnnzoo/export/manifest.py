@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from rnnzoo._version import __version__
+from rnnzoo.core.spec import State
 
 MANIFEST = pathlib.PurePath("assets.extra", "rnnzoo.json")
 FORMAT = "rnnzoo served model 1"
@@ -79,14 +80,15 @@ def write_manifest(
 
 def _states(model: Any) -> dict[str, dict]:
     """What one stream's state is, and where it comes from."""
-    spec = model.spec
-    if model.decodes:
-        initial = "encode"
-    else:
-        initial = "initial_state" if spec.learns_start(model.core) else "zeros"
+
+    def initial(state: State) -> str:
+        if model.decodes:
+            return "encode"
+        return "zeros" if state.start is None else "initial_state"
+
     return {
-        name: {"shape": list(state.shape), "dtype": state.dtype, "initial": initial}
-        for name, state in spec.states.items()
+        name: {"shape": list(state.shape), "dtype": state.dtype, "initial": initial(state)}
+        for name, state in model.spec.states.items()
     }
 
 

@@ -248,7 +248,8 @@ class RecurrentModel(Shell):
 
     def initial_state(self, batch_size: int | Tensor) -> State:
         """The state that starts a sequence: dict of `(batch_size, units)` tensors by name."""
-        if self.call_with_values is None or not self.spec.learns_start(self.core):
+        starts = any(state.start for state in self.spec.states.values())
+        if self.call_with_values is None or not starts:
             return self.start_of(batch_size)
         return self.evaluated(self.core.variables, lambda: self.start_of(batch_size))
 
