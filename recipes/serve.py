@@ -46,7 +46,7 @@ parser.add_argument("--once", type=Path, help="file of tokens that were used: no
 args = parser.parse_args()
 try:
     served = rnnzoo.load_served(args.path)
-    if served.manifest["form"] == "encoder_decoder":
+    if "encode" in served.signatures:
         raise ValueError("path must be a one-to-one or many-to-one model; received a pair")
     keys = Keys(
         args.key.read_bytes() if args.key else secrets.token_bytes(32),

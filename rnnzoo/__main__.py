@@ -74,11 +74,11 @@ def _answers(args: argparse.Namespace) -> Iterator[str]:
             )
         sound = Path(args.given).suffix.lower() == ".wav"
         yield from (answers.heard if sound else answers.computed)(model, card, args.given)
-    elif card.form == "encoder_decoder" or model.spec.of_last_step:
+    elif model.decodes or model.spec.of_last_step:
         if args.given is None:
             raise ValueError(f"{card.name} must be given a text, or - for standard input; got none")
         asked = [line.rstrip("\n") for line in sys.stdin] if args.given == "-" else [args.given]
-        if card.form == "encoder_decoder":
+        if model.decodes:
             yield from answers.answered(
                 model, asked, args.length, args.temperature or 0.0, args.seed
             )

@@ -230,11 +230,28 @@ def test_private_names_of_others_are_used_by_one_file():
         "keras.src.backend.AutocastScope(None)",
         "model._flatten_layers()",
         "getattr(outputs, '_keras_mask', None)",
-        "class Model(keras.Model):\n    def _maybe_symbolic_build(self): ...",
+        "class Model(keras.Model):\n    def _symbolic_build(self): ...",
     ],
 )
 def test_a_private_name_of_keras_would_be_seen(line):
     assert list(private_names(ast.parse(line)))
+
+
+def compared_forms(tree):
+    """Lines that compare something called form, or an entry "form"."""
+    for node in ast.walk(tree):
+        for side in [node.left, *node.comparators] if isinstance(node, ast.Compare) else ():
+            name = getattr(side, "attr", getattr(side, "id", None))
+            entry = getattr(getattr(side, "slice", None), "value", None)
+            if "form" in (name, entry):
+                yield node.lineno
+
+
+def test_nothing_is_decided_by_the_name_of_a_form():
+    found = {name: list(compared_forms(tree)) for name, tree in TREES.items()}
+    assert not {name: lines for name, lines in found.items() if lines}
+    for line in ("if spec.form == 'a': ...", "x = kept['form'] in ('a', 'b')", "form != 'a'"):
+        assert list(compared_forms(ast.parse(line))) == [1]
 
 
 @pytest.mark.parametrize("name", NAMES)

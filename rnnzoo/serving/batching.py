@@ -130,7 +130,7 @@ class Batcher:
 
     async def warm_up(self) -> None:
         """Makes the first call of each kind, which takes up to seconds, before anybody waits."""
-        if self.served.manifest["form"] == "encoder_decoder":
+        if "encode" in self.served.signatures:
             return  # its streams need a source
         (stream,) = self.served.new_streams(1, static=self.served.blank_static(1))
         await self.step(stream, self.served.blank_steps(2))

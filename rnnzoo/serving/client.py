@@ -112,7 +112,7 @@ class Served(Loaded):
                     f"static={_checks.shown(static)}"
                 )
             return [Stream(self, self._checked(state)) for _ in range(count)]
-        if (self.manifest["form"] == "encoder_decoder") != (sources is not None):
+        if ("encode" in self.signatures) != (sources is not None):
             raise ValueError(
                 "source must be given for an encoder-decoder, and only there; "
                 f"received {'none' if sources is None else 'one'} for a model of "

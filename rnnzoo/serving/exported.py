@@ -140,7 +140,7 @@ def step_of(manifest: dict) -> Step:
 
     An export of rnnzoo 0.1 does not tell what has steps: there it is "inputs".
     """
-    name = "decode_step" if manifest["form"] == "encoder_decoder" else "step"
+    name = "decode_step" if "decode_step" in manifest["signatures"] else "step"
     table = manifest["signatures"].get(name, {"inputs": {}, "outputs": {}})
     given, gives = table["inputs"], table["outputs"]
     names = manifest.get("steps", ["inputs"])
@@ -166,9 +166,11 @@ def _check_meaning(manifest: dict) -> None:
     for key, found in names.items():
         _need(set(manifest.get(key, found)) == set(found), f"{key} are inputs of a step")
     _need(all(len(v["shape"]) > 1 for v in step.inputs.values()), "steps have time")
-    if table and manifest["form"] in ("one_to_one", "many_to_one"):
-        timeless = all(len(one["shape"]) == 2 for one in step.outputs.values())
-        _need(timeless == (manifest["form"] == "many_to_one"), f"form {manifest['form']} is false")
+    # Nothing is decided by the form, but people read it.
+    timeless = all(len(one["shape"]) == 2 for one in step.outputs.values())
+    fits = {"encoder_decoder": step.name == "decode_step"}
+    fits |= {"one_to_one": not timeless, "many_to_one": timeless} if table else {}
+    _need(fits.get(manifest["form"], True), f"form {manifest['form']} is false")
     states = manifest["state"]
     for name, spec in states.items():
         held = given.get(name, {})
