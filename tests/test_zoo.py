@@ -21,6 +21,7 @@ from rnnzoo.zoo.places import HOME
 
 ROOT = Path(__file__).resolve().parents[1]
 LABELS = ["cat", "dog", "fox"]
+TRAINING = {"rate": 0.1, "epochs": 1, "updates": 1, "batch": 1}
 
 
 @pytest.fixture(scope="module")
@@ -423,6 +424,10 @@ def test_an_altered_or_missing_file_is_refused_by_name(copy, file):
         ({"measured": "good"}, r"measured is no float \| None: 'good'"),
         ({"parameters": "many"}, r"parameters is no int \| None: 'many'"),
         ({"name": 3}, "name is no str: 3"),
+        ({"training": {**TRAINING, "rate": "high"}}, "rate must be a number above 0"),
+        ({"training": {**TRAINING, "clip": 0}}, "clip must be a number above 0"),
+        ({"training": {**TRAINING, "warm": -1}}, "warm must be a number of 0 or more"),
+        ({"training": {**TRAINING, "window": -3}}, "window must be"),
         ({"training": {"rate": 1}}, "must be the card of a preset; received one that is not"),
     ],
 )
@@ -430,6 +435,20 @@ def test_a_card_that_cannot_be_read_is_refused(copy, changes, words):
     edited(copy, **changes)
     with pytest.raises(ValueError, match=words):
         rnnzoo.from_preset(copy)
+
+
+def test_a_preset_takes_the_place_of_presets_only(model, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder" / "README.md").mkdir(parents=True)
+    for name in ("file", "folder"):
+        with pytest.raises(FileExistsError, match=f"folder must have room .*{name}.* in the way"):
+            model.save_to_preset(tmp_path / name, overwrite=True)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["README.md", "file", "folder"]
+
+
+def test_a_preset_is_called_as_its_folder_is(model, tmp_path):
+    (tmp_path / "mine" / "inside").mkdir(parents=True)
+    assert read_card(model.save_to_preset(tmp_path / "mine" / "inside" / "..")).name == "mine"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"{}", b"\xff"])
