@@ -27,10 +27,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("preset", help=what)
     help = "a text; a CSV file (sequence,step,features...); a WAV file; - for standard input"
     run.add_argument("given", nargs="?", help=help)
-    run.add_argument("--length", type=int, default=200, help="tokens to write at most")
+    run.add_argument("--length", type=int, help="tokens to write at most (default: 200)")
     help = "0: always the most probable (default: 0.7 to write on, 0 to answer)"
     run.add_argument("--temperature", type=float, help=help)
-    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--seed", type=int, help="of the draws (default: 0)")
     out = commands.add_parser("export", help="write a model for a server or a device")
     out.add_argument("preset", help=what)
     out.add_argument("format", choices=FORMATS)
@@ -65,6 +65,15 @@ def lines(args: argparse.Namespace) -> Iterator[str]:
 def _answers(args: argparse.Namespace) -> Iterator[str]:
     model = from_preset(args.preset)
     card = read_card(folder_of(args.preset))
+    writes = model.decodes or (any(model.vocabularies.values()) and not model.spec.of_last_step)
+    given = [name for name in ("length", "temperature", "seed") if getattr(args, name) is not None]
+    if given and not writes:
+        raise ValueError(
+            f"{', '.join(f'--{name}' for name in given)} must be left out: {card.name} writes no "
+            f"text; received {args.preset!r}"
+        )
+    length = 200 if args.length is None else args.length
+    seed = 0 if args.seed is None else args.seed
     if not any(model.vocabularies.values()):
         if args.given is None or not Path(args.given).is_file():
             sound = "" if card.sound is None else f", or a WAV file of {card.sound.told()}"
@@ -79,15 +88,13 @@ def _answers(args: argparse.Namespace) -> Iterator[str]:
             raise ValueError(f"{card.name} must be given a text, or - for standard input; got none")
         asked = [line.rstrip("\n") for line in sys.stdin] if args.given == "-" else [args.given]
         if model.decodes:
-            yield from answers.answered(
-                model, asked, args.length, args.temperature or 0.0, args.seed
-            )
+            yield from answers.answered(model, asked, length, args.temperature or 0.0, seed)
         else:
             yield from answers.classified(model, card, asked)
     else:
         text = sys.stdin.read() if args.given == "-" else args.given
         heat = 0.7 if args.temperature is None else args.temperature
-        yield answers.written(model, card, text, args.length, heat, args.seed)
+        yield answers.written(model, card, text, length, heat, seed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,6 +21,7 @@ from rnnzoo.zoo.places import HOME
 
 ROOT = Path(__file__).resolve().parents[1]
 LABELS = ["cat", "dog", "fox"]
+TRAINING = {"rate": 0.1, "epochs": 1, "updates": 1, "batch": 1}
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,13 @@ def test_the_list_is_chosen_by_what_the_cards_say():
         rnnzoo.zoo.list(trained="yes")
 
 
+def test_a_preset_is_listed_by_the_name_that_it_is_loaded_by(copy, monkeypatch):
+    edited(copy, name="another")
+    monkeypatch.setenv(HOME, str(copy.parent))
+    names = rnnzoo.zoo.list(trained=True)
+    assert "letters" in names and "another" not in names
+
+
 def test_a_card_prints_what_it_knows():
     text = str(rnnzoo.zoo.card("zaremba.small"))
     for words in ("zaremba.small (an architecture", "2014", "115.91", "arXiv 1409.2329"):
@@ -195,6 +203,8 @@ def test_zaremba_small_has_the_sizes_the_start_and_the_schedule_of_the_paper():
     # For a sum over 20 steps the rate is 1 and the clip 5.
     assert np.allclose(np.array(found) / 20, [1.0] * 4 + [0.5**i for i in range(1, 10)])
     assert card.training.clip * 20 == 5
+    first, second = (model.core.get_layer(f"lstm_{i}").get_weights() for i in (0, 1))
+    assert not np.isclose(first[0], second[0]).mean() > 0.01
 
 
 def test_what_is_not_in_the_zoo_is_refused_with_near_names():
@@ -408,6 +418,16 @@ def test_an_altered_or_missing_file_is_refused_by_name(copy, file):
         ({"colour": "red"}, r"unknown keys \['colour'\]"),
         ({"files": {}}, "must tell the sha256 of model.keras, golden.npz"),
         ({"files": "all"}, "files is no dict: 'all'"),
+        ({"files": {"model.keras": 3}}, "files is no dict"),
+        ({"licence": {"data": 3}}, "licence is no dict"),
+        ({"labels": "cat"}, r"labels is no list\[str\] \| None: 'cat'"),
+        ({"measured": "good"}, r"measured is no float \| None: 'good'"),
+        ({"parameters": "many"}, r"parameters is no int \| None: 'many'"),
+        ({"name": 3}, "name is no str: 3"),
+        ({"training": {**TRAINING, "rate": "high"}}, "rate must be a number above 0"),
+        ({"training": {**TRAINING, "clip": 0}}, "clip must be a number above 0"),
+        ({"training": {**TRAINING, "warm": -1}}, "warm must be a number of 0 or more"),
+        ({"training": {**TRAINING, "window": -3}}, "window must be"),
         ({"training": {"rate": 1}}, "must be the card of a preset; received one that is not"),
     ],
 )
@@ -415,6 +435,20 @@ def test_a_card_that_cannot_be_read_is_refused(copy, changes, words):
     edited(copy, **changes)
     with pytest.raises(ValueError, match=words):
         rnnzoo.from_preset(copy)
+
+
+def test_a_preset_takes_the_place_of_presets_only(model, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder" / "README.md").mkdir(parents=True)
+    for name in ("file", "folder"):
+        with pytest.raises(FileExistsError, match=f"folder must have room .*{name}.* in the way"):
+            model.save_to_preset(tmp_path / name, overwrite=True)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["README.md", "file", "folder"]
+
+
+def test_a_preset_is_called_as_its_folder_is(model, tmp_path):
+    (tmp_path / "mine" / "inside").mkdir(parents=True)
+    assert read_card(model.save_to_preset(tmp_path / "mine" / "inside" / "..")).name == "mine"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"{}", b"\xff"])
@@ -470,6 +504,8 @@ def test_the_command_classifies_a_text(capsys, model, home):
     assert out == f"abca\t{LABELS[chances.argmax()]}\t{chances.max():.3f}\n"
     status, _, error = run(capsys, "run", home / "letters", "xyz")
     assert status == 2 and "'x'" in error
+    status, _, error = run(capsys, "run", home / "letters", "abca", "--length", 3, "--seed", 0)
+    assert status == 2 and "--length, --seed must be left out: letters writes no text" in error
 
 
 def test_the_command_goes_on_with_a_text(capsys, tmp_path):

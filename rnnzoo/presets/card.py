@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import types
+import typing
+from typing import Any
 
 from rnnzoo import _checks
 from rnnzoo.data.sound import LogMel
@@ -15,7 +18,6 @@ LICENCES = ("data", "weights")
 HUB_LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "CC BY 4.0": "cc-by-4.0"}
 HUB_LICENCES |= {"CC BY-SA 4.0": "cc-by-sa-4.0", "CC BY 2.0": "cc-by-2.0"}
 HUB_LICENCES |= {"CC BY-ND 4.0": "cc-by-nd-4.0", "BSD 3-clause": "bsd-3-clause"}
-_DICTS = ("files", "licence", "baseline")
 _PARTS = {"sound": LogMel, "training": Training}
 
 
@@ -139,13 +141,14 @@ class Card:
         if strange or needed - set(values):
             lacks = sorted(needed - set(values))
             raise _unfit(place, f"it has unknown keys {strange}, and lacks {lacks}")
-        wrong = [name for name in _DICTS if not isinstance(values.get(name, {}), dict)]
-        if wrong:
-            raise _unfit(place, f"{wrong[0]} is no dict: {_checks.shown(values[wrong[0]])}")
         try:
             for name, made in _PARTS.items():
                 part = values.get(name)
                 values[name] = None if part is None else made(**part)
+            for name, kind in typing.get_type_hints(cls).items():
+                if name in values and not _fits(values[name], kind):
+                    told = getattr(kind, "__name__", kind)
+                    raise TypeError(f"{name} is no {told}: {_checks.shown(values[name])}")
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise _unfit(place, str(error)) from error
@@ -204,6 +207,21 @@ class Card:
 def figure(value: float) -> str:
     """A measured figure, as cards print it."""
     return f"{value:.4g}"
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether `value`, as JSON has it, is of the type that a field of a card is annotated with."""
+    if isinstance(kind, types.UnionType):
+        return any(_fits(value, one) for one in typing.get_args(kind))
+    if kind is float:
+        return _checks.is_number(value)
+    outer = typing.get_origin(kind)
+    if outer is None:
+        return isinstance(value, kind) and not isinstance(value, bool)
+    if not isinstance(value, outer):
+        return False
+    parts = value.values() if outer is dict else value
+    return all(_fits(part, typing.get_args(kind)[-1]) for part in parts)
 
 
 def _unfit(place: str, why: str) -> ValueError:

@@ -54,7 +54,8 @@ def write_preset(
 
     Raises:
         ValueError: words that are not of a card, a golden batch of other inputs.
-        FileExistsError: there is a preset and `overwrite` is False.
+        FileExistsError: there is a preset and `overwrite` is False; something else than a file
+            or folder of a preset stands in its place.
     """
     folder = _checks.path("folder", folder)
     _checks.one_of("storage", storage, STORAGE)
@@ -65,8 +66,15 @@ def write_preset(
             f"folder must be new; received folder={str(folder)!r}, which holds a preset. Choose "
             "another, or pass overwrite=True."
         )
+    blocked = [folder] if folder.exists() and not folder.is_dir() else []
+    blocked += [folder / name for name in FILES if (folder / name).is_dir()]
+    if blocked:
+        raise FileExistsError(
+            f"folder must have room for {', '.join(FILES)}; received folder={str(folder)!r}, where "
+            f"{str(blocked[0])!r} is in the way. Choose another."
+        )
     golden = golden_batch(inputs) if golden is None else given_batch(inputs, golden)
-    told = {"name": folder.absolute().name, "task": "other", **told}
+    told = {"name": os.path.basename(os.path.abspath(folder)), "task": "other", **told}
     known = {"form": model.form, "cell": cell_of(model), "parameters": model.count_params()}
     aside = folder_beside(folder)
     try:

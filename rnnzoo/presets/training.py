@@ -64,6 +64,11 @@ class Training:
         _checks.one_of("metric", self.metric, METRICS)
         for name in ("epochs", "updates", "batch"):
             _checks.positive_integer(name, getattr(self, name))
+        _checks.optional_count("window", self.window)
+        for name in ("rate", "divisor", *(() if self.clip is None else ("clip",))):
+            _checks.number(name, getattr(self, name), "a number above 0", lambda value: value > 0)
+        for name in ("warm", "decay"):
+            _checks.number(name, getattr(self, name), "a number of 0 or more", lambda v: v >= 0)
         _checks.fraction("smoothing", self.smoothing)
         if self.smoothing and self.metric == "error":
             raise ValueError(

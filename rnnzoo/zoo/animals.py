@@ -50,8 +50,9 @@ class Animal:
         name = self.card.name.replace(".", "_")
         model = factory(**{"cell": self.card.cell, "name": name, **self.sizes, **changes})
         if self.initial is not None:
-            uniform = keras.initializers.RandomUniform(-self.initial, self.initial)
             for weight in model.trainable_weights:
+                # One for each: an initializer of Keras gives the same values at each call.
+                uniform = keras.initializers.RandomUniform(-self.initial, self.initial)
                 weight.assign(uniform(weight.shape, weight.dtype))
         return model
 

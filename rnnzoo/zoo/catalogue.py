@@ -35,16 +35,18 @@ def list(
     >>> "zaremba.small" in rnnzoo.zoo.list(form="one_to_one", cell="lstm")
     True
     """
-    cards = [card(name) for name in sorted({*BY_NAME, *found()})]
+    known_cards = {name: card(name) for name in sorted({*BY_NAME, *found()})}
+    cards = known_cards
     if trained is not None:
         _checks.flag("trained", trained)
-        cards = [one for one in cards if one.trained == trained]
+        cards = {name: one for name, one in cards.items() if one.trained == trained}
     for key, value in {"task": task, "cell": cell, "form": form}.items():
         if value is not None:
-            known = sorted({getattr(one, key) for one in _all_cards()})
+            known = sorted({getattr(one, key) for one in known_cards.values()})
             _checks.one_of(key, value, known)
-            cards = [one for one in cards if getattr(one, key) == value]
-    return [one.name for one in cards]
+            cards = {name: one for name, one in cards.items() if getattr(one, key) == value}
+    # Of folders, not of cards: what is listed can be loaded, whatever its card calls it.
+    return [*cards]
 
 
 def card(name: str) -> Card:
@@ -101,7 +103,3 @@ def unknown(name: str, known: Iterable[str] | None = None, what: str = "in the z
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"Near ones: {', '.join(near)}" if near else f"There are {', '.join(known)}"
     return ValueError(f"name must be {what}; received name={name!r}. {hint}.")
-
-
-def _all_cards() -> builtins.list[Card]:
-    return [card(name) for name in sorted({*BY_NAME, *found()})]
