@@ -208,7 +208,7 @@ def test_chorales_runs(run):
     ("name", "content", "message"),
     [
         ("bad.csv", "sequence,step,x\na,0,0.5\n", "line 2, column 3 (x): must be one of 0, 1"),
-        ("bad.json", '{"train":\n [[60, ]]}', "line 2, column 8: must be JSON"),
+        ("bad.json", '{"train":\n [[60, x]]}', "line 2, column 8: must be JSON"),
         ("bad.json", json.dumps({"train": [[[60], [20]]]}), "train[0], step 1: pitches must be"),
         ("bad.json", json.dumps({"train": [3]}), "must have the form"),
     ],

@@ -10,6 +10,7 @@ import os
 import secrets
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -112,6 +113,7 @@ class SpentSeals:
         path = _checks.path("path", path)
         try:
             self._table = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            weakref.finalize(self, self._table.close)
             for line in _TABLE:
                 self._table.execute(line)
         except sqlite3.Error as error:
