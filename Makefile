@@ -59,7 +59,7 @@ lint: $(STAMP)  ## style: ruff check and ruff format --check
 XDIST = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # In parts: TensorFlow keeps what it compiled for good, 10 GB a process by the end of all tests.
-# With one worker more, as some tests wait: a tenth of the time; on JAX it costs a quarter.
+# With one worker more, as some tests wait for servers and processes.
 unit-tensorflow: WORKERS = 3
 unit-tensorflow: $(STAMP)  ## tests and doctests on TensorFlow
 	@for part in "tests/test_[a-d]*.py" "tests/test_[e-l]*.py" "tests/test_[m-r]*.py" \
