@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml setup.cfg requirements-lock.txt
 	@test -n "$(VERSION)" || { echo "PYTHON must be an interpreter; received PYTHON=$(PYTHON)"; exit 1; }
 	@echo "Installing into $(VENV) ..."
 	test -x $(BIN)/python$(VERSION) || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check $(CONSTRAINTS) -e '.[dev]'
 	touch $@
 
 demo: $(STAMP)  ## train a character model on Shakespeare, export it, serve it (minutes)
