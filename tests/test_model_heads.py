@@ -149,6 +149,13 @@ def test_targets_that_no_head_knows_are_refused(forecast, change, said):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("head", [heads.Normal(), heads.Bernoulli(2), heads.CTC(3)], ids=repr)
+def test_weights_of_classes_need_a_class_for_each_target(head):
+    y = np.ones((ROWS, STEPS, 2), int)[..., : head.outputs if head.per_step else 1]
+    with pytest.raises(ValueError, match="class_weight is for .* for targets of"):
+        compiled(head).fit(numbers(), y, class_weight={0: 1.0, 1: 2.0}, verbose=0)
+
+
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 @pytest.mark.parametrize("window", [3, STEPS])
 def test_an_output_without_targets_is_not_trained(window):

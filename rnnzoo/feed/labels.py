@@ -14,6 +14,7 @@ import numpy as np
 from rnnzoo import _checks
 from rnnzoo.core.spec import Output
 from rnnzoo.feed.checks import check_rows, from_lists, plain, zeroed
+from rnnzoo.heads.discrete import Bernoulli
 
 
 def arrays(names: list[str], values: Any) -> Any:
@@ -60,7 +61,7 @@ def standard_targets(outputs: dict[str, Output], y: Any, rows: int) -> Any:
 
 def _array(value: Any, rows: int, name: str) -> np.ndarray:
     array = _checks.array(name, plain(value))
-    if array.dtype.kind not in "iufb" and "float" not in array.dtype.name:
+    if not _checks.holds_numbers(array):
         raise ValueError(f"{name} must be numbers; received dtype {array.dtype}")
     check_rows(rows, **{"y": array} if name == "y" else {name: array})
     if array.dtype == np.float64:
@@ -105,7 +106,7 @@ def has_time(target: Any, output: Output, steps: int) -> bool:
 
 def _weight(given: Any, output: Output, y: Any, rows: int, steps: int, name: str) -> np.ndarray:
     array = _checks.array(name, given)
-    if array.dtype.kind not in "iufb":
+    if not _checks.holds_numbers(array):
         raise ValueError(f"{name} must be numbers; received dtype {array.dtype}")
     check_rows(rows, **({"sample_weight": array} if name == "sample_weight" else {name: array}))
     array = array.astype("float32")
@@ -129,7 +130,8 @@ def weights_of_classes(class_weight: Any, y: Any, weight: Any, outputs: dict[str
     """The weight of each target by its class, shape of the target's losses.
 
     Raises:
-        ValueError: several outputs, no targets, sample weights beside it, or no dict of numbers.
+        ValueError: several outputs, no targets, sample weights beside it, no dict of numbers, or
+            a head whose targets are no classes.
     """
     if not isinstance(class_weight, Mapping) or not all(
         isinstance(k, (int, np.integer)) and isinstance(v, (int, float, np.number))
@@ -147,6 +149,11 @@ def weights_of_classes(class_weight: Any, y: Any, weight: Any, outputs: dict[str
             f"{'no targets' if y is None else f'outputs {list(outputs)}'}"
         )
     (output,) = outputs.values()
+    if output.head is not None and output.head.target_shape and output.head != Bernoulli():
+        raise ValueError(
+            "class_weight is for outputs with one class for each target; received class_weight="
+            f"{_checks.shown(class_weight)} for targets of {output.head}"
+        )
     axes = 1 + output.per_step
     labels = np.asarray(y)
     if labels.ndim > axes:

@@ -104,7 +104,7 @@ def feed_of(model: Any, feed: str | None, what: str) -> Feed:
             f"feed must name the input that the output {name!r} is the next value of, one of "
             f"{fits}; received feed={_checks.shown(feed)}"
         )
-    if not head.says("mean") and not head.says("quantile"):
+    if not head.says("point"):
         raise ValueError(f"{what} feeds a mean or median; received a model with {head}")
     chosen = fits[0] if feed is None else feed
     others = [key for key in spec.step_inputs if key != chosen]
