@@ -89,6 +89,14 @@ def test_a_loss_that_is_given_wins():
     np.testing.assert_allclose(found["a_loss"], np.abs(raw["a"] - y).mean(), rtol=1e-5)
     losses = model.heads["b"].losses(raw["b"], y[..., :1])
     np.testing.assert_allclose(found["b_loss"], np.mean(losses), rtol=1e-5)
+    # Where nothing has a weight nothing need be a number; what is one is read all the same.
+    weight, spoilt = np.ones((ROWS, STEPS)), {"a": y.copy(), "b": y[..., :1]}
+    weight[0, -1] = weight[1, 0] = 0
+    x[0, -1] = spoilt["a"][0, -1] = np.nan
+    weights = {"a": weight, "b": weight}
+    found = model.evaluate(x, spoilt, sample_weight=weights, verbose=0, return_dict=True)
+    wanted = np.mean(np.abs(raw["a"] - y).mean(-1) * weight)
+    np.testing.assert_allclose(found["a_loss"], wanted, rtol=1e-5)
     model = compiled(heads.Linear(2), loss="mae")
     wanted = np.abs(model.predict(x, verbose=0) - y).mean()
     np.testing.assert_allclose(model.evaluate(x, y, verbose=0), wanted, rtol=1e-5)
@@ -172,6 +180,15 @@ def test_an_output_without_targets_is_not_trained(window):
     model.compile("sgd", {"b": "mse"}, metrics={"a": ["mae"]})
     with pytest.raises(ValueError, match=r"each output that has a metric, 'a'; received \['b'\]"):
         model.fit(x, y, verbose=0)
+
+
+def test_a_row_without_weight_may_be_anything():
+    reader = rnnzoo.many_to_one(features=2, units=3, outputs=1).reader
+    x, y, weight = numbers(), np.zeros((ROWS, 1), "float32"), np.array([0.0, 1, 1, 1])
+    x[0, 1] = y[0] = np.nan
+    x, y, _ = reader.batch({"inputs": x}, y, weight)
+    assert np.isfinite(x["inputs"]).all() and np.isfinite(y).all()
+    np.testing.assert_array_equal(x["inputs"][0, 2:], numbers()[0, 2:])
 
 
 def test_a_target_without_weight_may_be_anything(forecast):

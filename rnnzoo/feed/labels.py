@@ -5,7 +5,7 @@ output without time they are `(batch, ...)` and `(batch,)`. Weights that come by
 or `(batch, 1)`, are spread over the steps of their row, never over rows.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -206,18 +206,28 @@ def without_padding(outputs: dict[str, Output], y: Any, padding: np.ndarray) -> 
     return cleared if isinstance(y, dict) else next(iter(cleared.values()))
 
 
-def without_weightless(x: dict, y: Any, weight: Any, clear: Callable) -> tuple[dict, Any]:
-    """`x` and `y` with zeros in steps of weight 0, where what stands there is not finite.
+def without_weightless(y: Any, weight: Any) -> tuple[Any, np.ndarray | None]:
+    """`y` with zeros where it is not finite and has weight 0, and the steps that count nowhere.
 
     Args:
-        x, y, weight: a batch in its one form, of one output per step.
-        clear: `(x, padding) -> x`, which puts the zeros into the inputs.
+        y, weight: targets and weights in their one form.
+
+    Returns:
+        The targets, and `(rows, steps)` bool, True where no output has a weight; `(rows, 1)` where
+        weights are by row, None without weights.
     """
-    if isinstance(weight, dict) or weight is None or weight.ndim != 2 or weight.all():
-        return x, y
-    idle = weight == 0
-    if not all(np.isfinite(v).all() for v in x.values() if v.dtype.kind == "f"):
-        x = clear(x, idle)
-    if y is not None and y.shape[:2] == idle.shape and not np.isfinite(y).all():
-        y = zeroed(y, idle)
-    return x, y
+    if weight is None:
+        return y, None
+    several = isinstance(weight, dict)
+    idle = {name: one == 0 for name, one in (weight if several else {"": weight}).items()}
+    found = {name: _cleared(y[name] if several else y, one) for name, one in idle.items()}
+    nowhere = np.ones((), "bool")
+    for one in idle.values():
+        nowhere = nowhere & one.reshape(len(one), -1)
+    return y | found if several else found[""], nowhere
+
+
+def _cleared(y: Any, idle: np.ndarray) -> Any:
+    if y is None or not idle.any() or y.shape[: idle.ndim] != idle.shape or np.isfinite(y).all():
+        return y
+    return zeroed(y, idle)
