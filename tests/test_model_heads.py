@@ -11,6 +11,7 @@ from scipy import stats
 
 import rnnzoo
 from rnnzoo import heads
+from rnnzoo.export.signatures import signatures_of
 
 ROWS, STEPS = 4, 6
 
@@ -180,6 +181,24 @@ def test_an_output_without_targets_is_not_trained(window):
     model.compile("sgd", {"b": "mse"}, metrics={"a": ["mae"]})
     with pytest.raises(ValueError, match=r"each output that has a metric, 'a'; received \['b'\]"):
         model.fit(x, y, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "loss"), [(2, "binary_crossentropy"), (heads.Bernoulli(2), None)], ids=str
+)
+def test_a_yes_is_a_logit_above_0(outputs, loss):
+    """Keras draws the line at 0.5, and counts the highest of several numbers alone."""
+    model, names = compiled(outputs), ["accuracy", "Precision", "recall", "AUC"]
+    model.compile("sgd", loss, metrics=names)
+    model.core.get_layer("output_layer").set_weights([np.zeros((3, 2)), np.array([0.25, -0.25])])
+    y = np.zeros((ROWS, STEPS, 2), "float32")
+    y[0] = y[1, :, 0] = 1
+    found = model.evaluate(numbers(), y, verbose=0, return_dict=True)
+    # Of each row (yes, no) is said, where (1, 1), (1, 0) and twice (0, 0) is true.
+    wanted = {"accuracy": 5 / 8, "Precision": 2 / 4, "recall": 2 / 3}
+    assert {name: found[name] for name in wanted} == pytest.approx(wanted)
+    # Of all pairs of a yes and a no 2 * 3 are in order, and 2 * 2 + 1 * 3 as good as one half.
+    assert found["AUC"] == pytest.approx((2 * 3 + (2 * 2 + 1 * 3) / 2) / 15)
 
 
 def test_a_row_without_weight_may_be_anything():
@@ -433,3 +452,11 @@ def test_a_head_of_levels_exports_its_own():
     head, raw = heads.Quantiles([0.2, 0.8]), np.array([[1.0, 2.0]], "float32")
     assert set(head.summaries(raw)) == {"quantiles"}
     close(head.summaries(raw)["quantiles"], [[[1.0, 2.0]]])
+    # Without a median nothing can be fed, so that nothing is written beyond what is given.
+    one = rnnzoo.one_to_one(features=1, units=2, outputs=head)
+    pair = rnnzoo.encoder_decoder(source_features=1, units=2, outputs=head)
+    for model, own in ((one, "step"), (pair, "decode_step")):
+        found = signatures_of(model, {"prompt": None}, None)
+        assert own in found and not {"generate", "sample"} & set(found)
+    with pytest.raises(ValueError, match="a decoder is fed a mean or median; received a model wi"):
+        pair.generate(numbers(size=1), steps=2)
