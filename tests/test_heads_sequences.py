@@ -123,6 +123,8 @@ def taggers(head, mask):
     return keras.Model(inputs, raw)
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
+@pytest.mark.filterwarnings("ignore:`model.quantize.*were skipped:UserWarning")  # Keras 3.16
 @pytest.mark.parametrize("head", [CRF, heads.CTC(4)], ids=repr)
 def test_the_mask_of_a_layer_is_that_of_the_head_in_half_precision_too(head):
     x = np.random.default_rng(0).normal(size=(ROWS, STEPS, 3)).astype("float32")
@@ -139,6 +141,9 @@ def test_the_mask_of_a_layer_is_that_of_the_head_in_half_precision_too(head):
     np.testing.assert_allclose(head.log_prob(raw, y), head.log_prob(plain, y, MASK), rtol=1e-6)
     np.testing.assert_array_equal(head.mode(raw), head.mode(plain, MASK))
     assert np.any(np.asarray(head.mode(raw)) != np.asarray(head.mode(plain)))
+    masked.quantize("int8")
+    low = np.asarray(masked({"x": x, "mask": MASK}))
+    np.testing.assert_array_equal(low.max(-1) < -1e8, ~MASK)
 
 
 def test_a_trained_tagger_reads_the_neighbour_it_cannot_see(tmp_path):

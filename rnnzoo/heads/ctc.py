@@ -24,12 +24,17 @@ class CTCLogits(PerStepDense):
     """
 
     def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None):
-        logits = super().call(inputs, training)
-        return marked(ops.cast(logits, full_precision(self.compute_dtype)), mask)
+        return self._marked(super().call(inputs, training), mask)
+
+    def quantized_call(self, inputs: Tensor, training: bool | None = None, mask: Any = None):
+        return self._marked(super().quantized_call(inputs, training), mask)
 
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         """None: see the class."""
         return None
+
+    def _marked(self, logits: Tensor, mask: Tensor | None) -> Tensor:
+        return marked(ops.cast(logits, full_precision(self.compute_dtype)), mask)
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
