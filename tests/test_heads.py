@@ -443,7 +443,7 @@ def test_targets_in_the_domain_or_without_weight_are_let_pass():
         (lambda: heads.Quantiles([0.5, 0.1]), r"levels must rise.*\[0.5, 0.1\]"),
         (lambda: heads.Quantiles([0.5, 1.0]), r"number between 0 and 1.*\[0.5, 1.0\]"),
         (lambda: heads.Normal().quantile(np.zeros((1, 2)), 1.0), "between 0 and 1.*p=1.0"),
-        (lambda: heads.Normal().quantile(np.zeros((1, 2)), "a"), "between 0 and 1.*p='a'"),
+        (lambda: heads.Normal().quantile(np.zeros((1, 2)), "0.5"), "between 0 and 1.*p='0.5'"),
         (lambda: heads.Logits(3).quantile(np.zeros((1, 3)), 0.5), "of classes, which have no quan"),
         (lambda: heads.CTC(3).quantile(np.zeros((1, 3, 3)), 0.5), "CTC is .* have no quantile"),
         (lambda: heads.Linear().log_prob(np.zeros((1, 1)), [[1]]), "plain numbers.*no log_prob"),
@@ -524,3 +524,4 @@ def test_whole_numbers_are_parameters_too():
     found = heads.Normal().natural(np.array([[2, 1]]))
     np.testing.assert_allclose(found["scale"], [[np.log1p(np.e)]], rtol=1e-5)
     np.testing.assert_allclose(heads.Bernoulli().mean([[0]]), [[0.5]])
+    assert heads.Mixture(np.int32(3), np.int64(2)) == heads.Mixture(3, 2)

@@ -117,6 +117,9 @@ def test_parameters_are_not_taken_for_values(arguments):
     with pytest.raises(ValueError, match="'price' holds the 3 parameters of StudentT"):
         model.compile("sgd", **arguments)
     assert not model.compiled
+    if "loss" in arguments:
+        with pytest.raises(ValueError, match="holds the 4 parameters of CTC"):
+            compiled(heads.CTC(4), loss="sparse_categorical_crossentropy")
     model.compile("sgd", {"load": "mse"}, metrics={"load": ["mae"]})
 
 
@@ -446,6 +449,12 @@ def test_onnx_holds_what_needs_no_loop(forecast, chain, tmp_path):
         assert set(keys) == set(wanted)
         for key, value in zip(keys, session.run(keys, given), strict=True):
             close(value, wanted[key])
+
+
+def test_parameters_are_not_taken_for_logits_of_tokens():
+    model = rnnzoo.one_to_one(vocabulary=2, units=2, outputs=heads.Normal())
+    with pytest.raises(ValueError, match="generate must be called on"):
+        model.generate([[0, 1]], max_length=2)
 
 
 def test_a_head_of_levels_exports_its_own():

@@ -226,8 +226,8 @@ def hidden_where_absent(losses: Tensor, present: Tensor | None) -> Tensor:
 def levels_of(p: Any, name: str = "p") -> np.ndarray:
     """`p` as a float64 array of rank 0 or 1; ValueError unless all are between 0 and 1."""
     try:
-        levels = np.asarray(p, "float64")
-    except Exception:  # of a class of the user's
+        levels = _checks.numbers(name, p)
+    except ValueError:
         levels = np.zeros((0, 0))
     if levels.ndim > 1 or not levels.size or not np.all((levels > 0) & (levels < 1)):
         raise ValueError(

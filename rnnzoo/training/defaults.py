@@ -143,7 +143,7 @@ def check_parameters(argument: str, given: Any, outputs: dict[str, Output]) -> N
         given = dict(zip(outputs, given))
     for name, output in outputs.items():
         head = output.head
-        if head is None or head.parameters == head.outputs:
+        if head is None or head.per_step and head.parameters == head.outputs:
             continue
         own = given.get(name) if isinstance(given, dict) else given
         for one in keras.tree.flatten(own):
