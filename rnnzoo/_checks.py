@@ -83,6 +83,7 @@ def flag(name: str, value: Any) -> bool:
 def one_of(name: str, value: Any, allowed: Iterable) -> Any:
     """`value`; ValueError unless it is one of `allowed`, of the same type."""
     allowed = list(allowed)
+    value = value.item() if isinstance(value, np.generic) else value
     same = (choice for choice in allowed if isinstance(value, type(choice)) and value == choice)
     if not any(isinstance(value, bool) == isinstance(choice, bool) for choice in same):
         raise refuse(name, f"one of {', '.join(map(repr, allowed))}", value)
@@ -255,9 +256,25 @@ def array(name: str, value: Any) -> np.ndarray:
 def numbers(name: str, value: Any) -> np.ndarray:
     """`value` as a float64 array; ValueError for what holds no real numbers."""
     held = array(name, value)
-    if held.dtype.kind not in "iufb":
+    if not holds_numbers(held):
         raise ValueError(f"{name} must hold numbers; received dtype {held.dtype}")
     return held.astype("float64", copy=False)
+
+
+def holds_numbers(array: np.ndarray) -> bool:
+    """Whether its dtype is one of real numbers; those of half precision are not NumPy's own."""
+    return array.dtype.kind in "iufb" or "float" in array.dtype.name
+
+
+def alike(one: tuple, other: tuple) -> bool:
+    """Whether two shapes may be the same; None stands for any size."""
+    return len(one) == len(other) and all(a == b or None in (a, b) for a, b in zip(one, other))
+
+
+def leads(given: tuple, shape: tuple) -> bool:
+    """Whether `given` may be the first axes of `shape`, or 1 in the place of any."""
+    fits = all(a == 1 or a == b or None in (a, b) for a, b in zip(given, shape))
+    return fits and len(given) <= len(shape)
 
 
 def token_ids(name: str, value: Any, size: int) -> np.ndarray:
@@ -288,7 +305,7 @@ def tensor(name: str, value: Any) -> Any:
     """`value` as a tensor; ValueError for what holds no numbers."""
     if not keras.ops.is_tensor(value) and not isinstance(value, keras.KerasTensor):
         held = array(name, value)
-        if held.dtype.kind not in "iufb" and "float" not in held.dtype.name:
+        if not holds_numbers(held):
             raise ValueError(f"{name} must hold numbers; received dtype {held.dtype}")
     return keras.ops.convert_to_tensor(value)
 

@@ -196,6 +196,13 @@ def test_metrics_equal_numpy():
         inside = np.mean([a - 0.5 <= b <= a + 0.5 for a, b in zip(f[row], y[row])])
         np.testing.assert_allclose(metrics.coverage(y, f - 0.5, f + 0.5)[row], inside)
     assert np.isnan(metrics.mase(y, f, np.ones((2, 30)))).all()
+    for call, message in (
+        (lambda: metrics.mase(y, f, np.ones((3, 30))), r"history must be \(time,\), or .*\(2,\)"),
+        (lambda: metrics.smape([], []), "of at least one step"),
+        (lambda: metrics.crps(np.ones(3), np.ones((0, 3))), "at least one, for a truth"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 def test_a_backtest_is_what_a_loop_of_forecasts_gives(rich):
@@ -284,6 +291,9 @@ def test_what_a_model_cannot_say_is_refused():
         numbers_only.generate(x, max_length=2).quantile(0.9)
     with pytest.raises(ValueError, match="samples need a head"):
         numbers_only.generate(x, max_length=2, samples=3)
+    ends = rnnzoo.one_to_one(features=1, units=3, outputs=heads.Quantiles([0.1, 0.9]))
+    with pytest.raises(ValueError, match="forecaster feeds a mean or median"):
+        ends.forecaster()
     tokens = rnnzoo.one_to_one(vocabulary=4, units=3)
     with pytest.raises(ValueError, match="samples is for models on numbers"):
         tokens.generate([[1]], max_length=2, samples=3, sampler=rnnzoo.decoding.Beam(2))
@@ -307,6 +317,8 @@ def test_backtests_that_cannot_be_are_refused(plain):
         ({"horizon": 9}, "every series must have more than 1 steps"),
         ({"horizon": 3, "windows": 4}, "at least 14; received 9"),
         ({"horizon": 2, "level": 1.0}, "level must be in"),
+        ({"horizon": 2, "level": 0.5, "samples": None}, "level is for samples=n"),
+        ({"horizon": 2, "seed": 1, "samples": None}, "seed is for samples=n"),
         ({"horizon": 2, "series": []}, "at least one series"),
         ({"horizon": 2, "series": [x[0][:, :1]]}, "shape"),
         ({"horizon": 2, "series": [{"load": x[0]}]}, "a dict with the inputs"),

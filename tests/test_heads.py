@@ -284,6 +284,10 @@ def test_quantiles_that_cross_are_sorted_number_by_number():
         head.quantile(raw, [0.1, 0.5, 0.9])[0], [[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]
     )
     np.testing.assert_array_equal(head.quantile(raw, 0.9)[0], [3.0, 30.0])
+    close = heads.Quantiles([0.99999, 0.999995])
+    raw = np.array([[1.0, 2.0]])
+    assert float(close.quantile(raw, 0.999995)[0, 0]) == 2.0
+    np.testing.assert_array_equal(close.quantile(raw, [0.999995, 0.99999])[0], [[2.0, 1.0]])
 
 
 # Losses
@@ -323,6 +327,8 @@ def test_weights_and_reductions_are_those_of_keras(head):
             np.testing.assert_allclose(found, expected, rtol=1e-5)
     with pytest.raises(ValueError, match=r"must have the shape \(3, 5\).*received shape \(3, 4\)"):
         head.loss(y, raw, step[:, :4])
+    with pytest.raises(ValueError, match=r"^targets of .*received shape \(3, 1"):
+        head.loss(y[:, :1], raw, row)  # not laid along the steps
 
 
 @pytest.mark.parametrize("head", [heads.Normal(), heads.CRF(3)], ids=repr)
@@ -346,6 +352,9 @@ def test_what_has_weight_0_may_be_anything(head):
     assert np.isfinite(one) and one == two
     np.testing.assert_array_equal(d_one, d_two)
     assert np.all(np.isfinite(d_one)) and np.all(d_one[weight == 0] == 0)
+    masked = keras.layers.Masking(9.0)(np.where(weight[..., None] > 0, raw, 9.0))
+    losses = np.asarray(head.losses(raw, y, weight > 0))
+    assert float(head.loss(spoilt, masked)) == pytest.approx(losses.sum() / weight.sum(), rel=1e-5)
 
 
 @pytest.mark.parametrize("head", ALL, ids=repr)
@@ -355,6 +364,8 @@ def test_a_head_and_its_loss_are_made_again_from_their_config(head):
     loss = heads.HeadLoss(head, reduction="sum", name="mine")
     other = keras.losses.deserialize(keras.losses.serialize(loss))
     assert (other.reduction, other.name) == ("sum", "mine")
+    full = heads.HeadLoss(head, dtype="float64")
+    assert keras.losses.deserialize(keras.losses.serialize(full)).dtype == "float64"
     raw, y = raw_parameters(head, 15).reshape(3, 5, -1), allowed_targets(head)
     assert float(loss(y, raw)) == float(other(y, raw))
 
@@ -415,6 +426,7 @@ def test_targets_in_the_domain_or_without_weight_are_let_pass():
     spoilt = np.array([[1, -1], [2, -7]])
     heads.Logits(3).check_targets(spoilt, np.array([[1, 0], [1, 0]]))
     heads.Normal(2).check_targets(spoilt[..., None] * [1, np.nan], np.zeros((2, 2)))
+    heads.Logits(3).check_targets(ops.convert_to_numpy(ops.cast([0, 2], "bfloat16")))
     with pytest.raises(ValueError, match=r"received -1 at \(0, 1\)"):
         heads.Logits(3).check_targets(spoilt, np.array([1, 0]))
     with pytest.raises(ValueError, match=r"first axes of the targets, \(2, 2\).*shape \(3,\)"):
@@ -431,13 +443,14 @@ def test_targets_in_the_domain_or_without_weight_are_let_pass():
         (lambda: heads.Quantiles([0.5, 0.1]), r"levels must rise.*\[0.5, 0.1\]"),
         (lambda: heads.Quantiles([0.5, 1.0]), r"number between 0 and 1.*\[0.5, 1.0\]"),
         (lambda: heads.Normal().quantile(np.zeros((1, 2)), 1.0), "between 0 and 1.*p=1.0"),
-        (lambda: heads.Normal().quantile(np.zeros((1, 2)), "a"), "between 0 and 1.*p='a'"),
+        (lambda: heads.Normal().quantile(np.zeros((1, 2)), "0.5"), "between 0 and 1.*p='0.5'"),
         (lambda: heads.Logits(3).quantile(np.zeros((1, 3)), 0.5), "of classes, which have no quan"),
         (lambda: heads.CTC(3).quantile(np.zeros((1, 3, 3)), 0.5), "CTC is .* have no quantile"),
         (lambda: heads.Linear().log_prob(np.zeros((1, 1)), [[1]]), "plain numbers.*no log_prob"),
         (lambda: heads.Linear().quantile(np.zeros((1, 1)), 0.5), "no quantile; it has mean$"),
         (lambda: heads.Quantiles().mean(np.zeros((1, 3))), "no mean; it has quantile$"),
         (lambda: heads.Quantiles().quantile(np.zeros((1, 3)), 0.3), r"levels \[0.1.*p=0.3"),
+        (lambda: heads.Quantiles([0.1]).point(np.zeros((1, 1))), "a mean or a median, and Quant"),
         (lambda: heads.Normal().mean(np.zeros((4, 3))), r"\(batch, \[time,\] 2\).*\(4, 3\)"),
         (
             lambda: heads.Normal(2).log_prob(np.zeros((4, 5, 4)), np.zeros((4, 5))),
@@ -502,3 +515,13 @@ def test_half_precision_is_computed_in_full():
     assert ops.dtype(found) == "float32"
     exact = reference.negative_binomial(np.array([[300.0, 1.0]]), np.array([[311.0]]))
     np.testing.assert_allclose(found, exact, rtol=1e-5)
+    # bfloat16 does not hold 311, nor does it hold every class id above 256.
+    half = heads.HeadLoss(head, dtype="bfloat16")(np.array([[311.0]]), raw)
+    np.testing.assert_allclose(half, -exact[0], rtol=1e-5)
+
+
+def test_whole_numbers_are_parameters_too():
+    found = heads.Normal().natural(np.array([[2, 1]]))
+    np.testing.assert_allclose(found["scale"], [[np.log1p(np.e)]], rtol=1e-5)
+    np.testing.assert_allclose(heads.Bernoulli().mean([[0]]), [[0.5]])
+    assert heads.Mixture(np.int32(3), np.int64(2)) == heads.Mixture(3, 2)

@@ -123,6 +123,8 @@ def taggers(head, mask):
     return keras.Model(inputs, raw)
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
+@pytest.mark.filterwarnings("ignore:`model.quantize.*were skipped:UserWarning")  # Keras 3.16
 @pytest.mark.parametrize("head", [CRF, heads.CTC(4)], ids=repr)
 def test_the_mask_of_a_layer_is_that_of_the_head_in_half_precision_too(head):
     x = np.random.default_rng(0).normal(size=(ROWS, STEPS, 3)).astype("float32")
@@ -139,6 +141,9 @@ def test_the_mask_of_a_layer_is_that_of_the_head_in_half_precision_too(head):
     np.testing.assert_allclose(head.log_prob(raw, y), head.log_prob(plain, y, MASK), rtol=1e-6)
     np.testing.assert_array_equal(head.mode(raw), head.mode(plain, MASK))
     assert np.any(np.asarray(head.mode(raw)) != np.asarray(head.mode(plain)))
+    masked.quantize("int8")
+    low = np.asarray(masked({"x": x, "mask": MASK}))
+    np.testing.assert_array_equal(low.max(-1) < -1e8, ~MASK)
 
 
 def test_a_trained_tagger_reads_the_neighbour_it_cannot_see(tmp_path):
@@ -244,6 +249,13 @@ def test_labels_that_do_not_fit_have_probability_0_and_no_gradient(logits):
     found, gradient = value_and_gradient(CTC.log_prob)(logits, targets, MASK)
     assert np.all(np.isfinite(found[[0, 2]])) and np.all(found[[1, 3]] == -np.inf)
     assert np.all(np.isfinite(gradient)) and np.all(gradient[[1, 3]] == 0)
+    ahead = np.array([[0, 1, 0], [1, 0, 2], [0, 0, 0], [1, 2, 0]])  # padding stands behind labels
+    np.testing.assert_array_equal(np.isfinite(CTC.log_prob(logits, ahead, MASK)), [0, 0, 1, 1])
+
+
+def test_no_labels_at_all_are_blanks_alone(logits):
+    blank = special.log_softmax(logits, -1)[..., 0].sum(-1)
+    np.testing.assert_allclose(CTC.log_prob(logits, np.zeros((ROWS, 0))), blank, rtol=1e-5)
 
 
 def test_the_best_path_and_the_best_labels_are_found(logits):
@@ -256,6 +268,9 @@ def test_the_best_path_and_the_best_labels_are_found(logits):
             assert unpadded(np.asarray(beams)[i, row]) == everything[i][0]
             assert float(scores[row, i]) == pytest.approx(np.log(everything[i][1]), rel=1e-4)
     assert best.shape == (ROWS, STEPS) and np.all(best[best <= 0] == -1)
+    beams, scores = CTC.beam_search(logits, 20, 2, mask=np.zeros_like(MASK))
+    assert np.all(np.asarray(beams) == -1)  # of no steps
+    np.testing.assert_array_equal(scores, [[0, -np.inf]] * ROWS)
 
 
 def test_labels_are_drawn_as_often_as_they_are_probable(logits):
@@ -308,6 +323,8 @@ def test_a_keras_mask_reaches_the_loss_of_a_chain(chain):
     log_prob = np.asarray(CRF.sequence_log_prob(layer(x), y, MASK))
     found = model.evaluate(x, y, batch_size=ROWS, verbose=0)
     assert found == pytest.approx(-np.sum(log_prob) / MASK.sum(), rel=1e-5)
+    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+    assert np.isnan(model.evaluate(x, y, batch_size=ROWS, verbose=0))  # no chain without steps
 
 
 @pytest.mark.parametrize(
@@ -317,6 +334,7 @@ def test_a_keras_mask_reaches_the_loss_of_a_chain(chain):
         (lambda: CTC.beam_search(np.zeros((1, 2, 3)), 0), "beam_width must be an integer"),
         (lambda: CTC.log_prob(np.zeros((1, 3)), [[1]]), r"\(batch, time, 3\).*shape \(1, 3\)"),
         (lambda: CTC.log_prob(np.zeros((1, 2, 3)), np.array([1])), r"\(batch, labels\).*\(1,\)"),
+        (lambda: CTC.log_prob(np.zeros((2, 2, 3)), [[1]]), r"the rows .* 2; .*shape \(1, 1\)"),
         (lambda: CTC.mode(np.zeros((1, 2, 3)), np.ones(1)), r"mask must be \(1, 2\).*\(1,\)"),
         (lambda: CRF.mode(np.zeros((1, 2, 12)), np.ones(2)), r"mask must be \(1, 2\).*\(2,\)"),
         (lambda: CRF.log_prob(np.zeros((1, 2, 12)), np.zeros((1, 3))), r"\(1, 2\).*\(1, 3\)"),

@@ -112,6 +112,20 @@ def test_ignored_class_masked_and_weightless_steps_do_not_count():
     assert float(metric.result()) == pytest.approx(np.exp(mean), rel=1e-5)
 
 
+@pytest.mark.parametrize("wrong", [-1, 5, 1.5, np.nan])
+def test_a_target_that_is_no_class_is_not_counted_as_one(wrong):
+    logits, targets, _ = drawn(2, 3)
+    spoilt = np.where(np.arange(3) == 2, wrong, targets)
+    metric = Perplexity()
+    metric.update_state(spoilt, logits, [1, 1, 0] * np.ones((2, 1)))
+    assert float(metric.result()) == pytest.approx(np.exp(nats(logits, targets)[:, :2].mean()))
+    metric.update_state(spoilt, logits)
+    assert np.isnan(float(metric.result()))
+    accuracy = SequenceAccuracy()
+    accuracy.update_state(spoilt, np.eye(5)[np.where(np.arange(3) == 2, 1, targets)])
+    assert float(accuracy.result()) == 0
+
+
 def test_before_any_step():
     assert float(Perplexity().result()) == 1 and float(BitsPerSymbol().result()) == 0
     metric = BitsPerSymbol()

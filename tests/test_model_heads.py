@@ -11,6 +11,7 @@ from scipy import stats
 
 import rnnzoo
 from rnnzoo import heads
+from rnnzoo.export.signatures import signatures_of
 
 ROWS, STEPS = 4, 6
 
@@ -89,6 +90,14 @@ def test_a_loss_that_is_given_wins():
     np.testing.assert_allclose(found["a_loss"], np.abs(raw["a"] - y).mean(), rtol=1e-5)
     losses = model.heads["b"].losses(raw["b"], y[..., :1])
     np.testing.assert_allclose(found["b_loss"], np.mean(losses), rtol=1e-5)
+    # Where nothing has a weight nothing need be a number; what is one is read all the same.
+    weight, spoilt = np.ones((ROWS, STEPS)), {"a": y.copy(), "b": y[..., :1]}
+    weight[0, -1] = weight[1, 0] = 0
+    x[0, -1] = spoilt["a"][0, -1] = np.nan
+    weights = {"a": weight, "b": weight}
+    found = model.evaluate(x, spoilt, sample_weight=weights, verbose=0, return_dict=True)
+    wanted = np.mean(np.abs(raw["a"] - y).mean(-1) * weight)
+    np.testing.assert_allclose(found["a_loss"], wanted, rtol=1e-5)
     model = compiled(heads.Linear(2), loss="mae")
     wanted = np.abs(model.predict(x, verbose=0) - y).mean()
     np.testing.assert_allclose(model.evaluate(x, y, verbose=0), wanted, rtol=1e-5)
@@ -108,6 +117,9 @@ def test_parameters_are_not_taken_for_values(arguments):
     with pytest.raises(ValueError, match="'price' holds the 3 parameters of StudentT"):
         model.compile("sgd", **arguments)
     assert not model.compiled
+    if "loss" in arguments:
+        with pytest.raises(ValueError, match="holds the 4 parameters of CTC"):
+            compiled(heads.CTC(4), loss="sparse_categorical_crossentropy")
     model.compile("sgd", {"load": "mse"}, metrics={"load": ["mae"]})
 
 
@@ -149,6 +161,13 @@ def test_targets_that_no_head_knows_are_refused(forecast, change, said):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("head", [heads.Normal(), heads.Bernoulli(2), heads.CTC(3)], ids=repr)
+def test_weights_of_classes_need_a_class_for_each_target(head):
+    y = np.ones((ROWS, STEPS, 2), int)[..., : head.outputs if head.per_step else 1]
+    with pytest.raises(ValueError, match="class_weight is for .* for targets of"):
+        compiled(head).fit(numbers(), y, class_weight={0: 1.0, 1: 2.0}, verbose=0)
+
+
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 @pytest.mark.parametrize("window", [3, STEPS])
 def test_an_output_without_targets_is_not_trained(window):
@@ -165,6 +184,33 @@ def test_an_output_without_targets_is_not_trained(window):
     model.compile("sgd", {"b": "mse"}, metrics={"a": ["mae"]})
     with pytest.raises(ValueError, match=r"each output that has a metric, 'a'; received \['b'\]"):
         model.fit(x, y, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "loss"), [(2, "binary_crossentropy"), (heads.Bernoulli(2), None)], ids=str
+)
+def test_a_yes_is_a_logit_above_0(outputs, loss):
+    """Keras draws the line at 0.5, and counts the highest of several numbers alone."""
+    model, names = compiled(outputs), ["accuracy", "Precision", "recall", "AUC"]
+    model.compile("sgd", loss, metrics=names)
+    model.core.get_layer("output_layer").set_weights([np.zeros((3, 2)), np.array([0.25, -0.25])])
+    y = np.zeros((ROWS, STEPS, 2), "float32")
+    y[0] = y[1, :, 0] = 1
+    found = model.evaluate(numbers(), y, verbose=0, return_dict=True)
+    # Of each row (yes, no) is said, where (1, 1), (1, 0) and twice (0, 0) is true.
+    wanted = {"accuracy": 5 / 8, "Precision": 2 / 4, "recall": 2 / 3}
+    assert {name: found[name] for name in wanted} == pytest.approx(wanted)
+    # Of all pairs of a yes and a no 2 * 3 are in order, and 2 * 2 + 1 * 3 as good as one half.
+    assert found["AUC"] == pytest.approx((2 * 3 + (2 * 2 + 1 * 3) / 2) / 15)
+
+
+def test_a_row_without_weight_may_be_anything():
+    reader = rnnzoo.many_to_one(features=2, units=3, outputs=1).reader
+    x, y, weight = numbers(), np.zeros((ROWS, 1), "float32"), np.array([0.0, 1, 1, 1])
+    x[0, 1] = y[0] = np.nan
+    x, y, _ = reader.batch({"inputs": x}, y, weight)
+    assert np.isfinite(x["inputs"]).all() and np.isfinite(y).all()
+    np.testing.assert_array_equal(x["inputs"][0, 2:], numbers()[0, 2:])
 
 
 def test_a_target_without_weight_may_be_anything(forecast):
@@ -405,7 +451,21 @@ def test_onnx_holds_what_needs_no_loop(forecast, chain, tmp_path):
             close(value, wanted[key])
 
 
+def test_parameters_are_not_taken_for_logits_of_tokens():
+    model = rnnzoo.one_to_one(vocabulary=2, units=2, outputs=heads.Normal())
+    with pytest.raises(ValueError, match="generate must be called on"):
+        model.generate([[0, 1]], max_length=2)
+
+
 def test_a_head_of_levels_exports_its_own():
     head, raw = heads.Quantiles([0.2, 0.8]), np.array([[1.0, 2.0]], "float32")
     assert set(head.summaries(raw)) == {"quantiles"}
     close(head.summaries(raw)["quantiles"], [[[1.0, 2.0]]])
+    # Without a median nothing can be fed, so that nothing is written beyond what is given.
+    one = rnnzoo.one_to_one(features=1, units=2, outputs=head)
+    pair = rnnzoo.encoder_decoder(source_features=1, units=2, outputs=head)
+    for model, own in ((one, "step"), (pair, "decode_step")):
+        found = signatures_of(model, {"prompt": None}, None)
+        assert own in found and not {"generate", "sample"} & set(found)
+    with pytest.raises(ValueError, match="a decoder is fed a mean or median; received a model wi"):
+        pair.generate(numbers(size=1), steps=2)

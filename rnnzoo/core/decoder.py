@@ -5,10 +5,11 @@ from typing import Any
 import keras
 
 from rnnzoo.core.joined import Declared, join
-from rnnzoo.core.network import full_precision, output_layers
+from rnnzoo.core.network import output_layers
 from rnnzoo.core.scaling import Scales
 from rnnzoo.core.spec import CoreSpec, input_of, output_of, states_of
 from rnnzoo.heads.head import Head
+from rnnzoo.heads.loss import full_precision
 from rnnzoo.layers.per_step import PerStepDense
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.layers.stack import recurrent_stack

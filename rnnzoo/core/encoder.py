@@ -6,9 +6,10 @@ import keras
 from keras.layers import Identity
 
 from rnnzoo.core.joined import Declared, join
-from rnnzoo.core.network import full_precision, starts_of
+from rnnzoo.core.network import starts_of
 from rnnzoo.core.scaling import Scales
 from rnnzoo.core.spec import CoreSpec, output_of, states_of
+from rnnzoo.heads.loss import full_precision
 from rnnzoo.layers.bidirectional import Bidirectional
 from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.layers.stack import recurrent_stack, state_key

@@ -11,6 +11,7 @@ from rnnzoo.core.joined import Declared, check_name, declared_inputs, join
 from rnnzoo.core.scaling import Scales
 from rnnzoo.core.spec import CoreSpec, Output, input_of, output_of, states_of
 from rnnzoo.heads.head import Head
+from rnnzoo.heads.loss import full_precision
 from rnnzoo.layers.per_step import PerStepDense
 from rnnzoo.layers.rnn import RNN
 from rnnzoo.layers.stack import (
@@ -296,8 +297,3 @@ def output_layers(
             found[name] = layer(**options)(y)
         shown[name] = output_of(found[name], own, ending, per_step, head)
     return found, shown
-
-
-def full_precision(dtype: str) -> str:
-    """The dtype of what leaves a model that computes in `dtype`: float32 for half precision."""
-    return "float32" if dtype in ("float16", "bfloat16") else dtype

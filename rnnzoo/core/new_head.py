@@ -4,8 +4,8 @@ import dataclasses
 
 import keras
 
-from rnnzoo.core.network import full_precision
 from rnnzoo.core.spec import CoreSpec, output_of
+from rnnzoo.heads.loss import full_precision
 from rnnzoo.layers.per_step import PerStepDense
 
 

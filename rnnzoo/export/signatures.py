@@ -222,6 +222,8 @@ def pair_signatures(
         "encode": Signature(encode, source),
         "decode_step": Signature(decode_step, step, ("inputs", *known)),
     }
+    if model.head is not None and not model.head.says("point"):
+        return signatures  # nothing that it says could be fed
     if model.start is None:
 
         def paths(batch: dict, room: Any, samples: Any, seeds: Any) -> tuple[dict, dict]:

@@ -201,6 +201,15 @@ class CoreInputs:
             return x
         return x | {name: zeroed(x[name], padding) for name in self.spec.step_inputs}
 
+    def _broken(self, x: dict[str, np.ndarray]) -> np.ndarray:
+        """The steps at which an input is not finite, `(rows, steps)` bool."""
+        shape = x[self.spec.leading].shape[:2]
+        broken = np.zeros(shape, "bool")
+        for name in self.spec.step_inputs:
+            if x[name].dtype.kind == "f" and not np.isfinite(x[name]).all():
+                broken |= ~np.isfinite(x[name]).reshape(*shape, -1).all(axis=-1)
+        return broken
+
     def batch(self, x: Any, y: Any, weight: Any, class_weight: Any = None) -> tuple:
         """`(x, y, weight)` in their one form, from a batch whose `x` was checked.
 
@@ -217,7 +226,10 @@ class CoreInputs:
             weight = labels.weights_of_classes(class_weight, y, weight, outputs)
         weight = labels.standard_weights(outputs, y, weight, rows, steps)
         labels.check_heads(outputs, y, weight, rows, steps)
-        return *labels.without_weightless(x, y, weight, self.without), weight
+        y, idle = labels.without_weightless(y, weight)
+        if idle is not None and idle.any():
+            x = self.without(x, idle & self._broken(x))
+        return x, y, weight
 
     def timed(self, batch: tuple) -> tuple:
         """For each array of a batch in its one form, whether its second axis is time."""

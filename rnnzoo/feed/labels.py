@@ -5,7 +5,7 @@ output without time they are `(batch, ...)` and `(batch,)`. Weights that come by
 or `(batch, 1)`, are spread over the steps of their row, never over rows.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ import numpy as np
 from rnnzoo import _checks
 from rnnzoo.core.spec import Output
 from rnnzoo.feed.checks import check_rows, from_lists, plain, zeroed
+from rnnzoo.heads.discrete import Bernoulli
 
 
 def arrays(names: list[str], values: Any) -> Any:
@@ -60,7 +61,7 @@ def standard_targets(outputs: dict[str, Output], y: Any, rows: int) -> Any:
 
 def _array(value: Any, rows: int, name: str) -> np.ndarray:
     array = _checks.array(name, plain(value))
-    if array.dtype.kind not in "iufb" and "float" not in array.dtype.name:
+    if not _checks.holds_numbers(array):
         raise ValueError(f"{name} must be numbers; received dtype {array.dtype}")
     check_rows(rows, **{"y": array} if name == "y" else {name: array})
     if array.dtype == np.float64:
@@ -105,7 +106,7 @@ def has_time(target: Any, output: Output, steps: int) -> bool:
 
 def _weight(given: Any, output: Output, y: Any, rows: int, steps: int, name: str) -> np.ndarray:
     array = _checks.array(name, given)
-    if array.dtype.kind not in "iufb":
+    if not _checks.holds_numbers(array):
         raise ValueError(f"{name} must be numbers; received dtype {array.dtype}")
     check_rows(rows, **({"sample_weight": array} if name == "sample_weight" else {name: array}))
     array = array.astype("float32")
@@ -129,7 +130,8 @@ def weights_of_classes(class_weight: Any, y: Any, weight: Any, outputs: dict[str
     """The weight of each target by its class, shape of the target's losses.
 
     Raises:
-        ValueError: several outputs, no targets, sample weights beside it, or no dict of numbers.
+        ValueError: several outputs, no targets, sample weights beside it, no dict of numbers, or
+            a head whose targets are no classes.
     """
     if not isinstance(class_weight, Mapping) or not all(
         isinstance(k, (int, np.integer)) and isinstance(v, (int, float, np.number))
@@ -147,6 +149,11 @@ def weights_of_classes(class_weight: Any, y: Any, weight: Any, outputs: dict[str
             f"{'no targets' if y is None else f'outputs {list(outputs)}'}"
         )
     (output,) = outputs.values()
+    if output.head is not None and output.head.target_shape and output.head != Bernoulli():
+        raise ValueError(
+            "class_weight is for outputs with one class for each target; received class_weight="
+            f"{_checks.shown(class_weight)} for targets of {output.head}"
+        )
     axes = 1 + output.per_step
     labels = np.asarray(y)
     if labels.ndim > axes:
@@ -199,18 +206,28 @@ def without_padding(outputs: dict[str, Output], y: Any, padding: np.ndarray) -> 
     return cleared if isinstance(y, dict) else next(iter(cleared.values()))
 
 
-def without_weightless(x: dict, y: Any, weight: Any, clear: Callable) -> tuple[dict, Any]:
-    """`x` and `y` with zeros in steps of weight 0, where what stands there is not finite.
+def without_weightless(y: Any, weight: Any) -> tuple[Any, np.ndarray | None]:
+    """`y` with zeros where it is not finite and has weight 0, and the steps that count nowhere.
 
     Args:
-        x, y, weight: a batch in its one form, of one output per step.
-        clear: `(x, padding) -> x`, which puts the zeros into the inputs.
+        y, weight: targets and weights in their one form.
+
+    Returns:
+        The targets, and `(rows, steps)` bool, True where no output has a weight; `(rows, 1)` where
+        weights are by row, None without weights.
     """
-    if isinstance(weight, dict) or weight is None or weight.ndim != 2 or weight.all():
-        return x, y
-    idle = weight == 0
-    if not all(np.isfinite(v).all() for v in x.values() if v.dtype.kind == "f"):
-        x = clear(x, idle)
-    if y is not None and y.shape[:2] == idle.shape and not np.isfinite(y).all():
-        y = zeroed(y, idle)
-    return x, y
+    if weight is None:
+        return y, None
+    several = isinstance(weight, dict)
+    idle = {name: one == 0 for name, one in (weight if several else {"": weight}).items()}
+    found = {name: _cleared(y[name] if several else y, one) for name, one in idle.items()}
+    nowhere = np.ones((), "bool")
+    for one in idle.values():
+        nowhere = nowhere & one.reshape(len(one), -1)
+    return y | found if several else found[""], nowhere
+
+
+def _cleared(y: Any, idle: np.ndarray) -> Any:
+    if y is None or not idle.any() or y.shape[: idle.ndim] != idle.shape or np.isfinite(y).all():
+        return y
+    return zeroed(y, idle)

@@ -84,6 +84,8 @@ def feed_of(model: Any, feed: str | None, what: str) -> Feed:
     spec.refuse_streams(what)
     name, output = next(iter(spec.outputs.items()))
     head = _head_of(output)
+    if not head.says("point"):
+        raise ValueError(f"{what} feeds a mean or median; received a model with {head}")
     fits = fed_inputs(spec)
     if not fits:
         tokens = (
@@ -104,8 +106,6 @@ def feed_of(model: Any, feed: str | None, what: str) -> Feed:
             f"feed must name the input that the output {name!r} is the next value of, one of "
             f"{fits}; received feed={_checks.shown(feed)}"
         )
-    if not head.says("mean") and not head.says("quantile"):
-        raise ValueError(f"{what} feeds a mean or median; received a model with {head}")
     chosen = fits[0] if feed is None else feed
     others = [key for key in spec.step_inputs if key != chosen]
     still = [key for key, value in spec.inputs.items() if not value.per_step]
@@ -119,7 +119,7 @@ def fed_inputs(spec: CoreSpec) -> list[str]:
     one = len(spec.outputs) == 1 and spec.states and not spec.uncut and output.judged_per_step
     return [
         key
-        for key in (spec.step_inputs if one else ())
+        for key in (spec.step_inputs if one and head.says("point") else ())
         if spec.inputs[key].vocabulary is None
         and spec.inputs[key].shape == (head.outputs,) == head.target_shape
     ]

@@ -11,6 +11,7 @@ from rnnzoo import _checks
 from rnnzoo.feed.source_target import as_rows
 from rnnzoo.generation.options import Generated, Options, as_numpy, compiled, texts
 from rnnzoo.generation.read_steps import read_steps
+from rnnzoo.heads.discrete import Logits
 from rnnzoo.layers.recurrent import State, Tensor
 
 _ACTIVATIONS = ("linear", "softmax")
@@ -61,7 +62,8 @@ def continues(model: Any) -> bool:
         return False
     (given,), (output,) = spec.inputs.values(), spec.outputs.values()
     same = given.vocabulary is not None and output.shape == (given.vocabulary,)
-    return same and output.activation in _ACTIVATIONS
+    logits = output.head is None or isinstance(output.head, Logits)  # not parameters, as many
+    return same and logits and output.activation in _ACTIVATIONS
 
 
 def token_step(model: Any) -> Callable:

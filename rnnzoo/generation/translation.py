@@ -80,8 +80,10 @@ def write_values(
 
 
 def fed_numbers(model: Any) -> Feed:
-    """How a decoder of numbers is fed what it said."""
+    """How a decoder of numbers is fed what it said; ValueError where that is no number."""
     head = model.head or Linear(*model.spec.inputs["inputs"].shape)
+    if not head.says("point"):
+        raise ValueError(f"a decoder is fed a mean or median; received a model with {head}")
     return Feed("inputs", head, model.reader.beside, model.constants)
 
 

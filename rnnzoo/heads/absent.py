@@ -36,4 +36,7 @@ def marked(parameters: Tensor, mask: Tensor | None) -> Tensor:
 
 def present_steps(parameters: Tensor) -> Tensor:
     """Which steps `marked` left as they were, bool, `(batch, [time])`."""
-    return ops.max(parameters, axis=-1) > 0.5 * ABSENT
+    # A model that broke must not be taken for one of sequences without steps. (TensorFlow makes
+    # of "not below" an "above", which NaN is not.)
+    there = ops.logical_or(parameters > 0.5 * ABSENT, ops.isnan(parameters))
+    return ops.any(there, axis=-1)

@@ -24,12 +24,17 @@ class CTCLogits(PerStepDense):
     """
 
     def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None):
-        logits = super().call(inputs, training)
-        return marked(ops.cast(logits, full_precision(self.compute_dtype)), mask)
+        return self._marked(super().call(inputs, training), mask)
+
+    def quantized_call(self, inputs: Tensor, training: bool | None = None, mask: Any = None):
+        return self._marked(super().quantized_call(inputs, training), mask)
 
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         """None: see the class."""
         return None
+
+    def _marked(self, logits: Tensor, mask: Tensor | None) -> Tensor:
+        return marked(ops.cast(logits, full_precision(self.compute_dtype)), mask)
 
 
 @keras.saving.register_keras_serializable(package="rnnzoo")
@@ -78,7 +83,8 @@ class CTC(ClassHead):
     def log_prob(self, parameters: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
         """The log-probability of the labels of each sequence, `(batch,)`, in nats.
 
-        It is -inf where a label is no class id, or the labels are too many for the steps.
+        It is -inf where a label is no class id or follows a 0, or where the labels are too many
+        for the steps.
 
         Args:
             parameters: `(batch, time, classes)`.
@@ -87,17 +93,22 @@ class CTC(ClassHead):
         """
         logits, lengths = self._packed(parameters, mask)
         targets = _checks.tensor("targets", targets)
-        if len(targets.shape) != 2:
+        given = tuple(targets.shape)
+        if len(given) != 2 or not _checks.alike(given[:1], tuple(logits.shape)[:1]):
             raise ValueError(
-                f"targets of {self} must be (batch, labels); received shape {tuple(targets.shape)}"
+                f"targets of {self} must be (batch, labels), with the rows of the parameters, "
+                f"{logits.shape[0]}; received shape {given}"
             )
+        if given[1] == 0:  # without a column TensorFlow's loss is of nothing at all
+            targets = ops.pad(targets, ((0, 0), (0, 1)))
         labels, known = self._labels(targets, tuple(targets.shape))
-        some = ops.cast(labels > 0, "int32")
-        count = ops.sum(some, axis=-1)
+        count = ops.sum(ops.cast(labels > 0, "int32"), axis=-1)
+        before, after = labels[:, :-1], labels[:, 1:]
         # Two labels that are alike need a blank between them.
-        alike = ops.logical_and(ops.equal(labels[:, 1:], labels[:, :-1]), labels[:, 1:] > 0)
+        alike = ops.logical_and(ops.equal(before, after), after > 0)
         fits = count + ops.sum(ops.cast(alike, "int32"), axis=-1) <= lengths
-        possible = ops.logical_and(fits, ops.all(known, axis=-1))
+        in_front = ops.all(ops.logical_or(before > 0, ops.equal(after, 0)), axis=-1)
+        possible = ops.logical_and(fits, ops.logical_and(in_front, ops.all(known, axis=-1)))
         count, labels = ops.where(possible, count, 0), ops.where(possible[:, None], labels, 0)
         found = -ops.cast(ops.ctc_loss(labels, logits, count, lengths), logits.dtype)
         return ops.where(possible, found, -math.inf)
@@ -168,7 +179,12 @@ class CTC(ClassHead):
             )
         logits, lengths = self._packed(parameters, mask)
         options = {"beam_width": beam_width, "top_paths": top_paths}
-        return ops.ctc_decode(logits, lengths, strategy="beam_search", **options)
+        # Of no steps Keras reads one on JAX, and TensorFlow has no second result.
+        least = ops.maximum(lengths, 1)
+        labels, scores = ops.ctc_decode(logits, least, strategy="beam_search", **options)
+        none = ops.equal(lengths, 0)[:, None]
+        sure = ops.where(ops.arange(top_paths) > 0, -math.inf, ops.zeros_like(scores))
+        return ops.where(none, -1, labels), ops.where(none, sure, scores)
 
     def check_targets(self, targets: Any, sample_weight: Any = None) -> None:
         """ValueError that names the first target that is no class id, or a 0 before a label.

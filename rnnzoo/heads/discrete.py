@@ -39,8 +39,7 @@ class ClassHead(Head):
         given = tuple(targets.shape)
         if len(given) == len(axes) + 1 and given[-1] == 1:
             targets = ops.squeeze(targets, -1)
-        pairs = zip(targets.shape, axes)
-        if len(targets.shape) != len(axes) or any(None not in (a, b) and a != b for a, b in pairs):
+        if not _checks.alike(tuple(targets.shape), axes):
             raise ValueError(
                 f"targets of {self} must be class ids of shape {axes}; received shape {given}"
             )

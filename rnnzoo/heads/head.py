@@ -97,11 +97,13 @@ class Head:
 
     def point(self, parameters: Tensor) -> Tensor:
         """One number for each of a target, `(batch, [time,] outputs)`: the mean, or the median
-        of a head that has none.
+        of a head that has none; ValueError of one that has neither.
 
         Args:
             parameters: `(batch, [time,] parameters)`.
         """
+        if not self.says("point"):
+            raise ValueError(f"a point is a mean or a median, and {self} says neither")
         return self.mean(parameters) if self.says("mean") else self.quantile(parameters, 0.5)
 
     def sample(self, parameters: Tensor, seed: Any = None) -> Tensor:
@@ -141,8 +143,9 @@ class Head:
         return found | ({"path": self.mode(parameters)} if self.whole_sequences and loops else {})
 
     def says(self, method: str) -> bool:
-        """Whether the head has `method`, such as 'mean', 'quantile' or 'sample'."""
-        return getattr(type(self), method) is not getattr(Head, method)
+        """Whether the head has `method`, such as 'mean', 'quantile', 'point' or 'sample'."""
+        own = getattr(type(self), method) is not getattr(Head, method)
+        return own or method == "point" and (self.says("mean") or self.says("quantile"))
 
     def check_targets(self, targets: Any, sample_weight: Any = None) -> None:
         """ValueError that names the first target out of the head's domain.
@@ -152,10 +155,12 @@ class Head:
             sample_weight: None, or weights of the first axes; what has weight 0 may be anything.
         """
         targets = _checks.array("targets", targets)
-        if targets.dtype.kind not in "biuf":
+        if not _checks.holds_numbers(targets):
             raise ValueError(
                 f"targets of {self} must be numbers; received dtype {targets.dtype.name}"
             )
+        if targets.dtype.kind == "V":  # bfloat16, of which NumPy knows little
+            targets = targets.astype("float32")
         wrong = ~self._allowed(targets)
         if sample_weight is not None:
             wrong &= _weighted(_checks.array("sample_weight", sample_weight), targets.shape)
@@ -221,8 +226,8 @@ def hidden_where_absent(losses: Tensor, present: Tensor | None) -> Tensor:
 def levels_of(p: Any, name: str = "p") -> np.ndarray:
     """`p` as a float64 array of rank 0 or 1; ValueError unless all are between 0 and 1."""
     try:
-        levels = np.asarray(p, "float64")
-    except Exception:  # of a class of the user's
+        levels = _checks.numbers(name, p)
+    except ValueError:
         levels = np.zeros((0, 0))
     if levels.ndim > 1 or not levels.size or not np.all((levels > 0) & (levels < 1)):
         raise ValueError(
@@ -235,11 +240,11 @@ def levels_of(p: Any, name: str = "p") -> np.ndarray:
 def _weighted(weight: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Which targets of `shape` have a weight; ValueError where the first axes do not fit."""
     given = weight.shape
-    if weight.dtype.kind not in "biuf":
+    if not _checks.holds_numbers(weight):
         raise ValueError(f"sample_weight must be numbers; received dtype {weight.dtype}")
     if weight.ndim == len(shape) + 1 and given[-1] == 1:
         weight = weight[..., 0]
-    if weight.ndim > len(shape) or any(a not in (1, b) for a, b in zip(weight.shape, shape)):
+    if not _checks.leads(weight.shape, shape):
         raise ValueError(
             f"sample_weight must have the first axes of the targets, {shape}; received shape "
             f"{given}"

@@ -55,10 +55,7 @@ class NumericHead(Head):
         if len(given) == len(axes) and self.size == 1:
             targets = ops.expand_dims(targets, -1)
         wanted = (*axes, self.size)
-        pairs = zip(targets.shape, wanted)
-        if len(targets.shape) != len(wanted) or any(
-            None not in (a, b) and a != b for a, b in pairs
-        ):
+        if not _checks.alike(tuple(targets.shape), wanted):
             raise ValueError(
                 f"targets of {self} must be {wanted} for parameters of shape "
                 f"{tuple(parameters.shape)}; received shape {given}"

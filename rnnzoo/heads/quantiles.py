@@ -83,14 +83,18 @@ class Quantiles(NumericHead):
             p: one of `levels`, or several, which become the last axis.
         """
         wanted = levels_of(p)
-        index = [np.flatnonzero(np.isclose(self.levels, one)) for one in np.atleast_1d(wanted)]
-        if not all(len(found) for found in index):
+        places = np.abs(wanted[..., None] - self.levels).argmin(axis=-1)
+        if not np.allclose(np.array(self.levels)[places], wanted):
             raise ValueError(
                 f"p must be among the levels {list(self.levels)} that were trained; received "
                 f"p={_checks.shown(p)}"
             )
-        places = np.concatenate(index) if wanted.ndim else int(index[0][0])
         return ops.take(self.natural(parameters)["quantiles"], places, axis=-1)
+
+    def says(self, method: str) -> bool:
+        """As `Head.says`; a 'point' only where the median is among the levels."""
+        known = method != "point" or np.isclose(self.levels, 0.5).any()
+        return bool(known) and super().says(method)
 
     def _by_level(self, parameters: Tensor) -> Tensor:
         parameters = self._checked(parameters)

@@ -13,6 +13,8 @@ from rnnzoo.backend.keras_internals import get_keras_mask
 def classes_of(batch: tuple, name: str) -> tuple[Any, Any, Any]:
     """`y_true` int32, `y_pred`, and a weight for each target that is 0 where one is masked.
 
+    What is no integer is -2**31, which no class is.
+
     Args:
         batch: `(y_true, y_pred, sample_weight)` as `update_state` takes them: targets `(...)` or
             `(..., 1)`, predictions `(..., classes)`, weights of the targets' first axes or None.
@@ -23,8 +25,8 @@ def classes_of(batch: tuple, name: str) -> tuple[Any, Any, Any]:
     """
     y_true, y_pred, sample_weight = batch
     mask = get_keras_mask(y_pred)
-    y_pred = _tensor("y_pred", y_pred, "fiub")
-    y_true = _fitting(_tensor("y_true", y_true, "iufb"), y_pred, name)
+    y_pred = _tensor("y_pred", y_pred)
+    y_true = _fitting(_tensor("y_true", y_true), y_pred, name)
     weight = step_weights(sample_weight, y_true)
     if mask is not None:
         weight = weight * step_weights(mask, y_true)
@@ -35,12 +37,11 @@ def step_weights(given: Any, y_true: Any) -> Any:
     """Weights of the shape of `y_true`, from None or from its first axes."""
     if given is None:
         return ops.ones_like(y_true, dtype="float32")
-    given = ops.cast(_tensor("sample_weight", given, "fiub", least=0), "float32")
+    given = ops.cast(_tensor("sample_weight", given, least=0), "float32")
     shape, rank = tuple(given.shape), len(y_true.shape)
     if len(shape) == rank + 1 and shape[-1] == 1:
         given = ops.squeeze(given, axis=-1)
-    pairs = zip(given.shape, y_true.shape)
-    if len(given.shape) > rank or not all(a in (None, 1, b) or b is None for a, b in pairs):
+    if not _checks.leads(tuple(given.shape), tuple(y_true.shape)):
         raise ValueError(
             f"sample_weight must have the shape of the targets, {tuple(y_true.shape)}, or of "
             f"their first axes; received shape {shape}"
@@ -50,11 +51,11 @@ def step_weights(given: Any, y_true: Any) -> Any:
     return ops.broadcast_to(given, ops.shape(y_true))
 
 
-def _tensor(name: str, value: Any, kinds: str, least: float | None = None) -> Any:
+def _tensor(name: str, value: Any, least: float | None = None) -> Any:
     """`value` as a tensor of numbers; what is no tensor yet is also looked at for its values."""
     if not ops.is_tensor(value):
         value = _checks.array(name, value)
-        fits = value.dtype.kind in kinds or value.dtype.name == "bfloat16"
+        fits = _checks.holds_numbers(value)
         if fits and least is not None:
             fits = bool(np.all(np.isfinite(value)) and np.all(value >= least))
         if not fits:
@@ -72,10 +73,10 @@ def _fitting(y_true: Any, y_pred: Any, name: str) -> Any:
     if len(y_true.shape) == rank and rank > 1 and y_true.shape[-1] == 1:
         y_true = ops.squeeze(y_true, axis=-1)
     given, allowed = tuple(y_true.shape), tuple(y_pred.shape)[:-1]
-    fits = all(a is None or b is None or a == b for a, b in zip(given, allowed))
-    if rank == 0 or len(given) != rank - 1 or not fits:
+    if rank == 0 or not _checks.alike(given, allowed):
         raise ValueError(
             f"{name} must have y_true of integers, of shape {allowed} for y_pred of shape "
             f"{tuple(y_pred.shape)}; received shape {given}"
         )
-    return ops.cast(y_true, "int32")
+    found = ops.cast(y_true, "int32")
+    return ops.where(ops.equal(ops.cast(found, y_true.dtype), y_true), found, -(2**31))

@@ -49,6 +49,11 @@ def mase(truth: Any, forecast: Any, history: Any, season: int = 1) -> np.ndarray
     """
     y, f = _alike(truth, forecast)
     scale = seasonal_scale(history, season)
+    if scale.shape not in ((), y.shape[:-1]):
+        raise ValueError(
+            f"history must be (time,), or have the series of the truth, {y.shape[:-1]}; received "
+            f"shape {np.shape(history)}"
+        )
     return np.mean(np.abs(y - f), axis=-1) / np.where(scale > 0, scale, np.nan)
 
 
@@ -80,10 +85,11 @@ def crps(truth: Any, samples: Any) -> np.ndarray:
     """
     samples = _checks.numbers("samples", samples)
     y = _checks.numbers("truth", truth)
-    if samples.ndim < 2 or (*samples.shape[:-2], samples.shape[-1]) != y.shape:
+    fits = samples.ndim > 1 and (*samples.shape[:-2], samples.shape[-1]) == y.shape
+    if not fits or not samples.size:
         raise ValueError(
-            "samples must be (..., samples, steps) for a truth of (..., steps); received shapes "
-            f"{samples.shape} and {y.shape}"
+            "samples must be (..., samples, steps), at least one, for a truth of (..., steps); "
+            f"received shapes {samples.shape} and {y.shape}"
         )
     count = samples.shape[-2]
     missed = np.abs(samples - y[..., None, :]).mean(axis=-2)
@@ -111,8 +117,9 @@ def coverage(truth: Any, low: Any, high: Any) -> np.ndarray:
 
 def _alike(truth: Any, other: Any, name: str = "forecast") -> tuple[np.ndarray, np.ndarray]:
     y, f = _checks.numbers("truth", truth), _checks.numbers(name, other)
-    if y.shape != f.shape or y.ndim < 1:
+    if y.shape != f.shape or not y.ndim or not y.shape[-1]:
         raise ValueError(
-            f"truth and {name} must have one shape, (..., steps); received {y.shape}, {f.shape}"
+            f"truth and {name} must have one shape, (..., steps), of at least one step; received "
+            f"{y.shape}, {f.shape}"
         )
     return y, f

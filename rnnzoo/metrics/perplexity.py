@@ -45,6 +45,7 @@ class _MeanNats(keras.metrics.Metric):
 
         Args:
             y_true: integer targets, `(batch,)` or `(batch, time)`; a last axis of 1 is allowed.
+                One that is no class, and counts, makes the result NaN.
             y_pred: logits or probabilities, `(*targets, classes)`.
             sample_weight: None or weights of the targets' shape or its first axes.
 
@@ -61,10 +62,11 @@ class _MeanNats(keras.metrics.Metric):
             y_true = ops.where(ignored, 0, y_true)
         if self.from_logits:
             y_pred = ops.log_softmax(y_pred, axis=-1)
-        nats = -ops.take_along_axis(y_pred, ops.expand_dims(y_true, -1), axis=-1)
-        nats = ops.squeeze(nats, axis=-1)
-        if not self.from_logits:
-            nats = -ops.log(ops.maximum(-nats, _TINY))
+        known = ops.logical_and(y_true >= 0, y_true < y_pred.shape[-1])
+        index = ops.expand_dims(ops.where(known, y_true, 0), -1)
+        found = ops.squeeze(ops.take_along_axis(y_pred, index, axis=-1), axis=-1)
+        nats = -found if self.from_logits else -ops.log(ops.maximum(found, _TINY))
+        nats = ops.where(known, nats, math.nan)
         # A step that does not count must not count even where its nats are NaN.
         nats = ops.where(ops.equal(weight, 0.0), 0.0, nats * weight)
         _add(self.nats, self.nats_error, ops.sum(nats))

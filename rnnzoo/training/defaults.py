@@ -10,7 +10,7 @@ from rnnzoo.backend.keras_internals import compiled_losses
 from rnnzoo.core.spec import Output
 from rnnzoo.feed.batches import Batches
 from rnnzoo.feed.feed import Feed
-from rnnzoo.heads.discrete import Logits
+from rnnzoo.heads.discrete import Bernoulli, Logits
 
 # Losses and metrics of probabilities, by the names that Keras knows them under.
 _OF_LOGITS = {
@@ -22,6 +22,16 @@ _OF_LOGITS = {
     "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
 }
 
+# Metrics of yes or no, in small letters; at a logit of 0 lies a probability of one half.
+_AT_LOGITS = {
+    "accuracy": ("BinaryAccuracy", {"threshold": 0.0}),
+    "acc": ("BinaryAccuracy", {"threshold": 0.0}),
+    "binaryaccuracy": ("BinaryAccuracy", {"threshold": 0.0}),
+    "precision": ("Precision", {"thresholds": 0.0}),
+    "recall": ("Recall", {"thresholds": 0.0}),
+    "auc": ("AUC", {"from_logits": True}),
+}
+
 # What `compile` takes for metrics that fit the loss.
 _SHORT = ("accuracy", "acc", "crossentropy", "ce")
 
@@ -29,30 +39,36 @@ _SHORT = ("accuracy", "acc", "crossentropy", "ce")
 _COUNTED = 200
 
 
-def fitting(given: Any, outputs: dict[str, Output], module: Any) -> Any:
+def fitting(given: Any, outputs: dict[str, Output], module: Any, yes_no: Any = ()) -> Any:
     """`given` of `compile`, names of losses or metrics of probabilities as those of the outputs.
 
     Args:
         given: a name, an object, or lists and dicts of them.
         outputs: those of the model. Where all are linear they are taken for logits.
         module: `keras.losses` or `keras.metrics`.
+        yes_no: of metrics, the outputs that are logits of yes or no, as `of_yes_or_no` tells.
     """
     linear = {name: output.activation == "linear" for name, output in outputs.items()}
+    kinds = {name: (flag, name in yes_no) for name, flag in linear.items()}
 
-    def fit(one: Any, logits: bool) -> Any:
+    def fit(one: Any, kind: tuple[bool, bool]) -> Any:
         if isinstance(one, dict):
-            return {key: fit(value, linear.get(key, logits)) for key, value in one.items()}
+            return {key: fit(value, kinds.get(key, kind)) for key, value in one.items()}
         if isinstance(one, (list, tuple)):
-            if len(one) == len(linear) > 1:
-                return type(one)(fit(v, flag) for v, flag in zip(one, linear.values()))
-            return type(one)(fit(value, logits) for value in one)
+            if len(one) == len(kinds) > 1:
+                return type(one)(fit(value, own) for value, own in zip(one, kinds.values()))
+            return type(one)(fit(value, kind) for value in one)
+        logits, binary = kind
         if not isinstance(one, str) or not logits:
             return one
-        name = _snake(one)
-        kind = getattr(module, _OF_LOGITS[name], None) if name in _OF_LOGITS else None
-        return one if kind is None else kind(from_logits=True, name=name)
+        name, short = _snake(one), one.replace("_", "").lower()
+        if binary and short in _AT_LOGITS:
+            made, options = _AT_LOGITS[short]
+            return getattr(module, made)(**options, name=one)
+        made = getattr(module, _OF_LOGITS[name], None) if name in _OF_LOGITS else None
+        return one if made is None else made(from_logits=True, name=name)
 
-    return fit(given, all(linear.values()))
+    return fit(given, tuple(map(all, zip(*kinds.values()))))
 
 
 def loss_of_heads(given: Any, outputs: dict[str, Output]) -> Any:
@@ -127,7 +143,7 @@ def check_parameters(argument: str, given: Any, outputs: dict[str, Output]) -> N
         given = dict(zip(outputs, given))
     for name, output in outputs.items():
         head = output.head
-        if head is None or head.parameters == head.outputs:
+        if head is None or head.per_step and head.parameters == head.outputs:
             continue
         own = given.get(name) if isinstance(given, dict) else given
         for one in keras.tree.flatten(own):
@@ -146,12 +162,27 @@ def judged(loss: Any, outputs: dict[str, Output]) -> dict[str, bool]:
 
     Those of Keras do, but for CTC; of others nobody knows.
     """
+    return {name: _judges_steps(one) for name, one in _by_output(loss, outputs).items()}
+
+
+def of_yes_or_no(loss: Any, outputs: dict[str, Output]) -> set[str]:
+    """The outputs whose `loss`, as `fitting` left it, takes them for logits of yes or no."""
+    binary = (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)
+    return {
+        name
+        for name, one in _by_output(loss, outputs).items()
+        if isinstance(getattr(one, "head", None), Bernoulli)
+        or (isinstance(one, binary) and one.from_logits)
+    }
+
+
+def _by_output(loss: Any, outputs: dict[str, Output]) -> dict[str, Any]:
+    """The losses of `compile` by the names of the outputs that have one."""
     if isinstance(loss, (list, tuple)):
         loss = dict(zip(outputs, loss))
     elif not isinstance(loss, dict):
         loss = dict.fromkeys(outputs, loss)
-    found = {name: loss[name] for name in outputs if loss.get(name) is not None}
-    return {name: _judges_steps(one) for name, one in found.items()}
+    return {name: loss[name] for name in outputs if loss.get(name) is not None}
 
 
 def measured(metrics: Any, outputs: dict[str, Output]) -> set[str]:

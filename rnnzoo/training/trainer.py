@@ -81,8 +81,9 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         """As `keras.Model.compile`.
 
         A loss or metric of probabilities that is given by name is that of what the model gives:
-        of logits, where its outputs are linear. An output with a head has the head's loss where
-        none is given for it.
+        of logits, where its outputs are linear; where the loss is that of yes or no, "accuracy"
+        and its like take a logit above 0 for a yes. An output with a head has the head's loss
+        where none is given for it.
 
         On TensorFlow on a CPU `jit_compile="auto"` compiles with XLA what runs often enough
         to pay for it: windows, and whole batches of a shape that comes for some ten thousand
@@ -106,12 +107,14 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         self._judged = defaults.judged(loss, outputs)
         self._measured = defaults.measured(metrics, outputs)
         self._measured |= defaults.measured(weighted_metrics, outputs)
+        loss = defaults.fitting(loss, outputs, keras.losses)
+        yes_no = defaults.of_yes_or_no(loss, outputs)
         super().compile(
             optimizer,
-            defaults.fitting(loss, outputs, keras.losses),
+            loss,
             loss_weights,
-            defaults.fitting(metrics, outputs, keras.metrics),
-            defaults.fitting(weighted_metrics, outputs, keras.metrics),
+            defaults.fitting(metrics, outputs, keras.metrics, yes_no),
+            defaults.fitting(weighted_metrics, outputs, keras.metrics, yes_no),
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
             jit_compile=jit_compile,
