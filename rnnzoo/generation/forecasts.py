@@ -97,7 +97,7 @@ def feed_of(model: Any, feed: str | None, what: str) -> Feed:
             f"{'tokens' if spec.inputs[spec.leading].vocabulary else 'real values'}, of inputs "
             f"{ {key: value.shape for key, value in spec.inputs.items()} } and outputs "
             f"{ {key: value.shape for key, value in spec.outputs.items()} }, "
-            f"activation={output.activation!r}"
+            f"activation={output.activation!r}, head={output.head}"
         )
     if feed is None and len(fits) > 1 or feed is not None and feed not in fits:
         raise ValueError(

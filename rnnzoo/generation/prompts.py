@@ -11,6 +11,7 @@ from rnnzoo import _checks
 from rnnzoo.feed.source_target import as_rows
 from rnnzoo.generation.options import Generated, Options, as_numpy, compiled, texts
 from rnnzoo.generation.read_steps import read_steps
+from rnnzoo.heads.discrete import Logits
 from rnnzoo.layers.recurrent import State, Tensor
 
 _ACTIVATIONS = ("linear", "softmax")
@@ -57,11 +58,15 @@ def continue_prompt(model: Any, prompt: Any, state: State | None, chosen: Option
 def continues(model: Any) -> bool:
     """Whether `model` writes tokens: its outputs are the logits of the next of its own tokens."""
     spec = model.spec
-    if len(spec.inputs) > 1 or len(spec.outputs) > 1 or spec.mask or not spec.per_step:
+    if len(spec.inputs) > 1 or len(spec.outputs) > 1 or not spec.per_step:
+        return False
+    if spec.mask or spec.uncut:  # what comes later would change what was said before
         return False
     (given,), (output,) = spec.inputs.values(), spec.outputs.values()
     same = given.vocabulary is not None and output.shape == (given.vocabulary,)
-    return same and output.activation in _ACTIVATIONS
+    # Another head may have as many parameters as there are tokens.
+    logits = output.head is None or isinstance(output.head, Logits)
+    return same and logits and output.activation in _ACTIVATIONS
 
 
 def token_step(model: Any) -> Callable:
