@@ -63,6 +63,25 @@ def test_going_on_from_the_state_equals_one_call():
     assert talked.tokens[1].tolist() == expected
 
 
+def test_a_state_is_taken_in_any_dtype_and_without_new_tokens_and_refused_by_name():
+    model = one_to_one()
+    first = model.generate([[1, 2], [3, 4]], 3)
+    alone = model.generate(None, 4, state=first.state)
+    given = {name: np.asarray(ops.convert_to_numpy(v)) for name, v in first.state.items()}
+    given = {name: v.astype("float64") if v.ndim > 1 else v for name, v in given.items()}
+    talked = model.generate([[], [5]], 4, state=given)  # row 0 has nothing to read
+    np.testing.assert_array_equal(talked.tokens[0], alone.tokens[0])
+    assert talked.tokens[1].tolist() == greedy_loop(model, [3, 4, *first.tokens[1], 5], 4)[0]
+    for changed, said in (
+        ({"h_0": given["h_0"][:1]}, r"state 'h_0' must be an array of shape .* \(2, 6\)"),
+        ({"h_1": [[0.0] * 5] * 2}, "state 'h_1' must be an array .* received list"),
+        ({"c_9": given["c_1"]}, "state must be a dict with the names"),
+        ({"last token": np.array([0.5, 1.0])}, r"state\['last token'\] must be .*float64 \(2,\)"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            model.generate(None, 4, state=given | changed)
+
+
 def test_strings_in_and_out():
     vocabulary = rnnzoo.data.Vocabulary("abcdefg")
     model = one_to_one(vocabulary=vocabulary)

@@ -96,14 +96,13 @@ def backtest(
             "history is for encoder-decoders: a one-to-one model reads all that there is; received "
             f"history={history}"
         )
-    horizon, samples, _ = checked_paths(how.head, horizon, samples, None, "horizon")
+    horizon, samples, seed = checked_paths(how.head, horizon, samples, seed, "horizon")
     stride = horizon if stride is None else _checks.positive_integer("stride", stride)
     windows, season = (
         _checks.positive_integer(name, value)
         for name, value in (("windows", windows), ("season", season))
     )
     level = _checks.number("level", level, "in (0, 1)", lambda v: 0 < v < 1)
-    seed = _checks.seed("seed", seed)
     batch = _batch(read, series) if isinstance(series, (list, tuple)) else series
     values, lengths, still = series_of(read, batch, {}, "series")
     first = lengths - horizon - (windows - 1) * stride
@@ -121,7 +120,7 @@ def backtest(
     forecasts, truth, rows = [], [], {}
     for place in range(windows):
         origin = first + place * stride
-        own = None if samples is None else seed + place
+        own = None if samples is None else (seed + place) % 2**31
         forecasts.append(forecast(origin, horizon, samples, own))
         truth.append(_taken(values[how.name], origin, horizon))
         histories = [v[:n] for v, n in zip(values[how.name], origin)]
