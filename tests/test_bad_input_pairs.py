@@ -165,6 +165,7 @@ def test_bad_prompts(case):
         {"features": 3, "outputs": 2},
         {"features": 3, "outputs": rnnzoo.heads.Logits(3)},
         {"vocabulary": 5, "outputs": 4},
+        {"vocabulary": 4, "outputs": rnnzoo.heads.Normal(2)},
         {"vocabulary": 5, "activation": "tanh"},
     ],
 )

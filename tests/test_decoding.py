@@ -181,6 +181,7 @@ def test_draws_follow_the_distribution():
         ({"top_k": 2}, {1, 0}),  # of the equals 0 and 3 the lower is kept
         ({"top_k": 3}, {0, 1, 3}),
         ({"top_p": 0.39}, {1}),
+        ({"top_p": 1e-38}, {1}),  # 0 to a processor that knows no smaller numbers
         ({"top_p": 0.41}, {0, 1}),
         ({"top_p": 0.85}, {0, 1, 3}),
         ({"top_p": 1.0}, {0, 1, 2, 3}),
@@ -530,6 +531,7 @@ def test_bad_arguments_are_refused(given, message):
         (lambda: Sample(-0.1), "temperature must be a number of at least 0, .* temperature=-0.1"),
         (lambda: Sample(np.array([1.0, -1.0])), "temperature must be a number of at least 0"),
         (lambda: Sample(float("nan")), "received temperature=nan"),
+        (lambda: Sample(1e39), "within float32, .* received temperature=1e.39"),
         (lambda: Sample("hot"), "temperature must hold numbers; received the text 'hot'"),
         (lambda: Sample(top_k=0), "top_k must be an integer of at least 1; received top_k=0"),
         (lambda: Sample(top_p=0.0), r"top_p must be in \(0, 1\] or None; received top_p=0.0"),
@@ -540,8 +542,10 @@ def test_bad_arguments_are_refused(given, message):
         (lambda: Beam(0), "width must be an integer of at least 1; received width=0"),
         (lambda: Beam(2, n_best=3), "n_best must be at most width=2; received n_best=3"),
         (lambda: Beam(2, n_best=0), "n_best must be an integer of at least 1; received n_best=0"),
-        (lambda: Beam(2, -0.5), "length_penalty must be a number of at least 0; .*=-0.5"),
-        (lambda: Beam(2, float("inf")), "length_penalty must be a number of at least 0; .*=inf"),
+        (lambda: Beam(2, -0.5), "length_penalty must be a number from 0 to 10; .*=-0.5"),
+        (lambda: Beam(2, float("inf")), "length_penalty must be a number from 0 to 10; .*=inf"),
+        # ((5 + n) / 6) ** 50 leaves float32 before n is 400.
+        (lambda: Beam(2, 50.0), "length_penalty must be a number from 0 to 10; .*=50.0"),
     ],
 )
 def test_bad_samplers_are_refused(make, message):

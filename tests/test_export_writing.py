@@ -155,7 +155,7 @@ def test_prompts_of_many_lengths_are_continued(served):
         check_written(found["tokens"], row, alone)
         for key in state:
             close(found["tokens"][f"{key}_out"][row : row + 1], alone.state[key])
-        assert found["tokens"]["last"][row] == alone.state["last"][0]
+        assert found["tokens"]["last"][row] == alone.state["last token"][0]
         fresh = model.generate(prompt, *options)
         assert found["text"]["text"][row].decode() == fresh.text[0]
         close(found["text"]["scores"][row], fresh.scores[0])

@@ -123,11 +123,25 @@ def test_going_on_from_the_state(plain, rich):
     later = plain.generate(x[:, 4:], max_length=2, state=first.state)
     close(later.mean, plain.generate(x, max_length=2).mean, 1e-4)
     prompt, future = inputs()
-    first = rich.generate(prompt, max_length=1, feed="load")
-    again = rich.generate(state=first.state, max_length=3, feed="load", future={
-        k: v[:, :2] for k, v in future.items()
-    })  # fmt: skip
+    one = {k: v[:, :1] for k, v in future.items()}  # which is not fed
+    first = rich.generate(prompt, max_length=1, feed="load", future=one)
+    options = {"max_length": 3, "feed": "load", "future": {k: v[:, :2] for k, v in future.items()}}
+    again = rich.generate(state=first.state, **options)
     close(again.mean[:, :1], first.mean, 1e-6)
+    stored = {k: np.asarray(ops.convert_to_numpy(v)) for k, v in first.state.items()}
+    wide = {k: v.astype("float64") if v.dtype == "float32" else v for k, v in stored.items()}
+    close(rich.generate(state=wide, **options).mean, again.mean, 1e-6)
+    for changed, said in (
+        ({"h_0": stored["h_0"][:2]}, r"state 'h_0' must be an array of shape .* \(3, 4\)"),
+        ({"h_1": stored["h_0"]}, "state must be a dict with the names"),
+        ({"next step": stored["h_0"]}, r"state\['next step'\] must be \(batch, 3\)"),
+        ({"store": [[0]] * 3}, "store"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            rich.generate(state=stored | changed, **options)
+    del stored["store"]
+    with pytest.raises(ValueError, match=r"state must have the inputs per sequence, \['store'\]"):
+        rich.generate(state=stored, **options)
 
 
 def test_lengths_share_what_is_compiled(plain):
@@ -324,6 +338,8 @@ def test_backtests_that_cannot_be_are_refused(plain):
         ({"horizon": 2, "series": [{"load": x[0]}]}, "a dict with the inputs"),
         ({"horizon": 2, "season": 0}, "season must be"),
         ({"horizon": 2, "history": 3}, "history is for encoder-decoders"),
+        ({"horizon": 2, "samples": None, "seed": 3}, "seed is for samples=n; received seed=3"),
+        ({"horizon": 2, "seed": 2**31}, "seed must be an integer from 0 to 2147483647"),
     ):
         with pytest.raises(ValueError, match=message):
             rnnzoo.backtest(plain, **{"series": x, **options})

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -60,6 +61,25 @@ def test_going_on_from_the_state_equals_one_call():
     talked = model.generate([[5], [6, 1]], max_length=2, state=first.state)
     expected = greedy_loop(model, [3, 4, *first.tokens[1], 6, 1], 2)[0]
     assert talked.tokens[1].tolist() == expected
+
+
+def test_a_state_is_taken_in_any_dtype_and_without_new_tokens_and_refused_by_name():
+    model = one_to_one()
+    first = model.generate([[1, 2], [3, 4]], 3)
+    alone = model.generate(None, 4, state=first.state)
+    given = {name: np.asarray(ops.convert_to_numpy(v)) for name, v in first.state.items()}
+    given = {name: v.astype("float64") if v.ndim > 1 else v for name, v in given.items()}
+    talked = model.generate([[], [5]], 4, state=given)  # row 0 has nothing to read
+    np.testing.assert_array_equal(talked.tokens[0], alone.tokens[0])
+    assert talked.tokens[1].tolist() == greedy_loop(model, [3, 4, *first.tokens[1], 5], 4)[0]
+    for changed, said in (
+        ({"h_0": given["h_0"][:1]}, r"state 'h_0' must be an array of shape .* \(2, 6\)"),
+        ({"h_1": [[0.0] * 5] * 2}, "state 'h_1' must be an array .* received list"),
+        ({"c_9": given["c_1"]}, "state must be a dict with the names"),
+        ({"last token": np.array([0.5, 1.0])}, r"state\['last token'\] must be .*float64 \(2,\)"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            model.generate(None, 4, state=given | changed)
 
 
 def test_strings_in_and_out():
@@ -152,7 +172,8 @@ def pair_loop(model, one, count):
         outputs = model.decode({k: ops.convert_to_tensor(v) for k, v in values.items()})
         state = {key: outputs[key] for key in state}
         logits = np.array(outputs["outputs"])[0, 0]
-        logits[model.start] = -1e9
+        if model.start != model.end:
+            logits[model.start] = -1e9
         logs = log_softmax(logits)
         token = int(logs.argmax())
         score += logs[token]
@@ -162,7 +183,10 @@ def pair_loop(model, one, count):
     return tokens, score
 
 
-@pytest.mark.parametrize("options", [{}, {"attention": "additive", "input_feeding": True}])
+FED = {"attention": "additive", "input_feeding": True}
+
+
+@pytest.mark.parametrize("options", [{"start": 0, "end": 0}, FED], ids=["one token", "fed"])
 def test_targets_equal_a_loop_alone_and_in_any_batch(options):
     model, x = pairs.model(**options), pairs.batch(rows=5)
     given = {key: x[key] for key in ("source", "source_lengths")}
@@ -171,7 +195,9 @@ def test_targets_equal_a_loop_alone_and_in_any_batch(options):
         tokens, score = pair_loop(model, pairs.row_of(x, row)["source"], 6)
         assert found.tokens[row, : found.lengths[row]].tolist() == tokens
         assert found.scores[row] == pytest.approx(score, rel=1e-4)
-    if options:
+    if options != FED:
+        assert found.lengths.min() < 6
+    else:
         wider = {**given, "source": np.pad(given["source"], ((0, 0), (0, 3)))}
         padded, steps = model.generate(wider, max_length=6), given["source"].shape[1]
         np.testing.assert_array_equal(padded.tokens, found.tokens)
@@ -179,6 +205,23 @@ def test_targets_equal_a_loop_alone_and_in_any_batch(options):
         assert found.alignment.shape[1:] == (6, steps)
         written = np.arange(6) < np.minimum(found.lengths + 1, 6)[:, None]
         close(found.alignment.sum(axis=-1), written.astype("float32"))
+
+
+def test_the_token_that_only_starts_a_target_is_never_written():
+    model, source = pairs.model(), [[1, 2], [3]]
+    found = model.generate(source, 1, Beam(7, n_best=7))
+    assert np.isfinite(found.scores[:, :6]).all() and (found.scores[:, 6] == -np.inf).all()
+    with pytest.raises(ValueError, match="forbidden must leave a token of the 7 to choose"):
+        model.generate(source, 1, forbidden=range(5), min_length=1)
+
+
+def test_what_reads_whole_sequences_writes_nothing_even_after_one_token():
+    layers = keras.layers
+    inner = [layers.Conv1D(4, 3, padding="same"), layers.LSTM(4, return_sequences=True)]
+    first = [keras.Input((None,), dtype="int32"), layers.Embedding(5, 4)]
+    model = rnnzoo.from_keras(keras.Sequential([*first, *inner, layers.Dense(5)]))
+    with pytest.raises(ValueError, match="generate needs a model that can stop at any step"):
+        model.generate([[1]], 3)
 
 
 def test_a_beam_over_a_pair_holds_true_scores():

@@ -234,9 +234,10 @@ def compile_call(
 
     The weights of `model` are read at each call, so later training is seen. One step of a model
     on a CPU takes less than its call from Python. So there XLA makes it one operation, and the
-    function for its number of rows, those of the input `leading`, is found without a look at all
-    of its arguments. Python is not rewritten to graphs, as it is not in training, nor on JAX.
-    `through` is for JAX, where training takes values out of variables.
+    function for its number of rows, those of the input `leading`, and for the sizes that the
+    model leaves open is found without a look at all of its arguments. Python is not rewritten to
+    graphs, as it is not in training, nor on JAX. `through` is for JAX, where training takes values
+    out of variables.
     """
     del through
     if function is not None:
@@ -248,11 +249,13 @@ def compile_call(
         return several
     one = tf.function(several.python_function, jit_compile=True, autograph=False)
     made: dict[tuple, Callable] = {}
+    sized = [name for name, one in model.input.items() if None in one.shape[1:]]
 
     def call(inputs: dict) -> Any:
         rows, steps = inputs[leading].shape[:2]
+        open_sizes = [tuple(inputs[name].shape[1:]) for name in sized]
         inputs = {key: tf.convert_to_tensor(value) for key, value in inputs.items()}
-        kind = (rows, *inputs, *(value.dtype for value in inputs.values()))
+        kind = (rows, *inputs, *(value.dtype for value in inputs.values()), *open_sizes)
         if steps > 1 or (len(made) == _KINDS and kind not in made):
             return several(inputs)
         if kind not in made:

@@ -1,6 +1,5 @@
 """Tokens drawn at random."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -94,7 +93,9 @@ class Sample(Sampler):
         weights = ops.exp(logits)
         if self.top_p is not None:
             sums = ops.cumsum(weights, axis=-1)
-            weights = ops.where(sums - weights < self.top_p * sums[:, -1:], weights, 0.0)
+            # The first always stays, also where a processor takes a number as small for 0.
+            bound = max(self.top_p, 1e-30) * sums[:, -1:]
+            weights = ops.where(sums - weights < bound, weights, 0.0)
         place = _inverse(weights, uniform(self.seed, index))
         if tokens is not None:
             place = ops.take_along_axis(tokens, place[:, None], axis=-1)[:, 0]
@@ -116,9 +117,9 @@ def _inverse(weights: Tensor, uniform: Tensor) -> Tensor:
 def _check_temperature(value: Any) -> None:
     values = _checks.array("temperature", value)
     fits = values.dtype.kind in "iuf" and values.ndim <= 1 and values.size > 0
-    if not fits or not np.all((values >= 0) & (values < math.inf)):
+    if not fits or not np.all((values >= 0) & (values <= np.finfo("float32").max)):
         raise ValueError(
-            "temperature must be a number of at least 0, or (batch,) of them; "
+            "temperature must be a number of at least 0, within float32, or (batch,) of them; "
             f"received temperature={shown(value)}"
         )
 

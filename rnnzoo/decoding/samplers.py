@@ -87,7 +87,7 @@ class Beam(Sampler):
 
     Args:
         width: hypotheses kept at each step.
-        length_penalty: 0 ranks by probability alone; above 0 favours longer ones.
+        length_penalty: 0 ranks by probability alone; above 0, up to 10, favours longer ones.
         n_best: how many to return, at most `width`.
 
     Raises:
@@ -100,7 +100,7 @@ class Beam(Sampler):
     def __init__(self, width: int, length_penalty: float = 0.0, n_best: int = 1):
         self.width = positive_integer("width", width)
         self.length_penalty = _checks.number(
-            "length_penalty", length_penalty, "a number of at least 0", lambda v: v >= 0
+            "length_penalty", length_penalty, "a number from 0 to 10", lambda v: 0 <= v <= 10
         )
         self.n_best = positive_integer("n_best", n_best)
         if self.n_best > self.width:

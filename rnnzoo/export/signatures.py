@@ -239,7 +239,8 @@ def _translating(model: Any, tables: dict, beam: Beam, source: dict) -> dict[str
 
     def write(batch: dict, sampler: Any) -> Any:
         begun = begin_target(model, model.reader.standardize(batch), sampler.copies)
-        return decode(*begun, end=model.end, **_settings(batch, sampler))
+        rules = {"end": model.end, "forbidden": model.never}
+        return decode(*begun, **rules, **_settings(batch, sampler))
 
     def generate(batch: dict) -> dict:
         return kept(write(batch, _sampler(batch)))

@@ -258,8 +258,7 @@ class CoreInputs:
         """`x` as a dict of tensors: inputs, mask where the core has one, reset and states given."""
         given = self.as_dict(x)
         for key in self._state & set(given):
-            _check_states(self.spec, given[key])
-            given |= {k: ops.cast(v, self.spec.states[k].dtype) for k, v in given.pop(key).items()}
+            given |= self.states(given.pop(key))
         batch = {key: ops.convert_to_tensor(value) for key, value in given.items()}
         if self.spec.reset in batch:
             batch[self.spec.reset] = ops.cast(batch[self.spec.reset], "bool")
@@ -269,6 +268,11 @@ class CoreInputs:
             mask, lengths = batch.get(self.mask), batch.pop("lengths", None)
             batch[self.mask] = real_steps(rows, steps, mask, lengths)
         return batch
+
+    def states(self, state: Any, rows: int | None = None) -> State:
+        """`state` in the dtypes of the core; ValueError unless it is one of `rows` (None: any)."""
+        _check_states(self.spec, state, rows)
+        return {name: ops.cast(state[name], one.dtype) for name, one in self.spec.states.items()}
 
     def mark(self, x: Any, starts: Any) -> dict[str, Any]:
         """`x` with a reset mask that is `starts` at each row's first step."""

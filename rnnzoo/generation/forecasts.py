@@ -21,8 +21,9 @@ from rnnzoo.heads.head import Head, levels_of
 from rnnzoo.heads.linear import Linear
 from rnnzoo.layers.recurrent import State, Tensor
 
-# The name under which a state holds what the model says of the step after it.
-NEXT = "next"
+# The name under which a state holds what the model says of the step after it; no state and no
+# input of a core is called so.
+NEXT = "next step"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ def feed_of(model: Any, feed: str | None, what: str) -> Feed:
             f"{'tokens' if spec.inputs[spec.leading].vocabulary else 'real values'}, of inputs "
             f"{ {key: value.shape for key, value in spec.inputs.items()} } and outputs "
             f"{ {key: value.shape for key, value in spec.outputs.items()} }, "
-            f"activation={output.activation!r}"
+            f"activation={output.activation!r}, head={output.head}"
         )
     if feed is None and len(fits) > 1 or feed is not None and feed not in fits:
         raise ValueError(
@@ -143,23 +144,56 @@ def continue_series(
     """What a one-to-one model on numbers says after `prompt`, as `model.generate` tells."""
     how = feed_of(model, feed, "generate")
     horizon, samples, seed = checked_paths(how.head, horizon, samples, seed, "max_length")
-    if prompt is None and (state is None or NEXT not in state):
+    given = _checks.by_name("state", state)
+    if prompt is None and NEXT not in given:
         raise ValueError(
             "prompt must be given, or a state that an earlier generate returned; received "
             f"prompt=None and {'no state' if state is None else 'a state of step'}"
         )
-    state = None if state is None else _checks.by_name("state", state)
-    still = {} if state is None else {key: state.pop(key) for key in how.still if key in state}
-    said = None if state is None else state.pop(NEXT, None)
-    if prompt is not None:
+    still = {key: given.pop(key) for key in how.still if key in given}
+    said = given.pop(NEXT, None)
+    if prompt is None:
+        said, rows = _said(model, how, said, still)
+    else:
         values, lengths, still = series_of(model, prompt, still, "prompt")
         rows = len(lengths)
-        planned = planned_steps(model, how, future, horizon, rows)
-        state = model.initial_state(rows) if state is None else state
-        said, state = read_steps(model, values, lengths, still, state)
-    else:
-        planned = planned_steps(model, how, future, horizon, len(said))
-    return forecast_from(model, how, said, state, still, planned, horizon, samples, seed)
+    planned = planned_steps(model, how, future, horizon, rows)
+    given = model.initial_state(rows) if state is None else model.reader.states(given, rows)
+    if prompt is not None:
+        said, given = read_steps(model, values, lengths, still, given)
+    return forecast_from(model, how, said, given, still, planned, horizon, samples, seed)
+
+
+def _said(model: Any, how: Feed, said: Any, still: dict) -> tuple[Tensor, int]:
+    """What a state holds of the step after it, and of how many rows; all but states checked."""
+    spec, name = model.spec, f"state[{NEXT!r}]"
+    said = _checks.tensor(name, said)
+    wanted = next(iter(spec.outputs.values())).shape
+    if len(said.shape) != 2 or tuple(said.shape[1:]) != wanted:
+        raise ValueError(
+            f"{name} must be (batch, {wanted[0]}), as an earlier generate left it; received shape "
+            f"{tuple(said.shape)}"
+        )
+    if sorted(still) != sorted(how.still):
+        raise ValueError(
+            f"state must have the inputs per sequence, {how.still}, as an earlier generate left "
+            f"them; received {sorted(still)}"
+        )
+    rows = int(said.shape[0])
+    if still:
+        model.reader.check(_blank(spec, rows, 1) | still)
+    return said, rows
+
+
+def _blank(spec: CoreSpec, rows: int, steps: int) -> dict[str, np.ndarray]:
+    """A batch of zeros for a core, beside parts of which can be checked."""
+    return {
+        name: np.zeros(
+            (rows, *[steps] * one.per_step, *(1 if size is None else size for size in one.shape)),
+            one.dtype,
+        )
+        for name, one in spec.inputs.items()
+    }
 
 
 def checked_paths(head: Head, horizon: Any, samples: Any, seed: Any, name: str) -> tuple:
@@ -230,13 +264,9 @@ def planned_steps(
             f"future must be a dict with the inputs per step that are known ahead, {how.others}, "
             f"at the steps to come; received {None if future is None else sorted(future)}"
         )
-    inputs, found = model.spec.inputs, {}
-    if future is None:
-        return {
-            name: np.zeros((rows, 0, *inputs[name].shape), inputs[name].dtype)
-            for name in how.others
-        }
-    for name in how.others:
+    blank = _blank(model.spec, rows, horizon - 1)
+    found = {name: blank[name] for name in how.others}
+    for name in future or ():
         array = _checks.array(f"future[{name!r}]", future[name])
         steps = array.shape[1] if array.ndim > 1 else None
         if array.shape[:1] != (rows,) or steps not in (horizon - 1, horizon):
@@ -245,13 +275,11 @@ def planned_steps(
                 f"{horizon - 1} steps, those at which a forecast is fed, or {horizon}, of which "
                 f"the last is not fed; received shape {array.shape}"
             )
-        found[name] = array[:, : horizon - 1]
-    zeros = {
-        key: np.zeros((rows, *((horizon - 1,) if one.per_step else ()), *one.shape), one.dtype)
-        for key, one in inputs.items()
-    }
-    model.reader.check({**zeros, **found})
-    return {key: np.asarray(value, inputs[key].dtype) for key, value in found.items()}
+        if horizon > 1:
+            found[name] = array[:, : horizon - 1]
+    if future and horizon > 1:
+        model.reader.check(blank | found)
+    return {key: np.asarray(value, blank[key].dtype) for key, value in found.items()}
 
 
 def forecast_from(

@@ -16,8 +16,9 @@ from rnnzoo.layers.recurrent import State, Tensor
 
 _ACTIVATIONS = ("linear", "softmax")
 
-# The name under which a state holds the token that was chosen but not fed yet.
-LAST = "last"
+# The name under which a state holds the token that was chosen but not fed yet; no state of a core
+# is called so.
+LAST = "last token"
 
 
 def continue_prompt(model: Any, prompt: Any, state: State | None, chosen: Options) -> Generated:
@@ -27,10 +28,10 @@ def continue_prompt(model: Any, prompt: Any, state: State | None, chosen: Option
         state = dict(_checks.instance("state", state, dict, "None or a dict of arrays by name"))
     last = None if state is None else state.pop(LAST, None)
     rows = _prompts(model, prompt, last)
-    if state is None:
-        state = model.initial_state(len(rows))
+    count = len(rows)
+    state = model.initial_state(count) if state is None else model.reader.states(state, count)
     lengths = np.array([len(row) - 1 for row in rows])
-    before = np.zeros((len(rows), lengths.max()), "int32")
+    before = np.zeros((count, lengths.max()), "int32")
     for place, row in zip(before, rows):
         place[: len(row) - 1] = row[:-1]
     _, state = read_steps(model, {model.spec.leading: before}, lengths, {}, state)
@@ -45,7 +46,7 @@ def continue_prompt(model: Any, prompt: Any, state: State | None, chosen: Option
     inputs = {
         "state": state,
         "tokens": ops.convert_to_tensor(np.array([row[-1] for row in rows], "int32")),
-        "values": chosen.values(len(rows)),
+        "values": chosen.values(count),
     }
     key = None if chosen.key is None else ("continue", *chosen.key)
     found = compiled(model, key, build)(inputs)
@@ -58,11 +59,14 @@ def continue_prompt(model: Any, prompt: Any, state: State | None, chosen: Option
 def continues(model: Any) -> bool:
     """Whether `model` writes tokens: its outputs are the logits of the next of its own tokens."""
     spec = model.spec
-    if len(spec.inputs) > 1 or len(spec.outputs) > 1 or spec.mask or not spec.per_step:
+    if len(spec.inputs) > 1 or len(spec.outputs) > 1 or not spec.per_step:
+        return False
+    if spec.mask or spec.uncut:  # what comes later would change what was said before
         return False
     (given,), (output,) = spec.inputs.values(), spec.outputs.values()
     same = given.vocabulary is not None and output.shape == (given.vocabulary,)
-    logits = output.head is None or isinstance(output.head, Logits)  # not parameters, as many
+    # Another head may have as many parameters as there are tokens.
+    logits = output.head is None or isinstance(output.head, Logits)
     return same and logits and output.activation in _ACTIVATIONS
 
 
@@ -116,29 +120,38 @@ def _prompts(model: Any, prompt: Any, last: Any) -> list[np.ndarray]:
             "prompt must be given, or a state that an earlier generate returned; received "
             "prompt=None and no such state"
         )
-    pending = None if last is None else as_numpy(last).astype("int32")[:, None]
-    rows = [pending[i, :0] for i in range(len(pending))] if prompt is None else None
-    if rows is None:
+    pending = np.zeros((0,), "int32") if last is None else _checks.array(f"state[{LAST!r}]", last)
+    if pending.ndim != 1 or pending.dtype.kind not in "iu":
+        raise ValueError(
+            f"state[{LAST!r}] must be (batch,) token ids, as an earlier generate left them; "
+            f"received {pending.dtype} {pending.shape}"
+        )
+    rows = [pending[:0]] * len(pending)
+    if prompt is not None:
         rows = as_rows("prompt", prompt, model.vocabulary)
-    if pending is not None:
-        if len(pending) != len(rows):
-            raise ValueError(
-                f"prompt must have one row for each row of the state, {len(pending)}; "
-                f"received {len(rows)}"
-            )
-        rows = [np.concatenate([first, row]) for first, row in zip(pending, rows)]
-    size = model.spec.inputs[model.spec.leading].vocabulary
-    for i, row in enumerate(rows):
-        if row.ndim != 1 or len(row) == 0 or row.dtype.kind not in "iu":
-            raise ValueError(
-                "every row of prompt must be a string or token ids, at least one; received "
-                f"{row.dtype} {row.shape} in row {i}"
-            )
-        if row.min() < 0 or row.max() >= size:
-            raise ValueError(
-                f"token ids must be in 0 to {size - 1}; received {_checks.shown(row.tolist())} "
-                f"in row {i} of prompt"
-            )
+    if last is not None and len(pending) != len(rows):
+        raise ValueError(
+            f"prompt must have one row for each row of the state, {len(pending)}; "
+            f"received {len(rows)}"
+        )
     if not rows:
         raise ValueError("prompt must have at least one row; received none")
-    return rows
+    size = model.spec.inputs[model.spec.leading].vocabulary
+    return [_prompt(i, row, pending[i : i + 1], size) for i, row in enumerate(rows)]
+
+
+def _prompt(i: int, row: np.ndarray, pending: np.ndarray, size: int) -> np.ndarray:
+    """The token that is `pending`, if any, and those of row `i`, all below `size`."""
+    tokens = row.ndim == 1 and (row.dtype.kind in "iu" or not len(row))
+    if not tokens or not len(row) + len(pending):
+        raise ValueError(
+            "every row of prompt must be a string or token ids, at least one; received "
+            f"{row.dtype} {row.shape} in row {i}"
+        )
+    whole = np.concatenate([pending, row]) if len(row) else pending
+    if whole.min() < 0 or whole.max() >= size:
+        raise ValueError(
+            f"token ids must be in 0 to {size - 1}; received {_checks.shown(whole.tolist())} "
+            f"in row {i} of prompt"
+        )
+    return whole

@@ -156,8 +156,8 @@ def _decoder_step(
 
     constants = {key: copied(encoded[key]) for key in model.constants}
     known = {key: copied(values) for key, values in known.items()}
-    # The decoder never writes the token that starts a target.
-    keep = np.arange(model.spec.inputs["inputs"].vocabulary) != model.start
+    # What never comes has no part of the probability either.
+    keep = ~np.isin(np.arange(model.spec.inputs["inputs"].vocabulary), model.never)
 
     def step(tokens: Tensor, state: dict) -> tuple:
         state = dict(state)

@@ -87,6 +87,11 @@ class EncoderDecoder(Shell):
         return self.blueprint.end
 
     @property
+    def never(self) -> tuple[int, ...]:
+        """Tokens that no target has: the start, unless it is the end too."""
+        return () if self.start in (None, self.end) else (self.start,)
+
+    @property
     def head(self) -> Head | None:
         """What the outputs say of a real-valued target; None for plain numbers and tokens."""
         return self.blueprint.outputs
@@ -314,6 +319,7 @@ class EncoderDecoder(Shell):
                 f"max_length, not steps; received steps={_checks.shown(steps)}"
             )
         chosen = options(sampler, max_length, self.end, min_length, forbidden)
+        chosen = chosen._replace(forbidden=chosen.forbidden + self.never)
         return write_tokens(self, source, chosen, batch_size)
 
     def initial_state(self, batch_size: int | Tensor) -> State:
