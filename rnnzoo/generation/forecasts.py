@@ -83,7 +83,6 @@ def feed_of(model: Any, feed: str | None, what: str) -> Feed:
     spec = model.spec
     spec.refuse_streams(what)
     name, output = next(iter(spec.outputs.items()))
-    head = _head_of(output)
     fits = fed_inputs(spec)
     if not fits:
         tokens = (
@@ -104,6 +103,7 @@ def feed_of(model: Any, feed: str | None, what: str) -> Feed:
             f"feed must name the input that the output {name!r} is the next value of, one of "
             f"{fits}; received feed={_checks.shown(feed)}"
         )
+    head = _head_of(output)
     if not head.says("mean") and not head.says("quantile"):
         raise ValueError(f"{what} feeds a mean or median; received a model with {head}")
     chosen = fits[0] if feed is None else feed
@@ -115,11 +115,13 @@ def feed_of(model: Any, feed: str | None, what: str) -> Feed:
 def fed_inputs(spec: CoreSpec) -> list[str]:
     """The inputs whose next value the one output of a core may be; none where nothing is fed."""
     output = next(iter(spec.outputs.values()))
-    head = _head_of(output)
     one = len(spec.outputs) == 1 and spec.states and not spec.uncut and output.judged_per_step
+    if not one or not output.shape:
+        return []
+    head = _head_of(output)
     return [
         key
-        for key in (spec.step_inputs if one else ())
+        for key in spec.step_inputs
         if spec.inputs[key].vocabulary is None
         and spec.inputs[key].shape == (head.outputs,) == head.target_shape
     ]
