@@ -379,6 +379,21 @@ def test_a_new_head_stands_on_the_trained_layers(model, home):
         assert np.array_equal(a, b)
 
 
+def test_a_new_head_stands_on_a_model_of_keras_and_on_a_head_of_sequences(tmp_path):
+    gru = keras.layers.GRU(4, name="read")
+    stock = [keras.Input((None, 3)), gru, keras.layers.Dense(2), keras.layers.Softmax()]
+    read = rnnzoo.from_keras(keras.Sequential(stock))
+    tagged = rnnzoo.one_to_one(features=3, units=4, outputs=rnnzoo.heads.CRF(2))
+    for model, last, shape in ((read, "read", (2, 5)), (tagged, "lstm_0", (2, 7, 5))):
+        folder = model.save_to_preset(tmp_path / last)
+        tuned = rnnzoo.from_preset(folder, outputs=5, freeze_until=last)
+        batch, _ = read_golden(folder)
+        assert outputs_of(tuned, batch).shape == shape
+        assert len(tuned.trainable_variables) == 2
+        trained = model.core.get_layer(last).get_weights()
+        assert difference(tuned.core.get_layer(last).get_weights(), trained) == 0
+
+
 def test_a_tuned_model_is_a_preset_again(home, tmp_path):
     tuned = rnnzoo.from_preset(home / "letters", outputs=7, freeze_until="lstm_0")
     read = rnnzoo.from_preset(tuned.save_to_preset(tmp_path / "tuned"))
@@ -390,8 +405,11 @@ def test_a_tuned_model_is_a_preset_again(home, tmp_path):
 def test_changes_that_do_not_fit(home, tmp_path):
     bare = rnnzoo.many_to_one(features=2, units=3).save_to_preset(tmp_path / "bare")
     tied = rnnzoo.one_to_one(vocabulary=5, units=3, tied=True).save_to_preset(tmp_path / "tied")
-    for folder in (bare, tied):
-        with pytest.raises(ValueError, match="outputs replaces the output layer.*outputs=4"):
+    stock = keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(4)])
+    plain = rnnzoo.from_keras(stock).save_to_preset(tmp_path / "plain")
+    for folder in (bare, tied, plain):
+        words = "outputs replaces the output layer.* from_keras with a Dense layer; .*outputs=4"
+        with pytest.raises(ValueError, match=words):
             rnnzoo.from_preset(folder, outputs=4)
     with pytest.raises(ValueError, match="freeze_until must be one of 'embedding', 'lstm_0'"):
         rnnzoo.from_preset(home / "letters", freeze_until="lstm_9")
