@@ -2,12 +2,15 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rnnzoo import zoo
 from rnnzoo.export.export import export
 from rnnzoo.export.formats import FORMATS
+from rnnzoo.presets.card import Card
 from rnnzoo.presets.folder import read_card
 from rnnzoo.zoo import running as answers
 from rnnzoo.zoo.loading import folder_of, from_preset
@@ -65,7 +68,9 @@ def lines(args: argparse.Namespace) -> Iterator[str]:
 def _answers(args: argparse.Namespace) -> Iterator[str]:
     model = from_preset(args.preset)
     card = read_card(folder_of(args.preset))
-    writes = model.decodes or (any(model.vocabularies.values()) and not model.spec.of_last_step)
+    texts = all(model.vocabularies.values())
+    _check_runs(model, card, texts)
+    writes = model.decodes or (texts and not model.spec.of_last_step)
     given = [name for name in ("length", "temperature", "seed") if getattr(args, name) is not None]
     if given and not writes:
         raise ValueError(
@@ -74,7 +79,7 @@ def _answers(args: argparse.Namespace) -> Iterator[str]:
         )
     length = 200 if args.length is None else args.length
     seed = 0 if args.seed is None else args.seed
-    if not any(model.vocabularies.values()):
+    if not texts:
         if args.given is None or not Path(args.given).is_file():
             sound = "" if card.sound is None else f", or a WAV file of {card.sound.told()}"
             raise ValueError(
@@ -86,15 +91,43 @@ def _answers(args: argparse.Namespace) -> Iterator[str]:
     elif model.decodes or model.spec.of_last_step:
         if args.given is None:
             raise ValueError(f"{card.name} must be given a text, or - for standard input; got none")
-        asked = [line.rstrip("\n") for line in sys.stdin] if args.given == "-" else [args.given]
+        asked = [args.given]
+        if args.given == "-":  # where an empty line asks nothing
+            asked = [line for line in _standard_input().split("\n") if line.strip()]
         if model.decodes:
             yield from answers.answered(model, asked, length, args.temperature or 0.0, seed)
         else:
             yield from answers.classified(model, card, asked)
     else:
-        text = sys.stdin.read() if args.given == "-" else args.given
+        text = _standard_input() if args.given == "-" else args.given
         heat = 0.7 if args.temperature is None else args.temperature
         yield answers.written(model, card, text, length, heat, seed)
+
+
+def _check_runs(model: Any, card: Card, texts: bool) -> None:
+    """ValueError unless a text, a table or a sound is all that `model` reads, and it answers one.
+
+    Args:
+        model: the model.
+        card: its card.
+        texts: whether it has the vocabularies for texts.
+    """
+    inputs, outputs = model.inputs_of_preset, model.spec.outputs
+    numbers = all(len(one.shape) == 1 and one.vocabulary is None for one in inputs.values())
+    alone = len(inputs) == 2 if model.decodes else len(inputs) == len(outputs) == 1
+    if not alone or not (texts or numbers and not model.decodes):
+        raise ValueError(
+            "run takes models of one input, of numbers or, with a vocabulary, of text, and of one "
+            f"output or an answer in text; {card.name} has {', '.join(inputs)} and "
+            f"{', '.join(outputs)}, {model.vocabularies}: use rnnzoo.from_preset from Python"
+        )
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"standard input must be text in UTF-8; received {error}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,4 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    warnings.formatwarning = lambda message, *_: f"python -m rnnzoo: {message}\n"
+    # Of attention to a source of one step.
+    warnings.filterwarnings("ignore", "You are using a softmax over axis -1")
     sys.exit(main())

@@ -11,13 +11,17 @@ COMMIT = "0" * 39 + "1"
 
 
 class Hub(http.server.ThreadingHTTPServer):
-    """Repositories in memory: `repositories[name][file]` are bytes."""
+    """Repositories in memory: `repositories[name][file]` are bytes.
+
+    Models lie on another host, as large files do. With a `token`, others are refused.
+    """
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.repositories = {}
+        self.token = None
         self.timeout = 10
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -28,6 +32,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+    def is_refused(self):
+        """Whether the token that comes is not the one that is needed, and that was answered."""
+        needed = self.server.token
+        refused = needed is not None and self.headers.get("Authorization") != f"Bearer {needed}"
+        if refused:
+            self.answer({"error": "Invalid username or password."}, 401)
+        return refused
 
     def answer(self, content, status=200, **headers):
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -40,6 +52,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.is_refused():
+            return
         parts = urlparse(self.path).path.strip("/").split("/")
         known = self.server.repositories
         if parts == ["api", "repos", "create"]:
@@ -66,14 +80,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         parts = urlparse(self.path).path.strip("/").split("/")
-        name = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
+        stored = parts[0] == "stored"  # where no token is sent to
+        if not stored and self.is_refused():
+            return
+        name = "/".join(parts[2:4] if parts[0] == "api" else parts[stored:][:2])
         files = self.server.repositories.get(name)
         if files is None:
             self.answer({"error": "no such repository"}, 404, X_Error_Code="RepoNotFound")
         elif parts[0] != "api":
             content = files[parts[-1]]
             etag = f'"{hashlib.sha1(content).hexdigest()}"'
-            self.answer(content, ETag=etag, X_Repo_Commit=COMMIT)
+            headers = {"ETag": etag, "X_Repo_Commit": COMMIT}
+            if parts[-1] != "model.keras" or stored:
+                self.answer(content, **headers)
+                return
+            other = f"http://localhost:{self.server.server_address[1]}/stored/{name}/{parts[-1]}"
+            size = {"X_Linked_ETag": etag, "X_Linked_Size": len(content)}
+            self.answer(b"", 302, Location=other, **headers, **size)
+        elif parts[4:5] == ["revision"] and parts[5] not in ("main", COMMIT):
+            self.answer({"error": "no such revision"}, 404, X_Error_Code="RevisionNotFound")
         elif "tree" in parts:
             listed = [
                 {"type": "file", "path": path, "size": len(content), "oid": COMMIT}

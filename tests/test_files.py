@@ -48,6 +48,7 @@ def test_reads_without_labels_and_zipped(tmp_path):
             "received 'two'",
         ),
         (HEAD + "a,0,u,1,inf\n", r"line 2, column 5 \(y\): must be a finite number"),
+        (HEAD + "a,0,u,1e39,2\n", r"line 2, column 4 \(x\): must be a finite number; .* '1e39'"),
         (HEAD + "a,0,u,,2\n", r"line 2, column 4 \(x\): must be a finite number; received ''"),
         (HEAD + "a,0,u,1\n", r"line 2, column 5 \(y\): rows must have 5 columns; received 4"),
         (HEAD + "a,0,u,1,2,3\n", "line 2, column 5 .*: rows must have 5 columns; received 6"),

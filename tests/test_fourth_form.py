@@ -183,6 +183,11 @@ def test_it_is_exported(model, tmp_path):
         ({"states": {**KEPT, "memory_h": State((UNITS,), start=("none", "h"))}}, "'none', 'h'"),
         ({"states": {**KEPT, "memory_h": State((UNITS,), start=("joined", "h"))}}, "'joined', 'h'"),
         ({"outputs": {"value": Output((1,), layer="no"), "policy": Output((3,))}}, "layer='no'"),
+        ({"form": "many_to_one"}, r"received form='many_to_one', of outputs per_step=\[True, True"),
+        (
+            {"form": "encoder_decoder"},
+            "form must be 'one_to_one' of a core with an output",
+        ),
     ],
 )
 def test_a_spec_that_is_not_that_of_the_core_is_refused(model, change, said):
@@ -241,16 +246,17 @@ def test_states_of_integers_and_flags_start_where_ones_own_layer_says(tmp_path):
     count = keras.Input((), dtype="int32", name="count")
     above = keras.Input((1,), dtype="bool", name="above")
     numbers, *after = Count(name="counted")([x, reset, count, above])
-    value = keras.layers.Dense(1, name="value", kernel_initializer="ones")(numbers)
+    value = ops.squeeze(keras.layers.Dense(1, kernel_initializer="ones")(numbers), -1)
     core = keras.Model(
         {"x": x, "reset": reset, "count": count, "above": above},
         {"value": value, **dict(zip(("count", "above"), after))},
     )
     states = {"count": State((), "int32", ("counted", "count")), "above": State((1,), "bool")}
-    spec = CoreSpec("counting", {"x": Input()}, {"value": Output((1,))}, states)
+    # One number at each step, without an axis of its own.
+    spec = CoreSpec("one_to_one", {"x": Input()}, {"value": Output(())}, states)
     model = rnnzoo.RecurrentModel(core, spec)
     values = np.float32([[-1, 2, -3, -4], [-1, -2, 3, -4]])
-    wanted = np.float32([[6, 8, 9, 10], [6, 7, 9, 10]])[..., None]
+    wanted = np.float32([[6, 8, 9, 10], [6, 7, 9, 10]])
     close(model.predict(values, verbose=0), wanted)
 
     state = model.initial_state(2)

@@ -417,22 +417,47 @@ def zoo(monkeypatch, capfd):
     return zoo
 
 
-def test_an_animal_is_trained_on_rows_of_others(zoo, tmp_path):
-    random, rows = np.random.default_rng(0), ["sequence,step,label,x"]
+def test_an_animal_is_trained_on_rows_of_others(zoo, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "recipes" / "zoo")
+    import tuning
+    import vowels
+
+    read, looked_at = [], []
+
+    def own(path, seed, own=vowels.own):
+        read.append(own(path, seed))
+        return read[0]
+
+    def still(data, rows, still=vowels.still):
+        looked_at.append(rows)
+        return still(data, rows)
+
+    def tuned(score, minutes, seed):
+        assert score(rate=4e-3, cell="lstm", units=[4], dropout=0.0) > 0
+        assert len(looked_at) == 1 and looked_at[0] is read[0].valid
+        return {"rate": 4e-3, "cell": "gru", "units": [64], "dropout": 0.2}
+
+    monkeypatch.setattr(vowels, "own", own)
+    monkeypatch.setattr(vowels, "still", still)
+    monkeypatch.setattr(tuning, "tuned", tuned)
+    # A feature that never changes is of no use, and does no harm.
+    random, rows = np.random.default_rng(0), ["sequence,step,label,same,x"]
     for i in range(40):
-        level = i % 2
-        rows += [f"{i},{t},{'ab'[level]},{100 + level + random.normal(0, 0.1)}" for t in range(6)]
+        values = 100 + i % 2 + random.normal(0, 0.1, 6)
+        rows += [f"{i},{t},{'ab'[i % 2]},7,{value}" for t, value in enumerate(values)]
     path = tmp_path / "own.csv"
     path.write_text("\n".join(rows) + "\n")
     to = tmp_path / "mine"
-    status, out, _ = zoo("speaker.vowels", "--data", path, "--epochs", 3, "--to", to)
+    options = ("--data", path, "--tune", 1, "--epochs", 3, "--to", to)
+    status, out, _ = zoo("speaker.vowels", *options)
     assert status == 0 and "always the most frequent" in out
     card = json.loads((to / "card.json").read_text())
     assert card["labels"] == ["a", "b"] and card["name"] == "mine" and card["published"] is None
-    assert card["command"] == "python recipes/zoo speaker.vowels --data own.csv --epochs 3"
+    command = "python recipes/zoo speaker.vowels --data own.csv --tune 1.0 --epochs 3"
+    assert card["command"] == command and card["cell"] == "gru"
     assert card["licence"] == {} and card["training"]["epochs"] == 3
     model = rnnzoo.from_preset(to)
-    told = model.predict(np.array([[[100.0]] * 6, [[101.0]] * 6], "float32"), verbose=0)
+    told = model.predict(np.array([[[7, 100]] * 6, [[7, 101]] * 6], "float32"), verbose=0)
     assert told.argmax(axis=1).tolist() == [0, 1]
 
 
@@ -445,8 +470,25 @@ def test_an_animal_is_trained_on_rows_of_others(zoo, tmp_path):
         (["--epochs", "0"], "--epochs must be at least 1; received 0"),
         (["--data", "x.csv", "--validate"], "--validate is of the data of the zoo"),
         (["--data", "none.csv", "--to", "there"], "none.csv"),
+        (["--tune", "nan", "--validate"], "--tune must be more than 0 minutes; received nan"),
+        (["--seed", "-1"], "--seed must be from 0 up to 2**32; received -1"),
     ],
 )
 def test_what_an_animal_cannot_be_trained_with(zoo, arguments, words):
     status, _, error = zoo("speaker.vowels", *arguments)
     assert status == 2 and words in error
+
+
+def test_what_cannot_be_trained_is_known_before_the_training(zoo, tmp_path, monkeypatch):
+    # The animal, and not the recipe of that name.
+    monkeypatch.delitem(sys.modules, "remaining_life", raising=False)
+    rows = [f"{i},{t},{t}" for i in range(10) for t in range(20)]
+    path = tmp_path / "own.csv"
+    path.write_text("\n".join(["sequence,step,x", *rows]))
+    status, _, error = zoo("gru.remaining_life", "--data", path, "--to", tmp_path / "to")
+    assert status == 2 and "must have sequences of which 30 steps are left" in error
+    status, _, error = zoo("forecast.ett_oil", "--tune", 1, "--to", tmp_path / "to")
+    assert status == 2 and "--tune is of models whose cell can be another" in error
+    (tmp_path / "labels.tsv").write_text("".join(f"{'ab'[i % 2]}\tw{i}\n" for i in range(10)))
+    status, _, error = zoo("lstm.surnames", "--data", tmp_path / "labels.tsv", "--to", path)
+    assert status == 2 and "own.csv" in error and path.is_file()

@@ -102,9 +102,13 @@ def test_a_wav_that_does_not_fit_is_refused_by_name(tmp_path, options, words):
         SOUND.read(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"RIFF", b"text", b"RIFF\x04\0\0\0WAVE"])
+@pytest.mark.parametrize(
+    "content", [b"", b"RIFF", b"text", b"RIFF\x04\0\0\0WAVE", "half", "odd", "sizes"]
+)
 def test_what_is_no_wav_is_refused_by_name(tmp_path, content):
-    (tmp_path / "it.wav").write_bytes(content)
+    whole = written(tmp_path / "it.wav", np.zeros(100)).read_bytes()
+    cut = {"half": whole[:-100], "odd": whole[:-1], "sizes": whole[:16] + b"\xff" + whole[17:]}
+    (tmp_path / "it.wav").write_bytes(cut.get(content, content))
     with pytest.raises(
         ValueError, match=r"it\.wav must be a WAV file of .*received one that is not"
     ):

@@ -142,6 +142,13 @@ def test_a_preset_is_listed_by_the_name_that_it_is_loaded_by(copy, monkeypatch):
     monkeypatch.setenv(HOME, str(copy.parent))
     names = rnnzoo.zoo.list(trained=True)
     assert "letters" in names and "another" not in names
+    # One that cannot be read keeps none of the others from being listed.
+    edited(copy, format=FORMAT + 1)
+    with pytest.warns(UserWarning, match="the preset letters is not listed: .*of a newer rnnzoo"):
+        assert rnnzoo.zoo.list(trained=True) == [name for name in names if name != "letters"]
+    (copy / "card.json").unlink()
+    (copy / "card.json").mkdir()
+    assert "letters" not in rnnzoo.zoo.list()
 
 
 def test_a_card_prints_what_it_knows():
@@ -186,10 +193,14 @@ def test_smoothed_labels_are_those_of_keras():
 
 
 def test_a_card_names_a_cell_as_it_is_asked_for():
-    mixed = [keras.Input((None, 1)), keras.layers.SimpleRNN(2), keras.layers.Dense(1)]
     for cell in ("simple_rnn", "min_gru", "lstm"):
         assert cell_of(rnnzoo.many_to_one(features=1, units=[2, 2], outputs=1, cell=cell)) == cell
-    assert cell_of(rnnzoo.from_keras(keras.Sequential(mixed))) == "simple_rnn"
+    options = {"features": 1, "units": 2, "outputs": 1, "cell": "gru"}
+    for more in ({"bidirectional": True}, {"scaling": "mean"}):
+        assert cell_of(rnnzoo.one_to_one(**options, **more)) == "gru"
+    both = keras.layers.Bidirectional(keras.layers.LSTM(2, return_sequences=True))
+    mixed = [keras.Input((None, 1)), both, keras.layers.SimpleRNN(2), keras.layers.Dense(1)]
+    assert cell_of(rnnzoo.from_keras(keras.Sequential(mixed))) == "lstm, simple_rnn"
 
 
 def test_zaremba_small_has_the_sizes_the_start_and_the_schedule_of_the_paper():
@@ -368,6 +379,21 @@ def test_a_new_head_stands_on_the_trained_layers(model, home):
         assert np.array_equal(a, b)
 
 
+def test_a_new_head_stands_on_a_model_of_keras_and_on_a_head_of_sequences(tmp_path):
+    gru = keras.layers.GRU(4, name="read")
+    stock = [keras.Input((None, 3)), gru, keras.layers.Dense(2), keras.layers.Softmax()]
+    read = rnnzoo.from_keras(keras.Sequential(stock))
+    tagged = rnnzoo.one_to_one(features=3, units=4, outputs=rnnzoo.heads.CRF(2))
+    for model, last, shape in ((read, "read", (2, 5)), (tagged, "lstm_0", (2, 7, 5))):
+        folder = model.save_to_preset(tmp_path / last)
+        tuned = rnnzoo.from_preset(folder, outputs=5, freeze_until=last)
+        batch, _ = read_golden(folder)
+        assert outputs_of(tuned, batch).shape == shape
+        assert len(tuned.trainable_variables) == 2
+        trained = model.core.get_layer(last).get_weights()
+        assert difference(tuned.core.get_layer(last).get_weights(), trained) == 0
+
+
 def test_a_tuned_model_is_a_preset_again(home, tmp_path):
     tuned = rnnzoo.from_preset(home / "letters", outputs=7, freeze_until="lstm_0")
     read = rnnzoo.from_preset(tuned.save_to_preset(tmp_path / "tuned"))
@@ -379,8 +405,11 @@ def test_a_tuned_model_is_a_preset_again(home, tmp_path):
 def test_changes_that_do_not_fit(home, tmp_path):
     bare = rnnzoo.many_to_one(features=2, units=3).save_to_preset(tmp_path / "bare")
     tied = rnnzoo.one_to_one(vocabulary=5, units=3, tied=True).save_to_preset(tmp_path / "tied")
-    for folder in (bare, tied):
-        with pytest.raises(ValueError, match="outputs replaces the output layer.*outputs=4"):
+    stock = keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(4)])
+    plain = rnnzoo.from_keras(stock).save_to_preset(tmp_path / "plain")
+    for folder in (bare, tied, plain):
+        words = "outputs replaces the output layer.* from_keras with a Dense layer; .*outputs=4"
+        with pytest.raises(ValueError, match=words):
             rnnzoo.from_preset(folder, outputs=4)
     with pytest.raises(ValueError, match="freeze_until must be one of 'embedding', 'lstm_0'"):
         rnnzoo.from_preset(home / "letters", freeze_until="lstm_9")
@@ -496,7 +525,7 @@ def test_the_command_lists_and_tells(capsys, home):
     assert (status, out) == (2, "") and "Near ones: zaremba.small" in error
 
 
-def test_the_command_classifies_a_text(capsys, model, home):
+def test_the_command_classifies_a_text(capsys, model, home, monkeypatch):
     status, out, _ = run(capsys, "run", home / "letters", "abca")
     logits = outputs_of(model, {"inputs": model.vocabulary.encode("abca")[None]})[0]
     chances = np.exp(logits) / np.exp(logits).sum()
@@ -504,6 +533,9 @@ def test_the_command_classifies_a_text(capsys, model, home):
     assert out == f"abca\t{LABELS[chances.argmax()]}\t{chances.max():.3f}\n"
     status, _, error = run(capsys, "run", home / "letters", "xyz")
     assert status == 2 and "'x'" in error
+    for bytes_, words in ((b"abca\n \n\nabca", out + out), (b"ab\xff", "must be text in UTF-8")):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bytes_), encoding="utf-8"))
+        assert words in "".join(map(str, run(capsys, "run", home / "letters", "-")))
     status, _, error = run(capsys, "run", home / "letters", "abca", "--length", 3, "--seed", 0)
     assert status == 2 and "--length, --seed must be left out: letters writes no text" in error
 
@@ -530,6 +562,35 @@ def test_the_command_answers_a_text(capsys, tmp_path, monkeypatch):
     assert out.splitlines() == [f"{line}\t{answer}" for line, answer in zip(lines, told)]
     status, _, error = run(capsys, "run", folder)
     assert status == 2 and "answers must be given a text, or -" in error
+    known = rnnzoo.data.Vocabulary(["go"], level="word", unknown=True)
+    model = rnnzoo.encoder_decoder(source_vocabulary=known, target_vocabulary=words, units=4)
+    with pytest.warns(UserWarning, match="the model knows no word of 'fly high', so that"):
+        run(capsys, "run", model.save_to_preset(tmp_path / "few"), "fly high", "--length", "1")
+
+
+def test_the_command_runs_what_reads_one_thing_and_answers_one(capsys, model, tmp_path):
+    options = {"units": 2, "outputs": 2}
+    kept = {"vocabulary": model.vocabulary, "units": 2}
+    for i, other in enumerate(
+        [
+            rnnzoo.many_to_one(**kept, outputs={"a": 2, "b": 1}),
+            rnnzoo.many_to_one(**kept, static={"age": 1}, outputs=2),
+            rnnzoo.many_to_one(vocabulary=5, **options),
+            rnnzoo.encoder_decoder(source_features=1, target_features=1, units=2),
+        ]
+    ):
+        folder = other.save_to_preset(tmp_path / str(i))
+        status, _, error = run(capsys, "run", folder, "abc")
+        assert status == 2 and "run takes models of one input, of numbers or" in error
+        assert f"in text; {i} has {', '.join(other.inputs_of_preset)} and" in error
+
+
+def test_the_command_tells_the_probabilities_that_a_model_gives(capsys, model, tmp_path):
+    sure = rnnzoo.many_to_one(vocabulary=model.vocabulary, units=2, outputs=3, activation="softmax")
+    folder = sure.save_to_preset(tmp_path / "sure", labels=LABELS)
+    chances = outputs_of(sure, {"inputs": model.vocabulary.encode("ab")[None]})[0]
+    said = f"ab\t{LABELS[chances.argmax()]}\t{chances.max():.3f}\n"
+    assert run(capsys, "run", folder, "ab")[1] == said
 
 
 def test_the_command_reads_a_csv(capsys, tmp_path):

@@ -43,7 +43,7 @@ def preset(tmp_path):
     return model.save_to_preset(tmp_path / "small", licence=LICENCE)
 
 
-def test_what_is_uploaded_comes_back(hub, preset):
+def test_what_is_uploaded_comes_back(hub, client, preset):
     (preset / "secret.txt").write_text("of no preset")
     page = rnnzoo.zoo.upload(preset, "hf://ann/small")
     assert page.endswith("/ann/small")
@@ -55,15 +55,20 @@ def test_what_is_uploaded_comes_back(hub, preset):
     model = rnnzoo.from_preset("hf://ann/small")
     batch, expected = read_golden(preset)
     assert abs(outputs_of(model, batch) - expected).max() < 1e-6
-    # From the cache, with the hub gone.
+    # From the cache, with the repository gone, and without a network.
     del hub.repositories["ann/small"]
     assert rnnzoo.from_preset(f"hf://ann/small@{'0' * 39}1").count_params() == model.count_params()
+    client("http://127.0.0.1:9")
+    assert rnnzoo.from_preset("hf://ann/small").count_params() == model.count_params()
+    with pytest.raises(OSError, match="received ConnectError: .*The hub must be reachable"):
+        rnnzoo.zoo.upload(preset, "hf://ann/small")
 
 
 def test_an_altered_file_of_a_hub_is_refused(hub, preset):
     rnnzoo.zoo.upload(preset, "hf://ann/small")
     hub.repositories["ann/small"]["model.keras"] += b"!"
-    with pytest.raises(ValueError, match=r"model\.keras must be the file that its card tells of"):
+    words = r"model\.keras must be the file that its card tells of.*anew where '.*small' is removed"
+    with pytest.raises(ValueError, match=words):
         rnnzoo.from_preset("hf://ann/small")
 
 
@@ -71,8 +76,23 @@ def test_a_repository_that_is_not_there_and_one_that_is_no_preset(hub):
     with pytest.raises(OSError, match="hf://ann/nothing must be on the hub and reachable"):
         rnnzoo.from_preset("hf://ann/nothing")
     hub.repositories["ann/other"] = {"README.md": b"a poem"}
+    with pytest.raises(OSError, match=r"(?s)other@v2 must be on the hub.*no such revision"):
+        rnnzoo.from_preset("hf://ann/other@v2")
     with pytest.raises(ValueError, match=r"which lacks card\.json"):
         rnnzoo.from_preset("hf://ann/other")
+
+
+def test_what_is_not_for_all_needs_a_token(hub, preset):
+    hub.token = "hf_of_ann"
+    words = r"(?s)Invalid username.* needs a login: `hf auth login`, or HF_TOKEN\.$"
+    for call in (rnnzoo.zoo.upload, lambda _, address: rnnzoo.from_preset(address)):
+        with pytest.raises(OSError, match=words):
+            call(preset, "hf://ann/small")
+        with pytest.raises(ValueError, match="Cannot have -- or .. in repo_id: 'ann/a--b'$"):
+            call(preset, "hf://ann/a--b")
+    hub.token = "hf_of_the_test"
+    rnnzoo.zoo.upload(preset, "hf://ann/small", private=True)
+    assert rnnzoo.from_preset("hf://ann/small").count_params() == 80
 
 
 def test_without_network_the_error_says_what_to_do(client):

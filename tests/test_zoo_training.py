@@ -230,21 +230,49 @@ def test_files_of_others_are_read(tmp_path):
     hours = ett_oil.own(written(tmp_path, "hours.csv", ["sequence,step,x,hour", *rows]), seed=0)
     assert [len(part[1]) for part in (hours.train, hours.valid, hours.held)] == [720, 426, 426]
     assert len(ett_oil.still(hours, hours.valid)) == 2
-    with pytest.raises(ValueError, match="must have 880 steps; received 600"):
-        ett_oil.own(written(tmp_path, "few.csv", ["sequence,step,x,hour", *rows[:600]]), seed=0)
+    for changed, words in (
+        (rows[:600], "must have 880 steps; received 600"),
+        ([*rows[:-1], "1,900,3,24"], "must have hours from 0 to 23; received 24"),
+        ([f"0,{i},5,{i % 24}" for i in range(900)], "must have values that change; received 5"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ett_oil.own(written(tmp_path, "not.csv", ["sequence,step,x,hour", *changed]), seed=0)
     names = first_names.own(written(tmp_path, "names.txt", [f"n{i}" for i in range(20)]), seed=0)
     assert len(names.train) == 16 and names.sizes["vocabulary"].encode("n").shape == (1,)
-    text = shakespeare.own(written(tmp_path, "text.txt", ["to be " * 10]), seed=0)
-    assert [len(part) for part in (text.train, text.valid, text.held)] == [48, 6, 7]
+    few = SimpleNamespace(batch=64, window=32)
+    assert first_names.batches(names, few, seed=0).steps > 0
+    assert len(first_names.still(names, names.valid)) == 1
+    text = shakespeare.own(written(tmp_path, "text.txt", ["to be " * 40]), seed=0)
+    assert [len(part) for part in (text.train, text.valid, text.held)] == [192, 24, 25]
+    assert shakespeare.batches(text, few, seed=0).steps == 39
+    with pytest.raises(ValueError, match="must have at least 200 characters; received 61"):
+        shakespeare.own(written(tmp_path, "text.txt", ["to be " * 10]), seed=0)
     rows = [f"{i},{step},{'ab'[i % 2]},{i + step}" for i in range(20) for step in range(3)]
     path = written(tmp_path, "rows.csv", ["sequence,step,label,x", *rows])
     table = mnist_1d.own(path, seed=0)
     assert table.labels == ["a", "b"] and table.sizes == {"features": 1, "outputs": 2}
     assert len(mnist_1d.batches(table, SimpleNamespace(batch=99), seed=0)[0][1]) == 16
-    rows = [f"{i},{step},{step}" for i in range(10) for step in range(50)]
+    rows = [f"{i},{step},{step}" for i in range(10) for step in range(45)]
     engines = remaining_life.own(written(tmp_path, "life.csv", ["sequence,step,x", *rows]), seed=0)
     assert len(engines.train) == 8 and len(engines.valid) == 1
-    assert all(len(x) + left == 50 for x, left in engines.held)
+    assert all(len(x) + left == 45 for x, left in engines.held)
+    lanes = remaining_life.batches(engines, SimpleNamespace(batch=8, window=50), seed=0)
+    assert lanes.steps > 0
+    with pytest.raises(ValueError, match="must be a folder with a folder for each label; received"):
+        digits.own(tmp_path / "rows.csv", seed=0)
+
+
+def test_rows_of_others_that_nothing_can_be_learnt_from():
+    with pytest.raises(ValueError, match="there must be at least 2 labels; received a$"):
+        own.labelled([("x", "a")], [("y", "a")])
+    # One feature never changes; one sequence has a single step.
+    rows = [(np.float32([[1e5, i % 2]] * (1 + i)), "ab"[i % 2]) for i in range(6)]
+    data = labelled.arranged(rows, [], rows)
+    assert data.deviation[0] == 1 and not labelled.scaled(data, rows)[0][0][0, 0]
+    assert labelled.baseline(data)["nearest neighbour of means and deviations"] == 100
+    # A label that is in no row to train on.
+    data = SimpleNamespace(train=[("x", 0), ("y", 1)], held=[("x", 0), ("z", 2)], labels="xyz")
+    assert surnames.baseline(data)["naive Bayes on 1 to 3 letters"] == 50
 
 
 def test_looking_for_settings_without_the_library_says_what_to_install(monkeypatch):

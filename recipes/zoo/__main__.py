@@ -11,13 +11,15 @@ import dataclasses
 import datetime
 import importlib
 import os
+import platform
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+# Last: a recipe there may have the name of a module here.
+sys.path.append(str(HERE.parent))
 
 from quiet import load_tensorflow
 
@@ -62,20 +64,24 @@ def arguments():
         parser.error("--validate is of the data of the zoo; received --data too")
     if (args.data or args.tune) and not (args.to or args.validate):
         parser.error("--to must name a folder for a model of your own data or settings")
-    if args.tune is not None and args.tune <= 0:
+    if args.tune is not None and not args.tune > 0:
         parser.error(f"--tune must be more than 0 minutes; received {args.tune:g}")
     if args.epochs is not None and args.epochs < 1:
         parser.error(f"--epochs must be at least 1; received {args.epochs}")
+    if not 0 <= args.seed < 2**32:
+        parser.error(f"--seed must be from 0 up to 2**32; received {args.seed}")
     return parser, args
 
 
 def processor() -> str:
     """The name of this machine's processor, and how many of its cores this process may use."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    listed = Path("/proc/cpuinfo")  # where Linux tells more; other systems have no such file
+    lines = listed.read_text().splitlines() if listed.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    used = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else len(names)
-    cores = f"{len(names)} cores" if used == len(names) else f"{used} of {len(names)} cores"
-    return f"{names[0]}, {cores}, {keras.backend.backend()}"
+    name, count = [*names, platform.processor() or platform.machine()][0], os.cpu_count()
+    used = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count
+    cores = f"{count} cores" if used == count else f"{used} of {count} cores"
+    return f"{name}, {cores}, {keras.backend.backend()}"
 
 
 def fitted(data, rows, training, **changes):
@@ -105,9 +111,16 @@ def fitted(data, rows, training, **changes):
 parser, args = arguments()
 animal = importlib.import_module(ANIMALS[args.name])
 training, changes = BY_NAME[args.name].card.training, {}
+path = args.to or HERE.parent.parent / "saved_models" / args.name
+if args.tune and hasattr(animal, "begin"):
+    parser.error(f"--tune is of models whose cell can be another; received {args.name}")
 try:
+    # All that can fail for want of rows, a library or a place comes before the training.
     data = animal.own(args.data, args.seed) if args.data else animal.read(args.validate)
-except (OSError, ValueError) as error:
+    plain = animal.baseline(data)
+    if not args.validate:
+        path.mkdir(parents=True, exist_ok=True)
+except (OSError, ValueError, ImportError) as error:
     parser.error(str(error))
 if args.epochs:
     training = dataclasses.replace(training, epochs=args.epochs)
@@ -122,7 +135,7 @@ if args.tune:
 
     try:
         changes = tuned(score, args.tune, args.seed)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         parser.error(str(error))
     training = dataclasses.replace(training, rate=changes.pop("rate"))
 begin = time.time()
@@ -130,20 +143,20 @@ model, card, _ = fitted(data, data.valid, training, **changes)
 minutes = (time.time() - begin) / 60
 animal.finish(model, data)
 
-plain = animal.baseline(data)
 told = {field: getattr(card, field) for field in (*ABOUT, "end", "sound", "training")}
 told |= {"labels": data.labels, "baseline": plain, "golden": animal.golden(data)}
 if args.data:
     told |= dict.fromkeys(("paper", "year", "published", "source", "notes"))
     told |= {"data": f"{args.data.name}: 80 % to train, 10 % to validate, 10 % to test"}
-    told |= {"licence": {}}
-storage = getattr(animal, "STORAGE", "float16")
+    told |= {"licence": {}, "metric": card.metric.replace(", validation", ", test")}
+# Features of others may be of a size that makes half precision too coarse.
+storage = "float32" if args.data else getattr(animal, "STORAGE", "float16")
 with tempfile.TemporaryDirectory() as folder:
-    # What is measured is what is stored: weights in half precision.
+    # What is measured is what is stored: weights in half precision, if that is how they are kept.
     model.save_to_preset(Path(folder, args.name), storage=storage)
     stored = rnnzoo.from_preset(Path(folder, args.name))
 before, measured = (animal.measure(one, data) for one in (model, card.compile(stored)))
-print(f"\n{card.metric}{' (here: of validation)' if args.validate else ''}")
+print(f"\n{told['metric']}{' (here: of validation)' if args.validate else ''}")
 print(f"measured   {measured:.4f}   (in float32 {before:.4f})")
 for name, value in plain.items():
     print(f"baseline   {value:.4f}   {name}")
@@ -155,7 +168,6 @@ if not args.validate:
     own = "".join(f" --{key} {value}" for key, value in given.items() if value is not None)
     command = f"python recipes/zoo {args.name}{own}" if own else f"make zoo zoo={args.name}"
     told |= {"command": command, "date": f"{datetime.date.today()}"}
-    path = args.to or HERE.parent.parent / "saved_models" / args.name
     stored.save_to_preset(path, storage=storage, overwrite=True, **told)
     print(f"written    {path}")
     if args.to is None:

@@ -40,7 +40,9 @@ def read(validate):
 
 def own(path, seed):
     """A folder with a folder for each label, and in these WAV files."""
-    files = sorted(path.glob("*/*.wav"))
+    if not path.is_dir():
+        raise ValueError(f"--data must be a folder with a folder for each label; received {path}")
+    files = sorted(file for file in path.glob("*/*") if file.suffix.lower() == ".wav")
     sound = BY_NAME["lstm.digits"].card.sound
     return arranged(*split([(sound.read(file), file.parent.name) for file in files], seed))
 

@@ -32,12 +32,17 @@ def own(path, seed):
     for steps in read_csv(path).sequences:
         if steps.shape[1] != 2:
             raise ValueError(f"{path} must have a value and the hour; received {steps.shape[1]}")
+        strange = steps[~np.isin(steps[:, 1], np.arange(DAY)), 1]
+        if len(strange):
+            raise ValueError(f"{path} must have hours from 0 to 23; received {strange[0]:g}")
         first, second = int(0.8 * len(steps)), int(0.9 * len(steps))
         if first < ROW + AHEAD or len(steps) - second <= AHEAD:
             raise ValueError(f"{path} must have {ROW * 5 // 4 + 40} steps; received {len(steps)}")
         train.append(steps[:first])
         valid.append(steps[first - HISTORY : second])
         held.append(steps[second - HISTORY :])
+    if not np.ptp(np.concatenate(train)[:, 0]):
+        raise ValueError(f"{path} must have values that change; received {train[0][0, 0]:g} alone")
     return arranged(train, valid, held)
 
 

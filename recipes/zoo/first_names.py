@@ -38,6 +38,9 @@ def arranged(train, valid, held):
 
 def packed(names, data, lanes, window, **options):
     texts = [f"{END}{name}{END}" for name in names]
+    steps = sum(map(len, texts)) - len(texts)
+    # Few names fill few lanes.
+    lanes, window = max(1, min(lanes, len(texts), steps // window)), min(window, steps)
     return rnnzoo.data.pack(texts, lanes, window, vocabulary=data.sizes["vocabulary"], **options)
 
 
@@ -48,7 +51,7 @@ def batches(data, training, seed):
 
 def still(data, rows):
     """Batches that are always the same."""
-    return packed(rows, data, min(64, len(rows)), 32)
+    return packed(rows, data, 64, 32)
 
 
 def updates(train, training):

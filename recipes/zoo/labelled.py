@@ -18,10 +18,16 @@ def own(path, seed):
 def arranged(train, valid, held):
     """Rows (x, label); the features are scaled as those of the training rows."""
     labels, train, valid, held = labelled(train, valid, held)
-    steps = np.concatenate([x for x, _ in train])
-    known = {"mean": steps.mean(axis=0), "deviation": steps.std(axis=0) + 1e-6, "labels": labels}
-    known["sizes"] = {"features": steps.shape[1], "outputs": len(labels)}
+    known = {**spread([x for x, _ in train]), "labels": labels}
+    known["sizes"] = {"features": len(known["mean"]), "outputs": len(labels)}
     return SimpleNamespace(train=train, valid=valid, held=held, **known)
+
+
+def spread(sequences):
+    """Mean and deviation of each feature over all steps; 1 for one that never changes."""
+    steps = np.concatenate(sequences)
+    deviation = np.where(np.ptp(steps, axis=0) > 0, steps.std(axis=0) + 1e-6, np.float32(1))
+    return {"mean": steps.mean(axis=0), "deviation": deviation}
 
 
 def scaled(data, rows):
@@ -97,6 +103,7 @@ def baseline(data):
 
 
 def summary(x):
+    x = x if len(x) >= 3 else np.repeat(x, 3, axis=0)
     thirds = [part.mean(axis=0) for part in np.array_split(x, 3)]
     return np.concatenate([x.mean(axis=0), x.std(axis=0), *thirds])
 

@@ -49,11 +49,14 @@ def baseline(data):
     longest = max(len(x) for x, _ in data.train + data.held)
     table, held = (filled(part, longest) for part in (data.train, data.held))
     y, right = (np.array([label for _, label in part]) for part in (data.train, data.held))
-    squares, starts = (table**2).sum(axis=1), range(0, table.shape[1], table.shape[1] // longest)
-    near = [squares - 2 * np.roll(held, start, axis=1) @ table.T for start in starts]
+    squares, width = (table**2).sum(axis=1), table.shape[1] // longest
+    near = squares - 2 * held @ table.T
+    turned = near
+    for start in range(width, table.shape[1], width):
+        turned = np.minimum(turned, squares - 2 * np.roll(held, start, axis=1) @ table.T)
     told = {
-        "nearest neighbour": y[near[0].argmin(axis=1)],
-        "nearest neighbour from all starts": y[np.min(near, axis=0).argmin(axis=1)],
+        "nearest neighbour": y[near.argmin(axis=1)],
+        "nearest neighbour from all starts": y[turned.argmin(axis=1)],
         "always the most frequent": np.bincount(y).argmax(),
     }
     return {name: percent(answers == right) for name, answers in told.items()}

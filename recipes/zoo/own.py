@@ -25,7 +25,13 @@ def split(rows, seed, key=None):
 
 
 def labelled(*parts):
-    """The labels of rows (x, label), and the parts with the places of the labels instead."""
+    """The labels of rows (x, label), and the parts with the places of the labels instead.
+
+    Raises:
+        ValueError: rows that all have one label.
+    """
     labels = sorted({label for part in parts for _, label in part})
+    if len(labels) < 2:
+        raise ValueError(f"there must be at least 2 labels; received {', '.join(labels)}")
     place = {label: i for i, label in enumerate(labels)}
     return labels, *([(x, place[label]) for x, label in part] for part in parts)

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from labelled import golden, scale_into
+from labelled import golden, scale_into, spread
 from own import split
 
 import rnnzoo
@@ -21,6 +21,7 @@ STORAGE = "float32"
 SENSORS = [6, 7, 8, 11, 12, 13, 15, 16, 17, 18, 19, 21, 24, 25]
 CAP = 125  # cycles: nothing tells a new engine from one that has more to go
 CUTS = 10
+SEEN = 30  # cycles that the plain method looks at
 
 
 def read(validate):
@@ -36,14 +37,19 @@ def read(validate):
 def own(path, seed):
     """A CSV file with the columns sequence, step, features..., each sequence up to its end."""
     train, valid, held = split(read_csv(path).sequences, seed)
-    return arranged(train, [(x, 0) for x in valid], cut_short(held))
+    held = cut_short(held)
+    if not held or max(map(len, train)) < SEEN:
+        raise ValueError(
+            f"{path} must have sequences of which {SEEN} steps are left where 7 to 145 before the "
+            "end are cut off; received too short ones"
+        )
+    return arranged(train, [(x, 0) for x in valid], held)
 
 
 def arranged(engines, valid, held):
     """Rows (x, cycles left after the last); engines to train on ran to their end."""
-    steps = np.concatenate(engines)
-    known = {"mean": steps.mean(axis=0), "deviation": steps.std(axis=0) + 1e-6}
-    known |= {"labels": None, "sizes": {"features": steps.shape[1]}}
+    known = {**spread(engines), "labels": None}
+    known["sizes"] = {"features": len(known["mean"])}
     train = [(x, 0) for x in engines]
     return SimpleNamespace(train=train, valid=valid, held=held, **known)
 
@@ -62,7 +68,7 @@ def cut_short(engines):
     """Each engine up to ten random cycles, with 7 to 145 left, as those of the test have."""
     random = np.random.default_rng(0)
     places = [(x, rest) for x in engines for rest in random.integers(7, 146, CUTS)]
-    return [(x[: len(x) - rest], rest) for x, rest in places if len(x) - rest >= 30]
+    return [(x[: len(x) - rest], rest) for x, rest in places if len(x) - rest >= SEEN]
 
 
 def scaled(data, rows):
@@ -75,7 +81,8 @@ def batches(data, training, seed):
     """Engines one after the other in lanes, the state carried on and reset before each."""
     x, y = scaled(data, data.train)
     options = {"targets": y, "shuffle": True, "seed": seed, "windows_per_batch": 4}
-    return rnnzoo.data.pack(x, training.batch, training.window, **options)
+    lanes = max(1, min(training.batch, sum(map(len, x)) // training.window))
+    return rnnzoo.data.pack(x, lanes, training.window, **options)
 
 
 def still(data, rows):
@@ -110,7 +117,7 @@ def baseline(data):
     pairs = [
         (summary(x[:end]), min(len(x) - end, CAP))
         for x, _ in data.train
-        for end in range(30, len(x) + 1, 3)
+        for end in range(SEEN, len(x) + 1, 3)
     ]
     table, y = (np.array(part) for part in zip(*pairs))
     held, left = np.array([summary(x) for x, _ in data.held]), [left for _, left in data.held]
@@ -126,7 +133,7 @@ def baseline(data):
 
 def summary(x):
     """Means of the last 30 and 5 cycles, slopes, and how long the engine ran."""
-    part = x[-30:]
+    part = x[-SEEN:]
     times = np.linspace(-1, 1, len(part))[:, None]
     slope = (times * (part - part.mean(axis=0))).mean(axis=0)
     return np.concatenate([part.mean(axis=0), x[-5:].mean(axis=0), slope, [len(x)]])

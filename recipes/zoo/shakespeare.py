@@ -11,6 +11,7 @@ import rnnzoo
 from rnnzoo.data import read_text
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "tinyshakespeare" / "input.txt.gz"
+LEAST = 200
 
 
 def read(validate):
@@ -20,7 +21,10 @@ def read(validate):
 
 def own(path, seed):
     """A text: its first 80 % to train, 10 % to validate, 10 % to test."""
-    return arranged(read_text(path), 0.8, 0.9)
+    text = read_text(path)
+    if len(text) < LEAST:
+        raise ValueError(f"{path} must have at least {LEAST} characters; received {len(text)}")
+    return arranged(text, 0.8, 0.9)
 
 
 def arranged(text, *ends):
@@ -32,7 +36,8 @@ def arranged(text, *ends):
 
 
 def batches(data, training, seed):
-    return rnnzoo.data.stream(data.train, training.batch, training.window, windows_per_batch=8)
+    lanes = min(training.batch, (len(data.train) - 1) // training.window)
+    return rnnzoo.data.stream(data.train, lanes, training.window, windows_per_batch=8)
 
 
 def still(data, text):

@@ -75,15 +75,17 @@ def measure(model, data):
 def baseline(data):
     """Naive Bayes on runs of one to three letters, and the most frequent language."""
     counts = [Counter() for _ in data.labels]
-    frequent = np.bincount([language for _, language in data.train])
+    frequent = np.bincount([language for _, language in data.train], minlength=len(data.labels))
     for name, language in data.train:
         counts[language].update(runs(name))
     kinds = len(set().union(*counts))
     totals = np.array([sum(count.values()) for count in counts]) + kinds
+    with np.errstate(divide="ignore"):  # of a label that is in no row to train on
+        prior = np.log(frequent)
     right = []
     for name, language in data.held:
         seen = np.array([[count[run] + 1 for count in counts] for run in runs(name)])
-        scores = np.log(frequent) + (np.log(seen) - np.log(totals)).sum(axis=0)
+        scores = prior + (np.log(seen) - np.log(totals)).sum(axis=0)
         right.append(scores.argmax() == language)
     most = np.mean([language == frequent.argmax() for _, language in data.held])
     figures = {"naive Bayes on 1 to 3 letters": np.mean(right), "always the most frequent": most}

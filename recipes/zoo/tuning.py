@@ -16,6 +16,7 @@ def tuned(score, minutes, seed):
 
     Raises:
         ImportError: KerasTuner is not installed.
+        ValueError: no trial in that time came to a finite score.
     """
     try:
         import keras_tuner
@@ -34,8 +35,12 @@ def tuned(score, minutes, seed):
         options = {"max_trials": 1000, "seed": seed, "directory": folder, "overwrite": True}
         search = Search(objective=keras_tuner.Objective("val_loss", "min"), **options)
         search.search()
-        best = search.get_best_hyperparameters()[0]
-    return settings(best)
+        best = search.get_best_hyperparameters()
+    if not best:
+        raise ValueError(
+            f"a trial must come to a finite loss; received none in {minutes:g} minutes"
+        )
+    return settings(best[0])
 
 
 def settings(hp):

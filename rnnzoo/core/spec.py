@@ -109,7 +109,9 @@ class CoreSpec:
     """The contract of a core, a Functional model from inputs and states to outputs and states.
 
     Attributes:
-        form: what kind of core it is, for people and manifests; nothing is decided by it.
+        form: what kind of core it is, for people and manifests; nothing is decided by it. The
+            names of our forms are for cores that are such: 'one_to_one' has an output per step,
+            'many_to_one' none; 'encoder_decoder' is not one core.
         inputs: those that the data bring, by name; at least one per step.
         outputs: by name.
         states: by name, the same going in and coming out.
@@ -120,7 +122,8 @@ class CoreSpec:
             Where there is one, nothing can go on from a state: no reset, step or window.
 
     Raises:
-        ValueError: names that meet, no input per step, or no output.
+        ValueError: names that meet, no input per step, or no output; the name of a form that it
+            is not.
 
     Example:
 
@@ -157,6 +160,14 @@ class CoreSpec:
             raise ValueError(
                 "a CoreSpec must have at least one input per step and one output; received "
                 f"inputs {self.inputs}, outputs {list(self.outputs)}"
+            )
+        timeless = self.of_last_step
+        fits = {"one_to_one": not timeless, "many_to_one": timeless, "encoder_decoder": False}
+        if not fits.get(self.form, True):
+            raise ValueError(
+                "form must be 'one_to_one' of a core with an output per step, 'many_to_one' of one "
+                f"without, or a name of your own; received form={self.form!r}, of outputs "
+                f"per_step={[one.per_step for one in self.outputs.values()]}"
             )
         if self.whole_only and self.reset is not None:
             raise ValueError(

@@ -68,6 +68,10 @@ def read_bytes(path: str | os.PathLike, most: int = 1 << 26) -> bytes:
     return written
 
 
+# What float32 can hold, and no infinity and NaN.
+_LARGEST = float(np.finfo("float32").max)
+
+
 @dataclass
 class Table:
     """Sequences read from a CSV file.
@@ -194,7 +198,7 @@ class _Reader:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value):
+        if not abs(value) <= _LARGEST:
             self._fail(column, "must be a finite number", text)
         return value
 

@@ -97,9 +97,12 @@ class LogMel:
             with wave.open(str(path), "rb") as file:
                 told = file.getparams()
                 content = file.readframes(told.nframes)
-        except (wave.Error, EOFError) as error:
+            if len(content) != told.nframes * told.nchannels * told.sampwidth:
+                raise EOFError(f"of its {told.nframes} samples the last are missing")
+        except (wave.Error, EOFError, RuntimeError) as error:  # the last of sizes that are false
             rule = f"{path} must be a WAV file of {self.told()}"
-            raise ValueError(f"{rule}; received one that is not: {error}") from error
+            why = error if str(error) else "its head is cut short"
+            raise ValueError(f"{rule}; received one that is not: {why}") from error
         seconds = len(content) / (told.framerate * told.nchannels * told.sampwidth or 1)
         received = (
             f"{told.nchannels} channel{'s' * (told.nchannels > 1)}, {8 * told.sampwidth} bits, "

@@ -116,18 +116,20 @@ def feed_of(model: Any, feed: str | None, what: str) -> Feed:
 def fed_inputs(spec: CoreSpec) -> list[str]:
     """The inputs whose next value the one output of a core may be; none where nothing is fed."""
     output = next(iter(spec.outputs.values()))
-    head = _head_of(output)
     one = len(spec.outputs) == 1 and spec.states and not spec.uncut and output.judged_per_step
+    if not one or not output.shape:
+        return []
+    head = _head_of(output)
     return [
         key
-        for key in (spec.step_inputs if one and head.says("point") else ())
+        for key in (spec.step_inputs if head.says("point") else ())
         if spec.inputs[key].vocabulary is None
         and spec.inputs[key].shape == (head.outputs,) == head.target_shape
     ]
 
 
 def _head_of(output: Output) -> Head:
-    return Linear(output.shape[-1] or 1) if output.head is None else output.head
+    return Linear((output.shape or (1,))[-1] or 1) if output.head is None else output.head
 
 
 def continue_series(

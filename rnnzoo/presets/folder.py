@@ -13,8 +13,11 @@ import numpy as np
 
 from rnnzoo import _checks
 from rnnzoo._files import check_members, folder_beside
+from rnnzoo.backend.keras_internals import every_layer
+from rnnzoo.core.scaling import MomentsCell
 from rnnzoo.core.spec import Input
 from rnnzoo.data.files import read_bytes
+from rnnzoo.layers.recurrent import RecurrentLayer
 from rnnzoo.layers.stack import CELLS
 from rnnzoo.presets.card import Card
 from rnnzoo.presets.golden import given_batch, golden_batch
@@ -26,6 +29,7 @@ MODEL, CARD, README, GOLDEN = "model.keras", "card.json", "README.md", "golden.n
 # Those that are read again, and so checked.
 SEALED = (MODEL, GOLDEN)
 FILES = (*SEALED, README, CARD)
+_RECURRENT = (RecurrentLayer, keras.layers.RNN)
 
 
 def write_preset(
@@ -167,15 +171,13 @@ def outputs_of(model: Any, batch: dict[str, np.ndarray]) -> Any:
 
 def cell_of(model: Any) -> str:
     """The names of the cells of a model, as `cell=` has them, in the order they first come."""
-    layers = [layer for core in model.cores for layer in core.layers if _recurrent(layer)]
-    kinds = [getattr(layer, "cell", None) or layer for layer in layers]
-    kinds = [type(kind).__name__.lower().removesuffix("cell") for kind in kinds]
+    layers = [layer for core in model.cores for layer in every_layer(core)]
+    kinds = [getattr(one, "cell", one) for one in layers if isinstance(one, _RECURRENT)]
+    # Those of a scaling measure, and learn nothing.
+    kinds = [type(kind) for kind in kinds if not isinstance(kind, MomentsCell)]
+    names = [kind.__name__.lower().removesuffix("cell") for kind in kinds]
     public = {name.replace("_", ""): name for name in CELLS}
-    return ", ".join(dict.fromkeys(public.get(kind, kind) for kind in kinds)) or "none"
-
-
-def _recurrent(layer: Any) -> bool:
-    return hasattr(layer, "state_names")
+    return ", ".join(dict.fromkeys(public.get(name, name) for name in names)) or "none"
 
 
 def _write_golden(model: Any, golden: dict[str, np.ndarray], path: pathlib.Path) -> None:

@@ -69,7 +69,7 @@ class Loaded:
         steps = self.manifest["signatures"].get(step.name, {"inputs": ()})
         self._resets = "reset" in steps["inputs"]
         shapes = {name: spec["shape"] for name, spec in step.outputs.items()}
-        self.timed = {name: len(shape) > 2 for name, shape in shapes.items()}
+        self.timed = {name: exported.has_time(shape) for name, shape in shapes.items()}
         self.timeless = not any(self.timed.values())
         self.outputs = sum(int(np.prod(s[1 + self.timed[name] :])) for name, s in shapes.items())
         self.writes = (

@@ -2,6 +2,7 @@
 
 import builtins
 import difflib
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +21,8 @@ def list(
 ) -> builtins.list[str]:
     """The names in the zoo, sorted: architectures, and presets found on this machine.
 
+    A preset whose card cannot be read is left out, with a warning that names it.
+
     Args:
         task: 'text-generation', 'text-classification', ...; None for all.
         cell: 'lstm', 'gru', ...; None for all.
@@ -35,7 +38,12 @@ def list(
     >>> "zaremba.small" in rnnzoo.zoo.list(form="one_to_one", cell="lstm")
     True
     """
-    known_cards = {name: card(name) for name in sorted({*BY_NAME, *found()})}
+    known_cards = {}
+    for name in sorted({*BY_NAME, *found()}):
+        try:
+            known_cards[name] = card(name)
+        except (ValueError, OSError) as error:
+            warnings.warn(f"the preset {name} is not listed: {error}", stacklevel=2)
     cards = known_cards
     if trained is not None:
         _checks.flag("trained", trained)

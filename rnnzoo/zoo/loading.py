@@ -36,7 +36,8 @@ def from_preset(
             clone that rnnzoo is run from.
         load_weights: False gives the architecture, with new weights.
         outputs: size of a new output layer, with new weights, on the trained layers, for
-            fine-tuning; its outputs are logits. None keeps the trained one.
+            fine-tuning; its outputs are logits. None keeps the trained one. Of a model of
+            `from_keras` it stands where the Dense layer at its end was.
         freeze_until: name of a layer of the model's core; it and all layers before it are not
             trained further. None trains all.
 

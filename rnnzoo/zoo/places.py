@@ -32,4 +32,5 @@ def find(name: str) -> pathlib.Path | None:
 
 def found() -> list[str]:
     """The names of all presets that are on this machine."""
-    return sorted({card.parent.name for place in places() for card in place.glob(f"*/{CARD}")})
+    cards = [card for place in places() for card in place.glob(f"*/{CARD}") if card.is_file()]
+    return sorted({card.parent.name for card in cards})

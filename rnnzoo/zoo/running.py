@@ -1,5 +1,6 @@
 """What a trained model answers to a text, a CSV file or a sound, as lines of text."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -24,7 +25,9 @@ def written(
         seed: of the draws.
     """
     known = next(filter(None, model.vocabularies.values()))
-    if text is None:
+    if text is not None:
+        _encoded(known, text)
+    else:
         tokens = getattr(known, "tokens", ("\n",))
         text = "\n" if "\n" in tokens else tokens[0]
 
@@ -39,8 +42,20 @@ def answered(
 ) -> Iterator[str]:
     """For each of `lines`, of an encoder-decoder with two vocabularies: line, answer."""
     for line in lines:
+        _encoded(model.vocabularies["source"], line)
         told = model.generate([line], max_length=length, sampler=_sampler(temperature, seed))
         yield f"{line}\t{told.text[0]}"
+
+
+def _encoded(known: Any, text: str) -> np.ndarray:
+    """The ids of a text; a warning where the model knows none of its tokens."""
+    ids = known.encode(text)
+    if getattr(known, "unknown", False) and len(ids) and not ids.any():
+        warnings.warn(
+            f"the model knows no {known.level} of {text!r}, so that its answer tells nothing",
+            stacklevel=2,
+        )
+    return ids
 
 
 def _sampler(temperature: float, seed: int) -> Any:
@@ -50,9 +65,9 @@ def _sampler(temperature: float, seed: int) -> Any:
 def classified(model: Any, card: Card, lines: Iterable[str]) -> Iterator[str]:
     """For each of `lines`, of a many-to-one model on tokens: line, class, probability."""
     for line in lines:
-        ids = model.vocabularies["prompt"].encode(line)
+        ids = _encoded(model.vocabularies["prompt"], line)
         outputs = np.asarray(model.predict({"inputs": ids[None]}, verbose=0))[0]
-        yield f"{line}\t{told(outputs, card)}"
+        yield f"{line}\t{told(outputs, card, model)}"
 
 
 def computed(model: Any, card: Card, path: str) -> Iterator[str]:
@@ -88,15 +103,17 @@ def _of_sequence(model: Any, card: Card, name: str, sequence: np.ndarray) -> Ite
     spec = model.spec
     outputs = np.asarray(model.predict({spec.leading: sequence[None]}, verbose=0))[0]
     if spec.of_last_step:
-        yield f"{name}\t{told(outputs, card)}"
+        yield f"{name}\t{told(outputs, card, model)}"
     else:
-        yield from (f"{name}\t{i}\t{told(row, card)}" for i, row in enumerate(outputs))
+        yield from (f"{name}\t{i}\t{told(row, card, model)}" for i, row in enumerate(outputs))
 
 
-def told(outputs: np.ndarray, card: Card) -> str:
+def told(outputs: np.ndarray, card: Card, model: Any) -> str:
     """The most probable label and its probability, or, without labels, the numbers."""
     if card.labels is None or len(card.labels) != len(outputs):
         return "\t".join(f"{value:.6g}" for value in outputs)
-    chances = np.exp(outputs - outputs.max())
+    (output,) = model.spec.outputs.values()
+    logits = output.activation != "softmax"
+    chances = np.exp(outputs - outputs.max()) if logits else outputs
     best = int(outputs.argmax())
     return f"{card.labels[best]}\t{chances[best] / chances.sum():.3f}"
