@@ -231,11 +231,7 @@ def array(name: str, value: Any) -> np.ndarray:
 
     Tables and their columns (pandas, polars: what has `to_numpy`) are arrays like all others.
     """
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise ValueError(
-            f"{name} must have no masked entries: fill them, and give them a weight of 0; "
-            f"received {shown(value)}"
-        )
+    unmasked(name, value)
     if isinstance(value, np.ndarray):
         return value
     if isinstance(value, (str, bytes)):
@@ -251,6 +247,16 @@ def array(name: str, value: Any) -> np.ndarray:
             f"{name} must be an array or lists of numbers; received {shown(value)} "
             f"({type(error).__name__}: {error})"
         ) from error
+
+
+def unmasked(name: str, value: Any) -> None:
+    """ValueError for a masked array, or a list of some, with masked entries."""
+    for one in value if isinstance(value, (list, tuple)) else (value,):
+        if isinstance(one, np.ma.MaskedArray) and np.ma.is_masked(one):
+            raise ValueError(
+                f"{name} must have no masked entries: fill them, and give them a weight of 0; "
+                f"received {shown(one)}"
+            )
 
 
 def numbers(name: str, value: Any) -> np.ndarray:
@@ -314,5 +320,5 @@ def _of_table(value: Any) -> np.ndarray:
     """The array of a table, whose columns may be numbers of several kinds."""
     made = np.asarray(value.to_numpy())
     if made.dtype == object and all(isinstance(one, (Real, np.bool_)) for one in made.flat):
-        return made.astype(np.float64)
+        return np.asarray(made.tolist())  # of integers alone they stay integers
     return made

@@ -100,7 +100,10 @@ def test_one_that_reads_ahead_goes_on_word_by_word(tmp_path):
         now["letters"] = np.pad(now["letters"], wider, constant_values=-1)
         y, state = model.step(now, state)
         parts.append(ops.convert_to_numpy(y))
-    close(np.concatenate(parts, axis=1), model.predict(x, verbose=0))
+    whole = model.predict(x, verbose=0)
+    close(np.concatenate(parts, axis=1), whole)
+    wide = {**x, "letters": np.pad(x["letters"], ((0, 0), (0, 0), (0, 2)), constant_values=-1)}
+    close(model.predict([(x,), (wide,)], verbose=0), np.repeat(whole, 2, axis=0))
     if not on_jax():
         with pytest.raises(ValueError, match="fixed sizes; received letters with as many char"):
             model.export(tmp_path / "small" / "1", format="litert")

@@ -221,6 +221,18 @@ BAD = [
         r"each target; received shape \(2, 1\)",
     ),
     (dict(targets=[0, 1], sample_weight=[1, np.inf]), "sample_weight must be finite; received inf"),
+    (
+        dict(targets=[0, 1], sample_weight=[1, -2]),
+        "sample_weight must be at least 0; received -2 at sequence 1",
+    ),
+    (
+        dict(targets=[[0] * 5, [1] * 9], per_step=True, sample_weight=[1, -2]),
+        r"sample_weight\[1\] must be at least 0; received -2 at step 0",
+    ),
+    (
+        dict(targets=[0, 1e39], check_finite=True),
+        "targets must be finite; received 1e.39 .*float32",
+    ),
     (dict(class_weight={0: 1}), "class_weight must come with targets; received targets=None"),
     (dict(per_step=True), "per_step=True must come with targets; received targets=None"),
     (dict(targets=[0, 1], class_weight=[1, 2]), r"class_weight must be a dict .*=\[1, 2\]"),

@@ -53,6 +53,10 @@ def test_few_lengths_on_each_side():
         (lambda: pairs([[1]], [[1], [2]]), "every source must have one target; received 1"),
         (lambda: pairs([[1], []], [[1], [2]]), r"sources\[1\] must have at least one step"),
         (lambda: pairs([[1]], [[1], [7]], target_vocabulary=5), r"values of targets\[1\] must lie"),
+        (
+            lambda: pairs([[1]], [[1]], static={"k": [7]}, source_vocabulary={"k": 5}),
+            r"received 7 at sequence 0 \(source_vocabulary\['k'\]=5\)",
+        ),
         (lambda: pairs([], []), "sources must hold at least one sequence"),
     ],
 )

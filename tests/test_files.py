@@ -48,7 +48,11 @@ def test_reads_without_labels_and_zipped(tmp_path):
             "received 'two'",
         ),
         (HEAD + "a,0,u,1,inf\n", r"line 2, column 5 \(y\): must be a finite number"),
-        (HEAD + "a,0,u,1e39,2\n", r"line 2, column 4 \(x\): must be a finite number; .* '1e39'"),
+        (
+            HEAD + "a,0,u,1_0,2\n",
+            r"line 2, column 4 \(x\): must be a finite number; received '1_0'",
+        ),
+        (HEAD + "a,0,u,1,-1e39\n", r"column 5 \(y\): must be within 3.4.*; received '-1e39'"),
         (HEAD + "a,0,u,,2\n", r"line 2, column 4 \(x\): must be a finite number; received ''"),
         (HEAD + "a,0,u,1\n", r"line 2, column 5 \(y\): rows must have 5 columns; received 4"),
         (HEAD + "a,0,u,1,2,3\n", "line 2, column 5 .*: rows must have 5 columns; received 6"),
@@ -127,6 +131,7 @@ def test_tagged_sentences_are_read_from_both_forms(tmp_path):
         ("do\tAUX\nnot PART\n", "line 2: must be a word, a tab and its tag"),
         ("do\tAUX\n\tPART\n", "line 2: must be a word"),
         ("1\tdo\t_\tAUX\n", "line 1: must be a word"),
+        ("x\tdo\t_\tAUX" + "\t_" * 6, "line 1: must be a word"),
         ("\n\n# only a comment\n", "must hold at least one sentence; received none"),
     ],
 )

@@ -312,6 +312,80 @@ def test_epochs_of_another_length_than_the_set(begun, data, form, name):
         np.testing.assert_allclose(got, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["list", "tf.data", "PyDataset", "iterable"])
+def test_every_validation_begins_with_the_first_batch(begun, data, form):
+    """As Keras says; what weighs nothing teaches nothing, so all of them find one number."""
+    model, weights = begun
+    model.set_weights(weights)
+    wanted = model.evaluate(*(part[: 2 * BATCH] for part in data), batch_size=BATCH, verbose=0)[0]
+    x, y = (part[:BATCH] for part in data)
+    options = {"sample_weight": np.zeros(BATCH), "epochs": 2, "verbose": 0}
+    held = {"validation_data": SETS[form](*data)["x"], "validation_steps": 2}
+    found = model.fit(x, y, **options, **held).history["val_loss"]
+    np.testing.assert_allclose(found, [wanted] * 2, rtol=1e-5)
+
+
+def test_what_can_be_read_once_is_not_read_twice(begun, data):
+    model, _ = begun
+    batches = batches_of(*data)
+    with pytest.raises(ValueError, match="x must be data that can be read again.* steps_per_epoch"):
+        model.fit(iter(batches), epochs=2)
+    with pytest.raises(ValueError, match="validation_data must be data that can .* of 3 passes"):
+        model.fit(batches, epochs=7, validation_data=iter(batches), validation_freq=2)
+
+
+def test_an_error_of_the_data_is_raised_as_it_is(begun, data):
+    """TensorFlow would raise one of its own, in which it is a text."""
+    model, _ = begun
+    x, y = data
+
+    class Broken(Own):
+        def __getitem__(self, index):
+            if index == 2:
+                raise LookupError("mine")
+            return super().__getitem__(index)
+
+    def broken(batches):
+        yield from batches[:2]
+        raise LookupError("mine")
+
+    batches = batches_of(x, y)
+    runs = [
+        lambda: model.fit(broken(batches), verbose=0),
+        lambda: model.fit(Broken(batches), verbose=0, shuffle=False),
+        lambda: model.fit(batches, verbose=0, validation_data=Broken(batches)),
+        lambda: model.evaluate(broken(batches), verbose=0),
+        lambda: model.predict(broken([(part,) for part, _ in batches]), verbose=0),
+    ]
+    for run in runs:
+        with pytest.raises(LookupError, match="mine"):
+            run()
+    with pytest.raises(ValueError, match="token ids must be in 0 to 2; received"):
+        model.evaluate([*batches, (x[:2] + 9, y[:2])], verbose=0)
+
+
+def test_an_order_of_the_users_own_is_no_order_of_rows(begun, data):
+    model, weights = begun
+    model.set_weights(weights)
+    wanted = model.predict(data[0], batch_size=BATCH, verbose=0)
+    for kind in (Own, Readable):
+        given = kind([(x,) for x, _ in batches_of(*data)])
+        given.order = np.arange(ROWS)[::-1]
+        np.testing.assert_allclose(model.predict(given, verbose=0), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_targets_of_weight_0_may_be_no_class(begun, data):
+    model, weights = begun
+    model.set_weights(weights)
+    weight = np.ones((ROWS, STEPS))
+    weight[1:3, 2:] = 0
+    wanted, wrong = [
+        model.evaluate(data[0], y, batch_size=BATCH, sample_weight=weight, verbose=0)
+        for y in (data[1], np.where(weight == 0, -1, data[1]))
+    ]
+    np.testing.assert_allclose(wrong[0], wanted[0], rtol=1e-6)
+
+
 def test_a_generator_that_ends_is_told_of(begun, data):
     """Three epochs of what has one, as training and as validation data."""
     model, _ = begun

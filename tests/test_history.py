@@ -232,6 +232,26 @@ def test_as_shipped(form):
     np.testing.assert_allclose(history["val_loss"], [expected] * 2, rtol=2e-5)
 
 
+def test_rows_of_weight_0_may_hold_no_numbers():
+    """Whatever weighs nothing, inputs, values per sequence or targets, of several outputs too."""
+    rng = np.random.default_rng(3)
+    model = rnnzoo.many_to_one(features=2, static={"s": 1}, units=2, outputs={"a": 1, "b": 1})
+    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=on_jax())
+    x = {"inputs": rng.normal(size=(4, 5, 2)), "s": rng.normal(size=(4, 1))}
+    y = {name: rng.normal(size=(4, 1)) for name in "ab"}
+    weight = {"a": np.array([1, 0, 1, 2.0]), "b": np.array([1, 0, 0, 3.0])}
+    begun, found = model.get_weights(), []
+    for nothing in (0.0, np.nan):
+        x["inputs"][1], x["s"][1] = nothing, nothing
+        for name in "ab":
+            y[name][weight[name] == 0] = nothing
+        model.set_weights(begun)
+        told = model.train_on_batch(x, y, weight)
+        found.append([told, *model.get_weights()])
+    for wanted, got in zip(*found, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
 def test_windows_without_weight_make_no_update():
     """Neither weights nor the count of iterations move; the state does."""
     model = rnnzoo.one_to_one(features=FEATURES, units=2, outputs=1)

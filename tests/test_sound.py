@@ -58,6 +58,7 @@ def test_a_short_sound_is_filled_up_and_silence_is_the_floor():
         ({"spectrum": 100}, "spectrum must be an integer of at least 200"),
         ({"lowest": 4000}, "lowest must be from 0 up to half the rate, 4000 Hz"),
         ({"floor": 0}, "floor must be above 0"),
+        ({"bands": 120}, "bands must be wide enough .* received bands=120, spectrum=256"),
         ({"shortest": 2, "longest": 1}, "longest must be at least shortest, 2 seconds"),
     ],
 )
@@ -66,7 +67,9 @@ def test_sizes_that_do_not_fit(options, words):
         LogMel(**options)
 
 
-@pytest.mark.parametrize("samples", [[], np.zeros((9, 2)), ["a"]])
+@pytest.mark.parametrize(
+    "samples", [[], np.zeros((9, 2)), ["a"], [0, np.nan], np.array([0, 300], "int16")]
+)
 def test_what_is_no_sound(samples):
     with pytest.raises(ValueError, match="samples must be"):
         SOUND(samples)
@@ -84,6 +87,9 @@ def test_a_wav_is_read_as_its_samples(tmp_path):
     whole = (samples * 32767).astype("<i2") / 32768
     found = SOUND.read(written(tmp_path / "a.wav", samples))
     np.testing.assert_array_equal(found, SOUND(whole))
+    content = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(content[:-1])  # cut off within a sample
+    np.testing.assert_array_equal(SOUND.read(tmp_path / "a.wav"), SOUND(whole[:-1]))
 
 
 @pytest.mark.parametrize(

@@ -149,8 +149,18 @@ class Lacking:
 
 
 class Wrong(Own):
+    found = 26
+
     def encode(self, text):
-        return [26]
+        return [self.found]
+
+
+class Wrapped(Wrong):
+    found = 2**32 + 1
+
+
+class Real(Wrong):
+    found = 1.5
 
 
 @pytest.mark.parametrize(
@@ -160,6 +170,8 @@ class Wrong(Own):
         (lambda: rnnzoo.one_to_one(vocabulary=Own, units=2), ValueError, "received vocabulary=<cl"),
         (lambda: Tokenizer("abc"), ValueError, "source must be a tokenizer with encode"),
         (lambda: bucket(["ab"], vocabulary=Wrong()), ValueError, r"must lie in \[0, 26\)"),
+        (lambda: Tokenizer(Wrapped()).encode("a"), ValueError, "received 4294967297 at position 0"),
+        (lambda: Tokenizer(Real()).encode("a"), ValueError, "must be integers of shape"),
         (lambda: Vocabulary.from_text(TEXT, "pieces"), ValueError, "'character', 'word', 'byte_p"),
         (lambda: Vocabulary.from_text(TEXT, "byte_pair"), ValueError, "max_size must be an int"),
         (lambda: Vocabulary.from_text(TEXT, "byte_pair", 99), ValueError, "at least 256"),

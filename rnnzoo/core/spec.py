@@ -45,6 +45,12 @@ class Input:
         """Axes of a batch of it."""
         return 1 + self.per_step + len(self.shape)
 
+    @property
+    def open_axes(self) -> int:
+        """Axes after that of the rows up to the last of no fixed size, that of time included."""
+        sizes = (None,) * self.per_step + self.shape
+        return max((i for i, size in enumerate(sizes, 1) if size is None), default=0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Output:

@@ -25,20 +25,14 @@ class ArrayBatches(EpochDataset):
         self._arrays = keras.tree.map_structure(_as_array, arrays)
         self._shuffle = shuffle
         self._size = len(keras.tree.flatten(self._arrays)[0])
-        self._count = -(-self._size // batch_size)
-        self._planned: tuple[tuple, np.ndarray] | None = None
+        self._count, self._left = -(-self._size // batch_size), self._size % batch_size
 
-    def _order(self, epoch: int) -> np.ndarray:
-        planned, key = self._planned, (self.seed, epoch)
-        if planned is None or planned[0] != key:
-            order = np.arange(self._size)
-            if self._shuffle:
-                order = np.random.default_rng(key).permutation(order)
-            planned = self._planned = (key, order)
-        return planned[1]
+    def _plan(self, seed: int, epoch: int) -> np.ndarray:
+        order = np.arange(self._size)
+        return np.random.default_rng([seed, epoch]).permutation(order) if self._shuffle else order
 
     def _batch(self, index: int, epoch: int) -> tuple[Any, ...]:
-        rows = self._order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+        rows = self._planned_of(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
         rows = rows[self._own(len(rows))]
         return keras.tree.map_structure(lambda a: None if a is None else a[rows], self._arrays)
 

@@ -163,7 +163,8 @@ def _others(
         return others
     weights = np.ones(count, np.float32)
     if sample_weight is not None:
-        weights = per_sequence(sample_weight, "sample_weight", count, True).astype(np.float32)
+        weights = per_sequence(sample_weight, "sample_weight", count, True, least=0)
+        weights = weights.astype(np.float32)
     if weights.ndim != 1:
         raise ValueError(
             f"sample_weight must be one number for each target; received shape {weights.shape}"
@@ -199,14 +200,14 @@ class BucketDataset(EpochDataset):
         self._shuffle = shuffle
         self._lengths = next(iter(inputs.values())).lengths
         self._padded = padded_lengths(self._lengths, multiple)
-        self._planned: tuple[int, list[np.ndarray]] | None = None
         self._count = -(-len(self._lengths) // batch_size)
+        self._left = len(self._lengths) % batch_size
         self._steps = int(self._padded[0]) if len(self._padded) == 1 else None
 
     @property
     def order(self) -> np.ndarray:
         """Indices of the sequences in the order in which the present epoch serves them."""
-        return np.concatenate(self._batches(self.epoch))
+        return np.concatenate(self._planned_of(self.epoch))
 
     def as_given(self, served: Any) -> Any:
         """Results for the rows as the present epoch serves them, in the order of the sequences.
@@ -234,19 +235,15 @@ class BucketDataset(EpochDataset):
         except RecursionError:
             raise refuse("served", "an array, or a nest of some levels", served) from None
 
-    def _batches(self, epoch: int) -> list[np.ndarray]:
-        planned = self._planned
-        if planned is None or planned[0] != epoch:
-            batches = self._shuffled(epoch) if self._shuffle else self._sorted()
-            planned = self._planned = (epoch, batches)
-        return planned[1]
+    def _plan(self, seed: int, epoch: int) -> list[np.ndarray]:
+        return self._shuffled(seed, epoch) if self._shuffle else self._sorted()
 
     def _sorted(self) -> list[np.ndarray]:
         order = np.argsort(-self._lengths, kind="stable")
         return np.split(order, range(self.batch_size, len(order), self.batch_size))
 
-    def _shuffled(self, epoch: int) -> list[np.ndarray]:
-        random = np.random.default_rng([self.seed, epoch])
+    def _shuffled(self, seed: int, epoch: int) -> list[np.ndarray]:
+        random = np.random.default_rng([seed, epoch])
         # Sequences of one length first change places at random, then all move a little.
         order = random.permutation(len(self._lengths))
         order = order[np.argsort(self._lengths[order], kind="stable")]
@@ -262,7 +259,7 @@ class BucketDataset(EpochDataset):
         return [*batches, last] if short else batches
 
     def _batch(self, index: int, epoch: int) -> tuple[Any, ...]:
-        rows = self._batches(epoch)[index]
+        rows = self._planned_of(epoch)[index]
         own = self._own(len(rows))
         longest = round_up(self._lengths[rows].max(), self._padded)
         rows, x = rows[own], {}

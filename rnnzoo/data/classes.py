@@ -13,7 +13,7 @@ def class_weights(class_weight: Any, targets: np.ndarray) -> np.ndarray:
 
     Args:
         class_weight: numbers of at least 0, by class.
-        targets: classes `(n,)` or `(n, 1)`, or one-hot `(n, classes)`.
+        targets: classes `(n,)` or `(n, 1)`, or one-hot `(n, classes)`; of zeros alone are none.
 
     Raises:
         ValueError: a class that is no integer, a weight that is no number of at least 0, targets
@@ -33,10 +33,11 @@ def class_weights(class_weight: Any, targets: np.ndarray) -> np.ndarray:
 
 
 def _classes(targets: np.ndarray) -> np.ndarray:
-    """`targets` as classes `(n,)`."""
-    one_hot = targets.ndim == 2 and targets.shape[1] > 1
-    if one_hot and np.isin(targets, (0, 1)).all() and (targets.sum(axis=1) == 1).all():
-        return targets.argmax(axis=1)
+    """`targets` as classes `(n,)`, -1 for none."""
+    if targets.ndim == 2 and targets.shape[1] > 1 and (targets >= 0).all():
+        total = targets.sum(axis=1)
+        if np.isclose(total, 1).all(where=total != 0):  # smoothed ones too
+            return np.where(total == 0, -1, targets.argmax(axis=1))
     if targets.size == len(targets) and (targets == np.floor(targets)).all():
         return targets.reshape(-1)
     raise ValueError(

@@ -50,9 +50,10 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
     `len(ds)`; and in a loop of your own set `ds.epoch = n` at each epoch's start. An epoch that
     was broken off is served again by the next `fit`.
 
-    A subclass defines `_batch(index, epoch)`, and sets `_count` (batches of an epoch, the same
-    in all: Keras asks once per `fit`), `_steps` (steps of a batch, None where they differ) and
-    `_per_step` (whether targets and weights are per step).
+    A subclass defines `_batch(index, epoch)` and `_plan(seed, epoch)` (the order that an epoch
+    has), and sets `_count` (batches of an epoch, the same in all: Keras asks once per `fit`),
+    `_steps` (steps of a batch, None where they differ) and `_per_step` (whether targets and
+    weights are per step).
 
     Attributes:
         batch_size: rows of a batch.
@@ -63,6 +64,7 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
     _steps: int | None
     _per_step: bool
     _full = False  # whether every batch has `batch_size` rows
+    _left = 0  # rows of a batch that has fewer, 0 where there is none
 
     def __init__(self, batch_size: int, seed: int = 0):
         super().__init__()
@@ -72,6 +74,14 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
         self._begun = False
         self._asked = False
         self._part = (0, 1)
+        self._planned: tuple[tuple, Any] | None = None
+
+    def _planned_of(self, epoch: int) -> Any:
+        """The order that an epoch has; that of the last one asked for is kept."""
+        planned, key = self._planned, (self.seed, epoch)
+        if planned is None or planned[0] != key:
+            planned = self._planned = (key, self._plan(*key))
+        return planned[1]
 
     def __len__(self) -> int:
         """Batches of an epoch, the same in all epochs."""
@@ -107,18 +117,18 @@ class EpochDataset(keras.utils.PyDataset, DataAdapter):
                 "the rows of a batch must divide over the processes that read them; received "
                 f"batch_size={self.batch_size} for {count}. Take a multiple of {count}."
             )
+        if self._left % count:
+            raise ValueError(
+                "the rows of every batch must divide over the processes that read them; "
+                f"received a batch of {self._left} rows for {count}. Take a number of sequences "
+                f"that batch_size divides, or that leaves a multiple of {count}."
+            )
         self._part = (index, count)
         return self
 
     def _own(self, rows: int) -> slice:
         """Which of the `rows` rows of a batch are served."""
         index, count = self._part
-        if rows % count:
-            raise ValueError(
-                "the rows of every batch must divide over the processes that read them; "
-                f"received a batch of {rows} rows for {count}. Take a number of sequences that "
-                f"batch_size divides, or that leaves a multiple of {count}."
-            )
         return slice(index * rows // count, (index + 1) * rows // count)
 
     @property

@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 import os
+import re
 import zlib
 from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ import numpy as np
 
 from rnnzoo import _checks
 from rnnzoo._checks import shown
+
+_LARGEST = float(np.finfo("float32").max)
 
 
 def read_text(path: str | os.PathLike) -> str:
@@ -188,6 +191,8 @@ class _Reader:
 
     def _feature(self, text: str, column: int) -> float:
         value = self._number(text, column)
+        if abs(value) > _LARGEST:
+            self._fail(column, f"must be within {_LARGEST:g}, what float32 holds", text)
         if self.allowed is not None and value not in self.allowed:
             listed = ", ".join(f"{v:g}" for v in self.allowed)
             self._fail(column, f"must be one of {listed}, the values allowed", text)
@@ -195,10 +200,10 @@ class _Reader:
 
     def _number(self, text: str, column: int) -> float:
         try:
-            value = float(text)
+            value = math.nan if "_" in text else float(text)  # Python reads 1_0 as 10
         except ValueError:
             value = math.nan
-        if not abs(value) <= _LARGEST:
+        if not math.isfinite(value):
             self._fail(column, "must be a finite number", text)
         return value
 
@@ -246,6 +251,10 @@ def read_pairs(path: str | os.PathLike) -> tuple[list[str], list[str]]:
     return sources, targets
 
 
+def _is_conllu(columns: list[str]) -> bool:
+    return len(columns) == 10 and re.fullmatch(r"\d+([-.]\d+)?", columns[0]) is not None
+
+
 def read_tagged(path: str | os.PathLike) -> tuple[list[list[str]], list[list[str]]]:
     """Words and their tags, a list of each for every sentence of a file.
 
@@ -275,7 +284,7 @@ def read_tagged(path: str | os.PathLike) -> tuple[list[list[str]], list[list[str
             sentences.append([])
         elif line.startswith("# ") or len(columns) == 1 and line.startswith("#"):
             continue
-        elif len(columns) not in (2, 10) or not all(columns):
+        elif not all(columns) or len(columns) != 2 and not _is_conllu(columns):
             raise ValueError(
                 f"{path}, line {number}: must be a word, a tab and its tag, or the 10 columns of "
                 f"CoNLL-U; received {shown(line)}"

@@ -53,7 +53,7 @@ class LaneDataset(EpochDataset):
         inputs: dict[str, Steps],
         targets: Steps,
         weights: Steps,
-        plan: Callable[[int], list[Lane]],
+        plan: Callable[[int, int], list[Lane]],
         *,
         ahead: int,
         lanes: int,
@@ -74,27 +74,20 @@ class LaneDataset(EpochDataset):
         self._parts += [(targets, ahead), (weights, ahead)]
         self._static = static or {}
         self._plan = plan
-        self._planned: tuple[int, list[Lane]] | None = None
         self._batch_steps = self.window * self.windows_per_batch
         self._count = -(-steps // self._batch_steps)
         whole = self._count == 1 or steps % self._batch_steps == 0
         self._steps = min(steps, self._batch_steps) if whole else None
 
-    def _lanes_of(self, epoch: int) -> list[Lane]:
-        planned = self._planned
-        if planned is None or planned[0] != epoch:
-            planned = self._planned = (epoch, self._plan(epoch))
-        return planned[1]
-
     def _batch(self, index: int, epoch: int) -> tuple[Any, ...]:
         low = index * self._batch_steps
         high = min(low + self._batch_steps, self.steps)
-        own = self._own(self.lanes)
+        own, lanes = self._own(self.lanes), self._planned_of(epoch)
         shape = (own.stop - own.start, high - low)
         arrays = [np.zeros(shape + part.shape, part.dtype) for part, _ in self._parts]
         reset = np.zeros(shape, bool)
         for row, lane in enumerate(range(own.start, own.stop)):
-            for sequence, offset, begin, steps in self._lanes_of(epoch)[lane].between(low, high):
+            for sequence, offset, begin, steps in lanes[lane].between(low, high):
                 start, stop = max(begin, low), min(begin + steps, high)
                 place = (row, slice(start - low, stop - low))
                 first, count = offset + start - begin, stop - start
@@ -112,7 +105,7 @@ class LaneDataset(EpochDataset):
         return self._static
 
 
-def same_lanes(lanes: list[Lane], epoch: int) -> list[Lane]:
+def same_lanes(lanes: list[Lane], seed: int, epoch: int) -> list[Lane]:
     """The plan of a data set that is not shuffled: `lanes` in every epoch."""
     return lanes
 

@@ -150,7 +150,7 @@ def _plans(costs, steps, batch_size, window, shuffle, seed):
         lanes = [_lane(row, costs, steps) for row in rows]
         return partial(same_lanes, lanes), window, longest, seed
     windows = -(-longest // window)
-    plan = partial(_shuffled, costs, steps, batch_size, window, windows, seed)
+    plan = partial(_shuffled, costs, steps, batch_size, window, windows)
     return plan, window, windows * window, seed
 
 

@@ -97,7 +97,8 @@ def pairs(
         source_vocabulary, [*given, *fixed], place, named, argument="source_vocabulary"
     )
     sides = {"source": _side(given, "sources", named, known, check_finite)}
-    values = static_values(static, "static", sides["source"], known, check_finite)
+    argument = "source_vocabulary"
+    values = static_values(static, "static", sides["source"], known, check_finite, argument)
     known = vocabularies(
         target_vocabulary, ["target", *beside], "target", bool(beside), argument="target_vocabulary"
     )
@@ -174,7 +175,7 @@ class PairDataset(BucketDataset):
         self._steps = None
 
     def _batch(self, index: int, epoch: int) -> tuple[Any, ...]:
-        rows = self._batches(epoch)[index]
+        rows = self._planned_of(epoch)[index]
         own, x = self._own(len(rows)), {}
         for side, inputs in self._inputs_of.items():
             lengths = self._lengths_of[side]

@@ -63,6 +63,13 @@ class LogMel:
         least = self.shortest
         rule = f"at least shortest, {least:g} seconds"
         _checks.number("longest", self.longest, rule, lambda value: value >= least)
+        empty = np.flatnonzero(~self._triangles().any(axis=0))
+        if len(empty):
+            raise ValueError(
+                "bands must be wide enough for each to hold one of the frequencies that spectrum "
+                f"tells apart; received bands={self.bands}, spectrum={self.spectrum}, where band "
+                f"{empty[0]} holds none"
+            )
 
     def __call__(self, samples: Any) -> np.ndarray:
         """Steps `(time, bands)` float32 of samples `(n,)` in [-1, 1].
@@ -71,13 +78,19 @@ class LogMel:
         zeros.
 
         Raises:
-            ValueError: no samples, samples of several channels, or what is no number.
+            ValueError: no samples, samples of several channels, or what is no number; integers
+                as a sound card counts them.
         """
         samples = _checks.array("samples", samples)
         if samples.ndim != 1 or not len(samples) or samples.dtype.kind not in "fiu":
             raise ValueError(
                 "samples must be numbers of shape (n,), n at least 1, of one channel; received "
                 f"shape {samples.shape}, {samples.dtype}"
+            )
+        if not np.isfinite(samples).all() or (samples.dtype.kind in "iu" and (samples > 1).any()):
+            raise ValueError(
+                "samples must be finite numbers in [-1, 1]: divide those of 16 bits by 32768; "
+                f"received {samples.dtype} from {samples.min()} to {samples.max()}"
             )
         samples = np.pad(samples.astype("float64"), (0, max(0, self.frame - len(samples))))
         frames = np.lib.stride_tricks.sliding_window_view(samples, self.frame)[:: self.hop]
@@ -114,7 +127,8 @@ class LogMel:
                 f"{path} must be a WAV file of {self.told()}; received {received}. Convert it with "
                 f"sox IN.wav -r {self.rate} -c 1 -b 16 OUT.wav, and cut out the part that is meant."
             )
-        return self(np.frombuffer(content, "<i2") / 32768)
+        whole = len(content) // 2 * 2  # one that was cut off may end within a sample
+        return self(np.frombuffer(content[:whole], "<i2") / 32768)
 
     def told(self) -> str:
         """What a WAV file must be, in words."""

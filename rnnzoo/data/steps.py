@@ -23,6 +23,8 @@ class Steps:
         check_finite: whether NaN and infinity are errors.
         alone: whether there is one sequence only, which errors need not number.
         size_from: the argument that gave `size`.
+        least: what no value may be below.
+        unit: what the first axis of the arrays counts.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Steps:
     check_finite: bool = False
     alone: bool = False
     size_from: str = "vocabulary"
+    least: float = -np.inf
+    unit: str = "step"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -78,14 +82,30 @@ class Steps:
         if self.size is not None:
             least = -1 if values.ndim > 1 else 0  # of several in a step, -1 is none
             wrong = (values < least) | (values >= self.size)
-            rule = f"lie in [{least}, {self.size - 1}]"
-            _refuse(wrong, values, low, place, rule, f" ({self.size_from}={self.size})")
+            why = f" ({self.size_from}={self.size})"
+            self._refuse(wrong, values, low, place, f"lie in [{least}, {self.size - 1}]", why)
         elif self.dtype == "int32" and not np.can_cast(values.dtype, np.int32):
             limits = (int(_INT32.min), int(_INT32.max))
             wrong = (values > limits[1]) | ((values < 0) & (values < limits[0]))
-            _refuse(wrong, values, low, place, f"lie in [{limits[0]}, {limits[1]}]")
+            self._refuse(wrong, values, low, place, f"lie in [{limits[0]}, {limits[1]}]")
         if self.check_finite and values.dtype.kind == "f":
-            _refuse(~np.isfinite(values), values, low, place, "be finite")
+            with np.errstate(over="ignore"):  # of what is too large for float32
+                wrong = ~np.isfinite(values.astype(self.dtype, copy=False))
+            self._refuse(wrong, values, low, place, "be finite", f" (as {self.dtype})")
+        if self.least > -np.inf:
+            self._refuse(values < self.least, values, low, place, f"be at least {self.least:g}")
+
+    def _refuse(
+        self, wrong: np.ndarray, values: np.ndarray, low: int, place: str, rule: str, why: str = ""
+    ) -> None:
+        if not wrong.any():
+            return
+        first = tuple(int(i) for i in np.argwhere(wrong)[0])
+        column = "".join(f", feature {i}" for i in first[1:])
+        raise ValueError(
+            f"values of {place} must {rule}; received {values[first]} at {self.unit} "
+            f"{low + first[0]}{column}{why}"
+        )
 
     def check_all(self) -> "Steps":
         """These steps, every sequence checked."""
@@ -102,16 +122,3 @@ def is_mapped(array: np.ndarray) -> bool:
             return True
         base = base.base
     return isinstance(base, mmap.mmap)
-
-
-def _refuse(
-    wrong: np.ndarray, values: np.ndarray, low: int, place: str, rule: str, why: str = ""
-) -> None:
-    if not wrong.any():
-        return
-    first = tuple(int(i) for i in np.argwhere(wrong)[0])
-    column = "".join(f", feature {i}" for i in first[1:])
-    raise ValueError(
-        f"values of {place} must {rule}; received {values[first]} at step {low + first[0]}{column}"
-        f"{why}"
-    )

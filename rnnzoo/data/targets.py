@@ -105,28 +105,42 @@ def weight_steps(given: Any, lengths: np.ndarray, alone: bool = False) -> Steps:
                 f"step; received dtype {array.dtype}, shape {array.shape}"
             )
         arrays.append(np.broadcast_to(array, (length,)))
-    return Steps("sample_weight", arrays, "float32", check_finite=True, alone=alone).check_all()
+    weights = Steps("sample_weight", arrays, "float32", check_finite=True, alone=alone, least=0)
+    return weights.check_all()
 
 
 def per_sequence(
-    given: Any, name: str, count: int, check_finite: bool, vocabulary: Any = None
+    given: Any,
+    name: str,
+    count: int,
+    check_finite: bool,
+    vocabulary: Any = None,
+    argument: str = "vocabulary",
+    least: float = -np.inf,
 ) -> np.ndarray:
     """One value `(count, ...)` for each sequence: int32 for integers, float32 for all else.
 
     Words become ids, as those of a sequence do, where there is a vocabulary.
     """
-    size, words = size_and_vocabulary("vocabulary", vocabulary)
+    size, words = size_and_vocabulary(argument, vocabulary)
     if words is not None:
         given = encoded(given, name, words)
     array = as_targets(given, name, count, of="sequence")
     if size is not None and array.dtype.kind not in "iu":
         raise ValueError(f"{name} must be integers, as it has a vocabulary; received {array.dtype}")
-    steps = Steps(name, [array], kind_of(array), size, check_finite, alone=True)
+    steps = Steps(
+        name, [array], kind_of(array), size, check_finite, True, argument, least, unit="sequence"
+    )
     return np.array(steps.check_all().read(0, 0, count))
 
 
 def static_values(
-    given: Any, name: str, inputs: dict[str, Steps], vocabulary: Any, check_finite: bool
+    given: Any,
+    name: str,
+    inputs: dict[str, Steps],
+    vocabulary: Any,
+    check_finite: bool,
+    argument: str = "vocabulary",
 ) -> dict[str, np.ndarray]:
     """One value `(sequences, ...)` for each sequence, by name; none where `given` is None.
 
@@ -140,7 +154,8 @@ def static_values(
     for key in given:
         values = [given[key]] if steps.alone else given[key]
         place = f"{name}[{key!r}]"
-        one = per_sequence(values, place, count, check_finite, known.get(key))
+        known_by = f"{argument}[{key!r}]"
+        one = per_sequence(values, place, count, check_finite, known.get(key), known_by)
         found[key] = one[:, None] if one.ndim == 1 and one.dtype.kind == "f" else one
     return found
 

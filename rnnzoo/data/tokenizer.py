@@ -92,12 +92,7 @@ class Tokenizer:
             raise ValueError(f"text must be a str; received {shown(text)}")
         found = self._encode(text, **({"add_special_tokens": False} if self._bare else {}))
         ids = np.asarray(getattr(found, "ids", found)).reshape(-1)
-        ids = ids.astype(np.int32) if ids.size else np.zeros(0, np.int32)
-        if ids.size and (ids.min() < 0 or ids.max() >= len(self)):
-            raise ValueError(
-                f"ids of {self.name} must lie in [0, {len(self)}); received {shown(ids.tolist())}"
-            )
-        return ids
+        return _checks.token_ids(f"ids of {self.name}", ids, len(self)).astype(np.int32)
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """The text of token ids `(tokens,)`.

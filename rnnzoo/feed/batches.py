@@ -13,9 +13,9 @@ import keras
 import numpy as np
 
 from rnnzoo.backend.keras_internals import DataAdapter, grouped
-from rnnzoo.data.epochs import as_tf_dataset
+from rnnzoo.data.epochs import EpochDataset, as_tf_dataset
 from rnnzoo.feed.devices import check_divides
-from rnnzoo.feed.labels import has_time
+from rnnzoo.feed.labels import KINDS, check_classes, has_time, kinds_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,9 @@ class Reading:
         burn_in: first steps of a batch that are not trained.
         parts: how many of inputs, targets and weights every batch has; None: any.
         begins: whether every batch brings the states that its rows begin with; None: as it will.
+        kinds: of the first targets, in the order of `keras.tree.flatten`; None: any.
+        classes: by the name of an output the number of classes of which its targets are, and the
+            one that its loss passes over, or None.
     """
 
     reader: Any
@@ -43,6 +46,8 @@ class Reading:
     burn_in: int = 0
     parts: int | None = None
     begins: bool | None = None
+    kinds: list[int] | None = None
+    classes: dict[str, tuple] = dataclasses.field(default_factory=dict)
 
     def prepare(self, index: int, batch: Any) -> tuple:
         """Batch `index` as the model takes it: `(x, y, weight)` or shorter."""
@@ -60,6 +65,8 @@ class Reading:
             place = index % self.period if self.period else index
             x = self.reader.mark(x, starts_sequence(place, self.every))
         x, y, weight = self.reader.batch(x, y, weight, self.class_weight)
+        self._check_kinds(y)
+        y = check_classes(self.classes, y, weight)
         self._check_windows(x, y)
         self._check_burn_in(x)
         found = tuple(itertools.dropwhile(lambda part: part is None, (weight, y, x)))[::-1]
@@ -70,6 +77,16 @@ class Reading:
                 f"received a batch with {' and '.join(kinds[: len(found)])}"
             )
         return found
+
+    def _check_kinds(self, y: Any) -> None:
+        """ValueError for real numbers after integers, which TensorFlow would make integers of."""
+        found = kinds_of(y)
+        if self.kinds is not None and any(now > then for then, now in zip(self.kinds, found)):
+            raise ValueError(
+                "targets of every batch must be of the kind of the first; received "
+                f"{', '.join(KINDS[kind] for kind in found)} after "
+                f"{', '.join(KINDS[kind] for kind in self.kinds)}. Give all of them as float32."
+            )
 
     def _check_windows(self, x: dict, y: Any) -> None:
         """ValueError where windows would have to cut targets that have no time."""
@@ -139,6 +156,7 @@ class Batches(keras.utils.PyDataset, DataAdapter):
     Attributes:
         start: the batch of the epoch with which the next pass begins.
         observe: called with index and batch of each batch that is read.
+        failed: the error that ended the last pass, of which TensorFlow makes one of its own.
     """
 
     batch_size = None
@@ -148,6 +166,7 @@ class Batches(keras.utils.PyDataset, DataAdapter):
         self.source, self.reading, self.first, self.count = source, reading, first, count
         self.start = 0
         self.observe: Callable[[int, tuple], None] | None = None
+        self.failed: Exception | None = None
 
     @property
     def indexed(self) -> bool:
@@ -156,10 +175,10 @@ class Batches(keras.utils.PyDataset, DataAdapter):
 
     @property
     def num_batches(self) -> int | None:
-        asked = getattr(self.source, "num_batches", None)  # some count how often they are asked
         if self.count is None:
             return None
-        return (self.count if asked is None else asked) - self.start
+        told = isinstance(self.source, keras.utils.PyDataset)  # some count how often they are asked
+        return (self.source.num_batches if told else self.count) - self.start
 
     def __len__(self) -> int:
         return self.num_batches
@@ -173,9 +192,18 @@ class Batches(keras.utils.PyDataset, DataAdapter):
             raw: Iterable = map(self.source.__getitem__, range(self.start, self.count))
         else:
             raw = iter(self.source)
-        if isinstance(self.source, Iterator) and self.count is not None:
+        if self.count is not None:
             raw = itertools.islice(raw, self.count - self.start)
-        return itertools.starmap(self._observed, zip(itertools.count(self.start), raw))
+        self.failed = None
+        return self._prepared(zip(itertools.count(self.start), raw))
+
+    def _prepared(self, raw: Iterable) -> Iterator[tuple]:
+        try:
+            for index, batch in raw:
+                yield self._observed(index, batch)
+        except Exception as error:
+            self.failed = error
+            raise
 
     def _observed(self, index: int, batch: Any) -> tuple:
         batch = self.reading.prepare(index, batch)
@@ -219,13 +247,13 @@ class Batches(keras.utils.PyDataset, DataAdapter):
 
         rows, steps = self._sizes()
 
-        def spec(array: np.ndarray, timed: bool) -> tf.TensorSpec:
+        def spec(array: np.ndarray, open_axes: int) -> tf.TensorSpec:
             shape = [rows, *array.shape[1:]]
-            if timed and not steps:
-                shape[1] = None
+            if not steps:
+                shape[1 : 1 + open_axes] = [None] * open_axes
             return tf.TensorSpec(shape, array.dtype)
 
-        return keras.tree.map_structure(spec, self.first, self.reading.reader.timed(self.first))
+        return keras.tree.map_structure(spec, self.first, self.reading.reader.open_axes(self.first))
 
     @property
     def of_equal_steps(self) -> bool:
@@ -234,7 +262,7 @@ class Batches(keras.utils.PyDataset, DataAdapter):
 
     def _sizes(self) -> tuple[int | None, bool]:
         """The rows of every batch, None where they differ, and whether all have equal steps."""
-        if not hasattr(self.source, "signature"):
+        if not isinstance(self.source, EpochDataset):
             return None, False
         known = keras.tree.flatten(self.source.signature())
         known = [spec for spec in known if spec is not None]
@@ -265,13 +293,18 @@ class CheckedDataset(keras.utils.PyDataset):
             max_queue_size=inner.max_queue_size,
         )
         self.inner, self.reading = inner, reading
+        self.failed: Exception | None = None
 
     @property
     def num_batches(self) -> int | None:
         return self.inner.num_batches
 
     def __getitem__(self, index: int) -> tuple:
-        return self.reading.prepare(index, self.inner[index])
+        try:
+            return self.reading.prepare(index, self.inner[index])
+        except Exception as error:
+            self.failed = error
+            raise
 
     def on_epoch_begin(self) -> None:
         self.inner.on_epoch_begin()

@@ -12,16 +12,17 @@ from rnnzoo.core.spec import Input
 Tensor = Any
 
 
-def plain(x: Any) -> Any:
-    """`x`, its data frames turned into arrays; ragged tensors are refused by name."""
+def plain(x: Any, name: str = "inputs") -> Any:
+    """`x`, its data frames turned into arrays; ragged tensors and masks are refused by name."""
     if isinstance(x, dict):
-        return {key: plain(value) for key, value in x.items()}
+        return {key: plain(value, key) for key, value in x.items()}
     if hasattr(x, "row_splits") or hasattr(x, "nested_row_splits"):
         raise ValueError(
             "inputs must be arrays of one length; received a RaggedTensor. For sequences of "
             "different length see rnnzoo.data.pack and rnnzoo.data.bucket."
         )
-    return x.to_numpy() if is_table(x) else x
+    _checks.unmasked(name, x)
+    return _checks.array(name, x) if hasattr(x, "to_numpy") else x
 
 
 def from_lists(values: Any) -> Any:
@@ -52,6 +53,15 @@ def zeroed(values: np.ndarray, where: np.ndarray) -> np.ndarray:
     """`values` with zeros where `where`, whose axes are the first ones of `values`, is True."""
     where = where.reshape(where.shape + (1,) * (values.ndim - where.ndim))
     return np.where(where, np.zeros((), values.dtype), values)
+
+
+def finite_where(values: np.ndarray, idle: np.ndarray) -> np.ndarray:
+    """`values` with zeros for what is not finite where `idle`, whose axes are the first, is True.
+
+    What stands there counts for nothing; but not a number times a weight of 0 is no 0.
+    """
+    unfit = ~np.isfinite(values) & idle.reshape(idle.shape + (1,) * (values.ndim - idle.ndim))
+    return np.where(unfit, np.zeros((), values.dtype), values) if unfit.any() else values
 
 
 def real_steps(rows: Any, steps: Any, mask: Any, lengths: Any) -> Tensor:
@@ -122,7 +132,7 @@ def check_flags(key: str, flags: Any, shape: tuple) -> None:
             f"received shape {tuple(np.shape(flags))}"
         )
     dtype = getattr(flags, "dtype", np.asarray(flags).dtype)
-    if keras.backend.standardize_dtype(dtype) != "bool":
+    if getattr(dtype, "name", str(dtype).split(".")[-1]) != "bool":
         raise ValueError(f"{key} must be boolean; received dtype {dtype}")
 
 

@@ -16,6 +16,7 @@ from rnnzoo.feed.batches import Batches, CheckedDataset, Reading, as_tuple, shap
 from rnnzoo.feed.checks import check_rows, plain
 from rnnzoo.feed.devices import check_divides, shared_out
 from rnnzoo.feed.inputs import CoreInputs
+from rnnzoo.feed.labels import kinds_of
 
 
 class Feed(NamedTuple):
@@ -28,7 +29,6 @@ class Feed(NamedTuple):
         lanes: rows of the first batch.
         streaming: whether the batches carry state: they bring resets, or a callback marks them.
         batches: in an epoch, None where that is not known.
-        steps: steps of an epoch as `fit` was given them, of an iterator.
     """
 
     x: Batches | CheckedDataset
@@ -37,7 +37,6 @@ class Feed(NamedTuple):
     lanes: int
     streaming: bool
     batches: int | None
-    steps: int | None = None
 
     def as_batches(self) -> Batches:
         """The same, read by ourselves and not by Keras's adapter of a `PyDataset`."""
@@ -66,6 +65,7 @@ def feed(
     steps: int | None = None,
     shuffle: bool = False,
     seed: int | None = None,
+    onward: bool = False,
 ) -> Feed:
     """`x` as Keras takes it, every batch checked and brought into one form.
 
@@ -75,6 +75,8 @@ def feed(
         steps: batches in an epoch, for an iterator that has no end of its own.
         shuffle: whether rows of arrays come in another order each epoch.
         seed: of that order.
+        onward: whether an epoch of `steps` batches goes on where the one before stopped, as those
+            of training do; every validation begins with the first batch.
 
     Raises:
         ValueError: a first batch that the model cannot take, data without a batch.
@@ -88,7 +90,7 @@ def feed(
         reading = dataclasses.replace(reading, period=steps)
     if is_array_like(x):
         found = _of_arrays(reading, x, y, sample_weight, batch_size, shuffle, seed)
-        return _in_epochs(found, steps)
+        return _in_epochs(found, steps, onward)
     given = {"y": y, "sample_weight": sample_weight}
     if named := [name for name, value in given.items() if value is not None]:
         raise ValueError(
@@ -96,8 +98,8 @@ def feed(
             f"so {', '.join(named)} must be None; received a value for {', '.join(named)}"
         )
     if isinstance(x, keras.utils.PyDataset):
-        return _in_epochs(_of_dataset(reading, x), steps)
-    return _of_iterable(reading, x, steps)
+        return _in_epochs(_of_dataset(reading, x), steps, onward)
+    return _of_iterable(reading, x, steps, onward)
 
 
 def is_array_like(x: Any) -> bool:
@@ -122,7 +124,7 @@ def split_rows(reader: Any, given: tuple, fraction: float) -> tuple[tuple, tuple
         )
     x = reader.as_dict(given[0])
     reader.check(x)
-    rows, others = reader.rows(x), [reader.arrays(one) for one in given[1:]]
+    rows, others = reader.rows(x), [*map(reader.arrays, given[1:], ("y", "sample_weight"))]
     check_rows(rows, y=others[0], sample_weight=others[1])
     at = int(np.floor(rows * (1.0 - fraction)))
     if not 0 < at < rows:
@@ -145,7 +147,10 @@ def _begun(reading: Reading, batch: Any) -> tuple[Reading, tuple, int, bool]:
     rows = len(keras.tree.flatten(first[0])[0])
     streaming = reading.reader.carries(first[0])
     lanes, begins = rows if streaming else None, reading.reader.begins(first[0])
-    reading = dataclasses.replace(reading, lanes=lanes, parts=len(first), begins=begins)
+    kinds = kinds_of(first[1]) if len(first) > 1 else None
+    reading = dataclasses.replace(
+        reading, lanes=lanes, parts=len(first), begins=begins, kinds=kinds
+    )
     return reading, first, rows, streaming
 
 
@@ -161,7 +166,7 @@ def _of_dataset(reading: Reading, x: Any) -> Feed:
     return Feed(data, x, first, rows, streaming, count)
 
 
-def _of_iterable(reading: Reading, x: Any, steps: int | None) -> Feed:
+def _of_iterable(reading: Reading, x: Any, steps: int | None, onward: bool) -> Feed:
     if not hasattr(x, "__iter__"):
         raise ValueError(
             "x must be an array, a dict of arrays, or an iterable of batches; "
@@ -181,18 +186,18 @@ def _of_iterable(reading: Reading, x: Any, steps: int | None) -> Feed:
         x, count = itertools.chain([start], x), steps
     else:
         count = _length(x, steps)
-        x = _Endless(x) if steps else x
+        x = _passes(x, onward) if steps else x
     reading, first, rows, streaming = _begun(reading, start)
-    data = Batches(x, reading, first, count)
-    return Feed(data, x, first, rows, streaming, count, steps if isinstance(x, Iterator) else None)
+    return Feed(Batches(x, reading, first, count), x, first, rows, streaming, count)
 
 
-def _in_epochs(data: Feed, steps: int | None) -> Feed:
+def _in_epochs(data: Feed, steps: int | None, onward: bool) -> Feed:
     """`data`, whose epochs of `steps` batches begin a sequence wherever in the set they begin."""
     if not steps or data.x.reading.every is None or steps == data.batches:
         return data
-    batches = Batches(_Endless(data.source), data.x.reading, data.first, steps)
-    return data._replace(x=batches, source=batches.source, batches=steps)
+    source = _passes(data.source, onward)
+    batches = Batches(source, data.x.reading, data.first, steps)
+    return data._replace(x=batches, source=source, batches=steps)
 
 
 class _NumpyBatches:
@@ -216,18 +221,24 @@ class _NumpyBatches:
         return size
 
 
-class _Endless(Iterator):
+class _Endless:
     """Passes over an iterable, one after the other, for epochs of a given number of batches."""
 
     def __init__(self, batches: Any):
-        self.batches, self.now = batches, iter(batches)
+        self.batches = batches
 
-    def __next__(self) -> Any:
-        batch = next(self.now, None)
-        if batch is None:
-            self.now = iter(self.batches)
-            batch = next(self.now)
-        return batch
+    def __iter__(self) -> Iterator:
+        more = True
+        while more:
+            more = False
+            for batch in self.batches:
+                more = True
+                yield batch
+
+
+def _passes(batches: Any, onward: bool) -> Any:
+    """Passes over `batches` without end, gone on with in every epoch where that is `onward`."""
+    return iter(_Endless(batches)) if onward else _Endless(batches)
 
 
 def _length(x: Any, steps: int | None) -> int:
@@ -255,7 +266,8 @@ def _of_arrays(
     x = reading.reader.as_dict(x)
     reading.reader.check(x)
     rows = reading.reader.rows(x)
-    y, sample_weight = reading.reader.arrays(y), reading.reader.arrays(sample_weight)
+    y = reading.reader.arrays(y, "y")
+    sample_weight = reading.reader.arrays(sample_weight, "sample_weight")
     check_rows(rows, y=y, sample_weight=sample_weight)
     lanes = min(batch_size, rows)
     streaming = reading.every is not None or reading.reader.carries(x)

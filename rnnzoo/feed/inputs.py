@@ -18,6 +18,7 @@ from rnnzoo.feed.checks import (
     check_flags,
     check_ids,
     check_lengths,
+    finite_where,
     from_lists,
     is_table,
     plain,
@@ -121,9 +122,9 @@ class CoreInputs:
             found[name] = values[..., None] if one is not None and one.shape == (1,) else values
         return found
 
-    def arrays(self, values: Any) -> Any:
-        """Targets or weights as given, lists and tables as arrays."""
-        return labels.arrays(list(self.spec.outputs), values)
+    def arrays(self, values: Any, argument: str) -> Any:
+        """Targets or weights as an argument gave them, lists and tables as arrays."""
+        return labels.arrays(list(self.spec.outputs), values, argument)
 
     def vocabulary_sizes(self) -> dict[str, int | None]:
         """The number of tokens of what a prompt is made of."""
@@ -167,12 +168,35 @@ class CoreInputs:
         for key in self._state & set(values):
             _check_states(self.spec, values[key], rows)
         real = self._mask(values, rows, steps)
+        if real is not None and not real.all():
+            self._check_padding(real, values.get(self.spec.reset))
         for name, one in self.spec.inputs.items():
             if one.vocabulary is not None:
                 ids = np.asarray(values[name])
                 if real is not None and one.per_step:
                     ids = zeroed(ids, ~real)  # padding may hold what is no token
                 check_ids(ids, one.vocabulary, "" if name == "inputs" else f"{name} ", one.padding)
+
+    def _check_padding(self, real: np.ndarray, reset: Any) -> None:
+        """ValueError where padding would change what the model makes of real steps."""
+        reset = np.zeros_like(real) if reset is None else np.asarray(reset)
+        if self.spec.mask is None:  # it reads padding as if it were steps
+            wrong = real[:, 1:] & ~real[:, :-1] & ~reset[:, 1:]
+            rule = (
+                f"{self.mask} must be True up to the end of each sequence and False after it, as "
+                "this model reads what stands in a gap; received a step after a gap, without a "
+                "reset,"
+            )
+            mend = ". Give steps that are not to count a sample_weight of 0."
+        else:  # it would answer for the sequence that begins there
+            after = ~np.logical_or.accumulate(real[:, ::-1], axis=1)[:, ::-1]
+            wrong = (reset & after & real.any(axis=1, keepdims=True))[:, 1:]
+            wrong &= not self.spec.per_step
+            rule = "reset must not be True in the padding after a row's last step; received one"
+            mend = ": give it to the first step of the next sequence"
+        if wrong.any():
+            row, step = np.argwhere(wrong)[0]
+            raise ValueError(f"{rule} at row {row}, step {step + 1}{mend}")
 
     def standard(self, x: Any) -> dict[str, np.ndarray]:
         """A batch that was checked, as arrays of the core's dtypes: inputs, reset, mask."""
@@ -192,23 +216,24 @@ class CoreInputs:
         return found
 
     def without(self, x: dict[str, np.ndarray], padding: np.ndarray) -> dict[str, np.ndarray]:
-        """`x` with zeros in the steps where `padding` `(rows, steps)` is True.
+        """`x` with zeros in the steps where `padding` `(rows, steps)` is True, and in the place of
+        what is not finite and belongs to no step of its row.
 
         What stands there may be no number or no token: not a number times a gradient of 0 would
         be not a number in every weight.
         """
         if not padding.any():
             return x
-        return x | {name: zeroed(x[name], padding) for name in self.spec.step_inputs}
+        x = x | {name: zeroed(x[name], padding) for name in self.spec.step_inputs}
+        return self._finite(x, padding)
 
-    def _broken(self, x: dict[str, np.ndarray]) -> np.ndarray:
-        """The steps at which an input is not finite, `(rows, steps)` bool."""
-        shape = x[self.spec.leading].shape[:2]
-        broken = np.zeros(shape, "bool")
-        for name in self.spec.step_inputs:
-            if x[name].dtype.kind == "f" and not np.isfinite(x[name]).all():
-                broken |= ~np.isfinite(x[name]).reshape(*shape, -1).all(axis=-1)
-        return broken
+    def _finite(self, x: dict[str, np.ndarray], idle: np.ndarray) -> dict[str, np.ndarray]:
+        """`x` with zeros in the place of what is not finite, in steps and rows of idle steps."""
+        found = {}
+        for name in x.keys() - {self.spec.reset, self.mask}:
+            steps = name in self.spec.step_inputs
+            found[name] = finite_where(x[name], idle if steps else idle.all(axis=1))
+        return x | found
 
     def batch(self, x: Any, y: Any, weight: Any, class_weight: Any = None) -> tuple:
         """`(x, y, weight)` in their one form, from a batch whose `x` was checked.
@@ -226,24 +251,23 @@ class CoreInputs:
             weight = labels.weights_of_classes(class_weight, y, weight, outputs)
         weight = labels.standard_weights(outputs, y, weight, rows, steps)
         labels.check_heads(outputs, y, weight, rows, steps)
-        y, idle = labels.without_weightless(y, weight)
-        if idle is not None and idle.any():
-            x = self.without(x, idle & self._broken(x))
-        return x, y, weight
+        return *labels.without_weightless(x, y, weight, steps, self._finite), weight
 
-    def timed(self, batch: tuple) -> tuple:
-        """For each array of a batch in its one form, whether its second axis is time."""
+    def open_axes(self, batch: tuple) -> tuple:
+        """For each array of a batch in its one form, how many axes after that of its rows may
+        differ from batch to batch: that of time, and those that an `Input` leaves open.
+        """
         x, y, weight = (*batch, None, None)[:3]
         outputs, steps = self.spec.outputs, x[self.spec.leading].shape[1]
-        still = [name for name, one in self.spec.inputs.items() if not one.per_step]
-        still += self.spec.states
+        axes = {name: one.open_axes for name, one in self.spec.inputs.items()}
+        axes |= dict.fromkeys(self.spec.states, 0)
 
         def of_target(name: str, value: Any) -> bool:
             # Labels of whole sequences are as many as they are, from batch to batch.
             whole = outputs[name].per_step and not outputs[name].judged_per_step
             return whole or labels.has_time(value, outputs[name], steps)
 
-        parts = [{name: name not in still for name in x}]
+        parts = [{name: axes.get(name, 1) for name in x}]
         if y is not None:
             named = isinstance(y, dict)
             one = {k: of_target(k, v) for k, v in y.items()} if named else of_target(*outputs, y)

@@ -5,7 +5,7 @@ output without time they are `(batch, ...)` and `(batch,)`. Weights that come by
 or `(batch, 1)`, are spread over the steps of their row, never over rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -13,11 +13,16 @@ import numpy as np
 
 from rnnzoo import _checks
 from rnnzoo.core.spec import Output
-from rnnzoo.feed.checks import check_rows, from_lists, plain, zeroed
+from rnnzoo.data.classes import class_weights
+from rnnzoo.data.steps import Steps
+from rnnzoo.feed.checks import check_rows, finite_where, from_lists, plain, zeroed
 from rnnzoo.heads.discrete import Bernoulli
 
+# What targets are; each kind holds those before it.
+KINDS = ("booleans", "integers", "real numbers")
 
-def arrays(names: list[str], values: Any) -> Any:
+
+def arrays(names: list[str], values: Any, argument: str) -> Any:
     """Targets or weights of the outputs `names`, lists of numbers and tables as arrays.
 
     A list of as many as there are outputs, where these are several, is one for each.
@@ -25,8 +30,8 @@ def arrays(names: list[str], values: Any) -> Any:
     if isinstance(values, (list, tuple)) and len(values) == len(names) > 1:
         values = dict(zip(names, values))
     if isinstance(values, Mapping):
-        return {name: from_lists(plain(value)) for name, value in values.items()}
-    return from_lists(plain(values))
+        return {k: from_lists(plain(v, f"{argument}[{k!r}]")) for k, v in values.items()}
+    return from_lists(plain(values, argument))
 
 
 def standard_targets(outputs: dict[str, Output], y: Any, rows: int) -> Any:
@@ -37,7 +42,7 @@ def standard_targets(outputs: dict[str, Output], y: Any, rows: int) -> Any:
     """
     if y is None:
         return None
-    y = plain(y)
+    y = plain(y, "y")
     by_name = isinstance(y, Mapping)
     if by_name and set(y) - set(outputs):
         raise ValueError(
@@ -60,24 +65,70 @@ def standard_targets(outputs: dict[str, Output], y: Any, rows: int) -> Any:
 
 
 def _array(value: Any, rows: int, name: str) -> np.ndarray:
-    array = _checks.array(name, plain(value))
+    array = _checks.array(name, value)
     if not _checks.holds_numbers(array):
         raise ValueError(f"{name} must be numbers; received dtype {array.dtype}")
     check_rows(rows, **{"y": array} if name == "y" else {name: array})
+    if array.dtype.kind in "iu":
+        # JAX would wrap around what int32 cannot hold.
+        return Steps(name, [array], "int32", alone=True, unit="row").check_all().read(0, 0, rows)
     if array.dtype == np.float64:
         return array.astype(keras.config.floatx())
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def kinds_of(y: Any) -> list[int]:
+    """Of each array of targets its kind, by its number in `KINDS`."""
+    parts = [] if y is None else keras.tree.flatten(y)
+    return [{"b": 0, "i": 1}.get(part.dtype.kind, 2) for part in parts]
+
+
+def check_classes(classes: dict[str, tuple], y: Any, weight: Any) -> Any:
+    """`y`, with zeros where a target of weight 0 is no class.
+
+    On JAX, and with XLA, a loss of a class that is not there is some number, or none.
+
+    Args:
+        classes: by the name of an output the number of classes, and the one passed over or None.
+        y, weight: targets and weights in their one form.
+
+    Raises:
+        ValueError: a target of another weight that is no class.
+    """
+    for name, (size, passed) in classes.items():
+        target, own = (v.get(name) if isinstance(v, dict) else v for v in (y, weight))
+        if target is None:
+            continue
+        wrong = ~((target >= 0) & (target < size))
+        if target.dtype.kind == "f":
+            wrong |= target != np.floor(target)
+        if passed is not None:
+            wrong &= target != passed
+        if wrong.any() and own is not None:
+            idle = wrong & (own == 0).reshape(own.shape + (1,) * (target.ndim - own.ndim))
+            target, wrong = np.where(idle, np.zeros((), target.dtype), target), wrong & ~idle
+            y = y | {name: target} if isinstance(y, dict) else target
+        if wrong.any():
+            place = tuple(np.argwhere(wrong)[0].tolist())
+            where = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "step"), place))
+            raise ValueError(
+                f"targets of {name!r} must be classes, 0 to {size - 1}, as its loss has it; "
+                f"received {target[place]} at {where}. What is no target needs a weight of 0."
+            )
+    return y
 
 
 def standard_weights(outputs: dict[str, Output], y: Any, weight: Any, rows: int, steps: int) -> Any:
     """`weight` as float32 arrays of the shape of each output's losses; None where it is None.
 
     Raises:
-        ValueError: weights of another shape, that are negative or no numbers.
+        ValueError: weights of another shape, that are negative or no numbers; none to weigh.
     """
     if weight is None:
         return None
-    weight = plain(weight)
+    if y is None:
+        raise ValueError("sample_weight must come with the targets y; received y=None")
+    weight = plain(weight, "sample_weight")
     if len(outputs) == 1:
         (name,) = outputs
         weight = weight[name] if isinstance(weight, Mapping) and set(weight) == {name} else weight
@@ -114,7 +165,7 @@ def _weight(given: Any, output: Output, y: Any, rows: int, steps: int, name: str
         raise ValueError(f"{name} must be at least 0; received {array[~(array >= 0)][0]}")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    per_step = output.judged_per_step and (y is None or has_time(y, output, steps))
+    per_step = has_time(y, output, steps)
     if array.ndim == 1 or array.shape == (rows, 1):
         array = array.reshape(rows, 1)
         return np.repeat(array, steps, axis=1) if per_step else array[:, 0]
@@ -130,17 +181,9 @@ def weights_of_classes(class_weight: Any, y: Any, weight: Any, outputs: dict[str
     """The weight of each target by its class, shape of the target's losses.
 
     Raises:
-        ValueError: several outputs, no targets, sample weights beside it, no dict of numbers, or
-            a head whose targets are no classes.
+        ValueError: several outputs, no targets, sample weights beside it, no dict of numbers by
+            class, targets or a head whose targets are no classes.
     """
-    if not isinstance(class_weight, Mapping) or not all(
-        isinstance(k, (int, np.integer)) and isinstance(v, (int, float, np.number))
-        for k, v in class_weight.items()
-    ):
-        raise ValueError(
-            "class_weight must be a dict from a class's number to its weight; received "
-            f"class_weight={_checks.shown(class_weight)}"
-        )
     if weight is not None:
         raise ValueError("class_weight and sample_weight must not be given together; received both")
     if len(outputs) > 1 or y is None:
@@ -154,16 +197,9 @@ def weights_of_classes(class_weight: Any, y: Any, weight: Any, outputs: dict[str
             "class_weight is for outputs with one class for each target; received class_weight="
             f"{_checks.shown(class_weight)} for targets of {output.head}"
         )
-    axes = 1 + output.per_step
-    labels = np.asarray(y)
-    if labels.ndim > axes:
-        one_hot = labels.ndim == axes + 1 and labels.shape[-1] > 1
-        labels = labels.argmax(-1) if one_hot else labels.reshape(labels.shape[:axes])
-    labels = np.round(labels).astype("int64")
-    weights = np.ones(labels.shape, "float32")
-    for number, value in class_weight.items():
-        weights[labels == number] = value
-    return weights
+    leading = y.shape[: 1 + output.judged_per_step]
+    rest = y.shape[len(leading) :] or (1,)
+    return class_weights(class_weight, y.reshape(-1, *rest)).reshape(leading)
 
 
 def check_heads(outputs: dict[str, Output], y: Any, weight: Any, rows: int, steps: int) -> None:
@@ -206,28 +242,26 @@ def without_padding(outputs: dict[str, Output], y: Any, padding: np.ndarray) -> 
     return cleared if isinstance(y, dict) else next(iter(cleared.values()))
 
 
-def without_weightless(y: Any, weight: Any) -> tuple[Any, np.ndarray | None]:
-    """`y` with zeros where it is not finite and has weight 0, and the steps that count nowhere.
+def without_weightless(
+    x: dict, y: Any, weight: Any, steps: int, clear: Callable
+) -> tuple[dict, Any]:
+    """`x` and `y` with zeros in rows or steps of weight 0, where what stands there is not finite.
 
     Args:
-        y, weight: targets and weights in their one form.
-
-    Returns:
-        The targets, and `(rows, steps)` bool, True where no output has a weight; `(rows, 1)` where
-        weights are by row, None without weights.
+        x, y, weight: a batch in its one form.
+        steps: of the batch.
+        clear: `(x, padding) -> x`, which puts the zeros into the inputs.
     """
     if weight is None:
-        return y, None
-    several = isinstance(weight, dict)
-    idle = {name: one == 0 for name, one in (weight if several else {"": weight}).items()}
-    found = {name: _cleared(y[name] if several else y, one) for name, one in idle.items()}
-    nowhere = np.ones((), "bool")
-    for one in idle.values():
-        nowhere = nowhere & one.reshape(len(one), -1)
-    return y | found if several else found[""], nowhere
-
-
-def _cleared(y: Any, idle: np.ndarray) -> Any:
-    if y is None or not idle.any() or y.shape[: idle.ndim] != idle.shape or np.isfinite(y).all():
-        return y
-    return zeroed(y, idle)
+        return x, y
+    named = isinstance(weight, dict)
+    idle = {name: one == 0 for name, one in (weight if named else {"": weight}).items()}
+    if not any(one.any() for one in idle.values()):
+        return x, y
+    targets = y if named else {"": y}
+    cleared = {name: finite_where(one, idle[name]) for name, one in targets.items()}
+    if not all(np.isfinite(v).all() for v in x.values() if v.dtype.kind == "f"):
+        rows = [one.reshape(len(one), -1) for one in idle.values()]
+        padding = np.logical_and.reduce([np.broadcast_to(r, (len(r), steps)) for r in rows])
+        x = clear(x, padding)
+    return x, cleared if named else cleared[""]

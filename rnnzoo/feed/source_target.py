@@ -22,6 +22,7 @@ from rnnzoo.feed.checks import (
     check_ids,
     check_lengths,
     check_rows,
+    finite_where,
     from_lists,
     plain,
     real_steps,
@@ -125,7 +126,7 @@ class PairInputs:
                 x[name], found[name] = pad(x[name], name)
                 if one.vocabulary is None and x[name].dtype.kind in "iufb":
                     x[name] = x[name].astype("float32")
-            if f"{side}_mask" in x or f"{side}_lengths" in x or not found:
+            if not found:
                 continue
             first, *others = found
             for name in others:
@@ -135,12 +136,29 @@ class PairInputs:
                         f"received {_checks.shown(found[first].tolist())} and "
                         f"{_checks.shown(found[name].tolist())}"
                     )
-            x[f"{side}_lengths"] = found[first]
+            flags = {f"{side}_mask", f"{side}_lengths"} & set(x)
+            if not flags:
+                x[f"{side}_lengths"] = found[first]
+            elif len(flags) == 1:
+                self._check_ends(x, side, x[first], found[first])
         return x
 
-    def arrays(self, values: Any) -> Any:
-        """Weights as given, lists and tables as arrays."""
-        return from_lists(plain(values))
+    def _check_ends(self, x: dict, side: str, values: np.ndarray, lengths: np.ndarray) -> None:
+        """ValueError where a mask or lengths go on after the ends of the lists of a side."""
+        if np.ndim(x.get(f"{side}_lengths", lengths)) != 1:
+            return  # which is refused where it is checked
+        real = _mask(x, side, values, np)
+        ended = np.arange(values.shape[1]) >= lengths[:, None]
+        if real.shape == ended.shape and (real & ended).any():
+            row = int(np.argmax((real & ended).any(axis=1)))
+            raise ValueError(
+                f"{side}_mask or {side}_lengths must end with the lists of {side}; received more "
+                f"than the {lengths[row]} steps of row {row}"
+            )
+
+    def arrays(self, values: Any, argument: str) -> Any:
+        """Weights as an argument gave them, lists and tables as arrays."""
+        return from_lists(plain(values, argument))
 
     def leading(self, side: str, x: Mapping) -> str | None:
         """The input that says how many rows and steps a side of `x` has; None where it has none."""
@@ -227,19 +245,24 @@ class PairInputs:
         if "target" not in x:
             return self.standard(x), None, None
         weight = self.weights(x, weight)
-        if self.end is None and weight is not None:
-            # It would be fed to the step after it, and 0 times no number is no 0.
-            idle = (weight == 0)[..., None] & ~np.isfinite(x["target"])
-            x["target"] = np.where(idle, 0, x["target"])
+        if weight is not None:  # a target would be fed to the step after it
+            idle = (weight == 0)[:, : x["target"].shape[1]]
+            x |= {name: finite_where(x[name], idle) for name in self.sides["target"]}
+            others = (*self.sides["source"], *self.static)
+            x |= {name: finite_where(x[name], idle.all(axis=1)) for name in others}
         y = self.targets(x)
         if self.head is not None:
             self.head.check_targets(y, weight)
         return self.standard(x), y, weight
 
-    def timed(self, batch: tuple) -> tuple:
-        """For each array of a batch as the model runs it, whether its second axis is time."""
+    def open_axes(self, batch: tuple) -> tuple:
+        """For each array of a batch as the model runs it, how many axes after that of its rows may
+        differ from batch to batch.
+        """
         first, *rest = batch
-        return {name: name not in self.static for name in first}, *(True for _ in rest)
+        inputs = self.sides["source"] | self.sides["target"] | self.static
+        axes = {name: one.open_axes for name, one in inputs.items()}
+        return {name: axes.get(name, 1) for name in first}, *(1 for _ in rest)
 
     def standardize(self, x: Any) -> dict[str, Tensor]:
         """`x` as the model runs it: the source and `source_mask`, with a target `inputs`, `mask`.

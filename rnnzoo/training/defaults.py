@@ -194,6 +194,26 @@ def measured(metrics: Any, outputs: dict[str, Output]) -> set[str]:
     return {name for name, given in metrics.items() if given and name in outputs}
 
 
+def classes(loss: Any, outputs: dict[str, Output]) -> dict[str, tuple]:
+    """The outputs whose `loss` takes numbers of classes: how many, and the one it passes over."""
+    if isinstance(loss, (list, tuple)):
+        loss = dict(zip(outputs, loss))
+    elif not isinstance(loss, dict):
+        loss = dict.fromkeys(outputs, loss)
+    return {
+        name: (one.shape[-1], getattr(loss[name], "ignore_class", None))
+        for name, one in outputs.items()
+        if one.shape and one.shape[-1] and _counts_classes(loss.get(name))
+    }
+
+
+def _counts_classes(loss: Any) -> bool:
+    fn = keras.losses.sparse_categorical_crossentropy
+    if isinstance(loss, str):
+        return _snake(loss) == fn.__name__
+    return getattr(loss, "fn", loss) is fn
+
+
 def _judges_steps(loss: Any) -> bool:
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
     own = isinstance(loss, str) or getattr(loss, "__module__", "").split(".")[0] == "keras"
@@ -247,9 +267,7 @@ def _of_classes(model: Any, name: str, first: tuple) -> bool:
         return False
     losses = compiled_losses(compile_loss, first[1], None)
     return any(
-        isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
-        or isinstance(getattr(loss, "head", None), Logits)
-        or getattr(loss, "fn", None) is keras.losses.sparse_categorical_crossentropy
+        _counts_classes(loss) or isinstance(getattr(loss, "head", None), Logits)
         for path, loss, *_ in losses
         if path in ((), (name,))
     )

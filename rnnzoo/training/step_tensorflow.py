@@ -116,12 +116,12 @@ class BackendStep:
     def _open_shapes(self, batch: tuple) -> tuple:
         """What batches like `batch` look like, of any number of rows and steps."""
 
-        def spec(array: Any, timed: bool) -> tf.TensorSpec:
-            left = 1 + timed
+        def spec(array: Any, open_axes: int) -> tf.TensorSpec:
+            left = 1 + open_axes
             return tf.TensorSpec([None] * left + list(array.shape[left:]), array.dtype)
 
         given = tuple(part for part in batch if part is not None)
-        found = iter(keras.tree.map_structure(spec, given, self.reader.timed(given)))
+        found = iter(keras.tree.map_structure(spec, given, self.reader.open_axes(given)))
         return tuple(None if part is None else next(found) for part in batch)
 
     def _warn_of_xla(self, error: Exception) -> None:

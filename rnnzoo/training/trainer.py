@@ -18,8 +18,9 @@ from rnnzoo.backend.keras_internals import (
     supports_xla,
 )
 from rnnzoo.core.spec import CoreSpec
+from rnnzoo.data.buckets import BucketDataset
 from rnnzoo.data.epochs import seeds_kept_on_error
-from rnnzoo.feed.batches import Batches, Reading
+from rnnzoo.feed.batches import Reading
 from rnnzoo.feed.devices import refuse_prediction
 from rnnzoo.feed.feed import Feed, feed, is_array_like, split_rows
 from rnnzoo.training import defaults
@@ -54,6 +55,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         self.planned: dict[str, dict] = {}  # of functions the steps to come in this pass, by shape
         self._judged: dict[str, bool] = {}  # outputs that have a loss, and whether it is by step
         self._measured: set[str] = set()  # outputs that have a metric
+        self._classes: dict[str, tuple] = {}  # outputs whose targets are numbers of classes
         self._kept: dict[str, dict] = {}  # compiled functions by what went into them
         self._ranks: dict[str, tuple] = {}  # of the targets that a function was made for
         self._passing = threading.RLock()  # one pass over data at a time
@@ -109,6 +111,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         self._measured |= defaults.measured(weighted_metrics, outputs)
         loss = defaults.fitting(loss, outputs, keras.losses)
         yes_no = defaults.of_yes_or_no(loss, outputs)
+        self._classes = defaults.classes(loss, outputs)
         super().compile(
             optimizer,
             loss,
@@ -183,7 +186,9 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         _check_epochs(epochs, initial_epoch, shuffle, validation_split)
         _check_validation(validation_steps, validation_batch_size, validation_freq)
         with self._set(settings_of(self, _checks.callbacks("callbacks", callbacks))):
-            part = x, y, sample_weight
+            part, backup = (x, y, sample_weight), self.settings.backup
+            if backup is not None:
+                _check_place(initial_epoch, validation_split, class_weight)
             with seeds_kept_on_error():
                 if validation_split and validation_data is None and not self._streams(x):
                     part, validation_data = split_rows(self.reader, part, validation_split)
@@ -191,11 +196,13 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 given = {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffled}
                 data = self._feed(*part, class_weight=class_weight, trains=True, **given)
                 _check_order(data, shuffle, validation_split)
+                _check_again("x", data, epochs - initial_epoch, "steps_per_epoch")
                 if validation_data is not None:
                     size = validation_batch_size or batch_size
-                    validation_data = self._validation(
-                        validation_data, size, validation_steps, epochs
-                    )
+                    tested = self._validation(validation_data, size, validation_steps, epochs)
+                    passes = _validations(validation_freq, initial_epoch, epochs)
+                    _check_again("validation_data", tested, passes, "validation_steps")
+                    validation_data = tested.x
                 self._prepare(data, trains=True, passes=epochs)
             options = {
                 "x": data.x,
@@ -212,10 +219,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 "validation_freq": validation_freq,
             }
             begin = functools.partial(self._begin, super().fit, data)
-            if self.settings.backup is None:
-                return begin(**options)
-            refused = {"validation_split": validation_split, "class_weight": class_weight}
-            return self.settings.backup.fit(self, begin, data, options, refused)
+            return begin(**options) if backup is None else backup.fit(self, begin, data, options)
 
     def _begin(self, train: Callable, data: Feed, **options: Any) -> keras.callbacks.History:
         """`train(**options)`, now that nothing is refused any more."""
@@ -223,7 +227,8 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         self.tells = bool(options["verbose"])
         if self.jit_compile and self.train_function is None:
             self.tell_compiling()
-        return train(**options)
+        with _own_errors(options["x"], options["validation_data"]):
+            return train(**options)
 
     def tell_compiling(self) -> None:
         """Say that a training step is being compiled, where `fit` is to say anything."""
@@ -254,7 +259,8 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             with seeds_kept_on_error():
                 data = self._feed(x, y, sample_weight, batch_size=batch_size, steps=steps)
                 self._prepare(data)
-            return super().evaluate(data.x, **options)
+            with _own_errors(data.x):
+                return super().evaluate(data.x, **options)
 
     def predict(
         self,
@@ -269,7 +275,8 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         Outputs per step of batches that carry state are joined along time, lane by lane:
         `(lanes, all steps, outputs)`. Those of `rnnzoo.data.bucket`, whose batches differ in
         length, have as many steps as the longest: where their own batch ended zeros, or of a head
-        what it knows absent steps by.
+        what it knows absent steps by. With fewer `steps` than it has, its sequences stay in the
+        order in which it serves them.
         """
         given = _checks.callbacks("callbacks", callbacks)
         _check_pass(verbose, batch_size, steps=steps)
@@ -280,12 +287,16 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 self._prepare(data, judged=False)
             if data.streaming and self.spec.per_step:
                 return self._predict_batches(data, _along_time, verbose, steps, given)
-            order = getattr(data.source, "order", None)  # now: a pass moves on to the next epoch
-            if order is not None and not self.spec.of_last_step and not data.x.of_equal_steps:
-                found = self._predict_batches(data, _below, verbose, steps, given)
-            else:
-                found = super().predict(data.x, verbose=verbose, steps=steps, callbacks=callbacks)
-            if order is None or steps:
+            bucketed = isinstance(data.source, BucketDataset)
+            order = data.source.order if bucketed else None  # now: a pass moves on to the next
+            with _own_errors(data.x):
+                if bucketed and not self.spec.of_last_step and not data.x.of_equal_steps:
+                    found = self._predict_batches(data, _below, verbose, steps, given)
+                else:
+                    found = super().predict(
+                        data.x, verbose=verbose, steps=steps, callbacks=callbacks
+                    )
+            if order is None or (steps or data.batches) < data.batches:
                 return found
             back = np.argsort(order)
             return keras.tree.map_structure(lambda outputs: outputs[back], found)
@@ -440,6 +451,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             class_weight=class_weight,
             window=None if truncation is None else truncation.window,
             burn_in=truncation.burn_in if trains and truncation is not None else 0,
+            classes=self._classes,
         )
 
     def _feed(
@@ -451,9 +463,9 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         trains: bool = False,
         **options: Any,
     ) -> Feed:
-        return feed(self._reading(class_weight, trains), x, y, weight, **options)
+        return feed(self._reading(class_weight, trains), x, y, weight, onward=trains, **options)
 
-    def _validation(self, given: Any, batch_size: Any, steps: Any, passes: int) -> Batches:
+    def _validation(self, given: Any, batch_size: Any, steps: Any, passes: int) -> Feed:
         batches = isinstance(given, list) and not is_array_like(given)
         whole = given if isinstance(given, (tuple, list)) and not batches else (given,)
         try:
@@ -462,7 +474,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             self._prepare(data, passes=passes)
         except (ValueError, TypeError) as error:
             raise ValueError(f"validation_data must be as the data are: {error}") from error
-        return data.x
+        return data
 
     def _prepare(
         self, data: Feed, trains: bool = False, passes: int = 1, judged: bool = True
@@ -645,6 +657,46 @@ def _check_validation(steps: Any, batch_size: Any, freq: Any) -> None:
         _checks.positive_integer("validation_freq", freq)
     for epoch in freq if isinstance(freq, (list, tuple, set)) else ():
         _checks.positive_integer("each of validation_freq", epoch)
+
+
+def _check_place(initial_epoch: Any, validation_split: Any, class_weight: Any) -> None:
+    """ValueError for what would move the place in the data at which a run was stopped."""
+    for name, value in locals().items():
+        if value:
+            raise ValueError(
+                f"{name} cannot be used with BackupAndResume, which begins at the place in the "
+                f"data that it knows; received {name}={_checks.shown(value)}"
+            )
+
+
+def _validations(freq: Any, begin: int, end: int) -> int:
+    """How often `fit` of the epochs from `begin` to `end` validates."""
+    if isinstance(freq, (list, tuple, set)):
+        return sum(begin < epoch <= end for epoch in set(freq))
+    return end // freq - begin // freq
+
+
+def _check_again(name: str, data: Feed, passes: int, steps: str) -> None:
+    """ValueError where data that can be read once are to be read in several passes."""
+    if passes > 1 and data.batches is None and isinstance(data.source, Iterator):
+        raise ValueError(
+            f"{name} must be data that can be read again, as arrays, a list of batches or a class "
+            f"with __iter__, or come with {steps}; received an iterator, of which the first of "
+            f"{passes} passes leaves nothing"
+        )
+
+
+@contextlib.contextmanager
+def _own_errors(*data: Any) -> Iterator[None]:
+    """Inside, an error of the data of a user is raised as it is, not as one of TensorFlow."""
+    try:
+        yield
+    except Exception as error:
+        for one in data:
+            failed = getattr(one, "failed", None)
+            if failed is not None and failed is not error:
+                raise failed from None
+        raise
 
 
 def _check_order(data: Feed, shuffle: Any, validation_split: float) -> None:

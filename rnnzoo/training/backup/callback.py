@@ -109,15 +109,9 @@ class BackupAndResume(SequenceCallback):
         return saved
 
     def fit(
-        self, model: SequenceTrainer, fit: Callable, data: Feed, given: dict, refused: dict
+        self, model: SequenceTrainer, fit: Callable, data: Feed, given: dict
     ) -> keras.callbacks.History:
         """What `fit(**given)` returns, trained from the last backup on."""
-        for name, value in {"initial_epoch": given.get("initial_epoch"), **refused}.items():
-            if value:
-                raise ValueError(
-                    f"{name} cannot be used with BackupAndResume, which begins at the place in "
-                    f"the data that it knows; received {name}={_checks.shown(value)}"
-                )
         saved = self._saved()
         seed = saved.rest["seed"] if saved else None
         source = source_of(data, seed, given.pop("steps_per_epoch", None))
