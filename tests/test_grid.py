@@ -9,9 +9,10 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from reference import on_jax
 
 import rnnzoo
+
+pytestmark = pytest.mark.usefixtures("xla")
 
 ROWS, STEPS, BATCH, TOKENS, EPOCHS = 10, 6, 2, 3, 3
 COUNT = ROWS // BATCH
@@ -137,7 +138,7 @@ def begun(data):
     keras.utils.set_random_seed(6)
     model = rnnzoo.one_to_one(vocabulary=TOKENS, units=2, embedding=2, cell="simple_rnn")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.5), loss, metrics=["accuracy"], jit_compile=on_jax())
+    model.compile(keras.optimizers.SGD(0.5), loss, metrics=["accuracy"])
     model.fit(*data, batch_size=BATCH, verbose=0)
     weights = model.get_weights()
     weights[1] = np.random.default_rng(2).normal(size=weights[1].shape).astype("float32")
