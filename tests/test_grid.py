@@ -5,6 +5,7 @@ tell whether every batch came once, in its order, and with the state that it sho
 """
 
 import itertools
+import pickle
 
 import keras
 import numpy as np
@@ -288,6 +289,38 @@ def test_data_sets_are_no_batch(begun, data, method, form):
     with pytest.raises(ValueError, match="inputs must"):
         getattr(model, method)(given)
     assert model.predict(data[0], verbose=0).shape == (ROWS, STEPS, TOKENS)
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_batch_is_checked(begun, data, form, method):
+    """The last one has a token that the model does not know."""
+    model, _ = begun
+    x = data[0].copy()
+    x[-1, -1] = 99
+    given = FORMS[form](x, data[1])
+    if form == "generator":
+        given["steps_per_epoch" if method == "fit" else "steps"] = COUNT
+    if method == "predict":
+        given.pop("y", None)
+    with pytest.raises(ValueError, match="^token ids must be in 0 to 2; received 99 at row"):
+        getattr(model, method)(**given, verbose=0)
+
+
+def test_a_set_of_a_user_may_be_handed_to_other_processes(begun, data, monkeypatch):
+    """As Keras does it with `use_multiprocessing`, which macOS and Windows need pickled."""
+    seen, init = [], keras.utils.PyDataset.__init__
+    monkeypatch.setattr(
+        keras.utils.PyDataset,
+        "__init__",
+        lambda self, *args, **options: (seen.append(self), init(self, *args, **options))[1],
+    )
+    begun[0].evaluate(Own(batches_of(*data), workers=2), verbose=0)
+    checked = [one for one in seen if not isinstance(one, Own)]
+    assert checked
+    for one in checked:
+        again = pickle.loads(pickle.dumps(one))
+        keras.tree.map_structure(np.testing.assert_array_equal, again[1], one[1])
 
 
 @pytest.mark.parametrize("name", ["every 2", "epoch"])

@@ -212,10 +212,11 @@ def test_these_were_enough_combinations():
 @pytest.mark.parametrize("form", FORMS)
 def test_all_by_xla(form):
     """Two epochs, a batch that is shorter, windows that overlap, validation."""
-    model = build(form, "mean_with_sample_weight")
+    model = build(form, "sum_over_batch_size")
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")  # of logits
     x, y, given, targets, full, real = data(form, False, "rows")
     outputs = model.predict(x, verbose=0)
-    expected = truth(outputs, targets, full, real, "mean_with_sample_weight", True)["loss"]
+    expected = truth(outputs, targets, full, real, "sum_over_batch_size", True)["loss"]
     history = model.fit(
         x,
         y,
@@ -254,14 +255,36 @@ def test_targets_of_one_number_may_lack_their_axis(window):
             np.testing.assert_allclose(told[name], [value], rtol=2e-5, err_msg=name)
 
 
-def test_windows_without_weight_make_no_update():
+@pytest.mark.parametrize("window", [None, 4])
+def test_class_weights_are_those_of_steps(window):
+    """Also with as many rows as steps."""
+    model, x = build("one_to_one", "sum_over_batch_size"), data("one_to_one", False, "none")[0]
+    x, given = x["inputs"][:, :ROWS], {0: 3.0, 1: 0.5}
+    y = np.random.default_rng(5).integers(0, CLASSES, (ROWS, ROWS))
+    full = np.vectorize({2: 1.0, **given}.get)(y)
+    real = np.ones(y.shape, bool)
+    expected = truth(model.predict(x, verbose=0), y, full, real, "sum_over_batch_size", True)
+    callbacks = [] if window is None else [rnnzoo.TruncatedBPTT(window)]
+    options = {"class_weight": given, "batch_size": ROWS, "verbose": 0, "callbacks": callbacks}
+    found = model.fit(x, y, **options).history
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], [value], rtol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_windows_without_weight_make_no_update(padded):
     """Neither weights nor the count of iterations move; the state does."""
     model = rnnzoo.one_to_one(features=FEATURES, units=2, outputs=1)
     model.compile(keras.optimizers.AdamW(0.1, weight_decay=0.2), "mse")
     x = np.random.default_rng(0).normal(size=(2, 12, FEATURES)).astype("float32")
     weight = np.zeros((2, 12), "float32")
     before = model.core.get_weights()
-    options = {"sample_weight": weight, "verbose": 0, "callbacks": [rnnzoo.TruncatedBPTT(4)]}
+    options = {"verbose": 0, "callbacks": [rnnzoo.TruncatedBPTT(4)]}
+    if padded:
+        model.fit({"inputs": x, "lengths": np.array([3, 4])}, x[..., :1], **options)
+        assert int(model.optimizer.iterations) == 1
+        return
+    options["sample_weight"] = weight
     model.fit(x, x[..., :1], **options)
     assert int(model.optimizer.iterations) == 0
     for got, was in zip(model.core.get_weights(), before):

@@ -32,6 +32,7 @@ class Reading:
         burn_in: first steps of a batch that are not trained.
         parts: how many of inputs, targets and weights every batch has; None: any.
         begins: whether every batch brings the states that its rows begin with; None: as it will.
+        failed: where what is wrong with a batch is kept, beside being raised.
     """
 
     reader: Any
@@ -43,9 +44,17 @@ class Reading:
     burn_in: int = 0
     parts: int | None = None
     begins: bool | None = None
+    failed: list = dataclasses.field(default_factory=list, compare=False)
 
     def prepare(self, index: int, batch: Any) -> tuple:
         """Batch `index` as the model takes it: `(x, y, weight)` or shorter."""
+        try:
+            return self._prepared(index, batch)
+        except (ValueError, TypeError) as error:
+            self.failed.append(error)
+            raise
+
+    def _prepared(self, index: int, batch: Any) -> tuple:
         x, y, weight = keras.utils.unpack_x_y_sample_weight(as_tuple(batch))
         x = self.reader.as_dict(x)
         self.reader.check(x, self.lanes)

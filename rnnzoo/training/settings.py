@@ -18,12 +18,14 @@ class Settings:
         reset_every: batches after which a sequence ends, "epoch", or None: as the data say.
         sampling: the callback by which a decoder is fed its own outputs, or None.
         backup: the callback that takes over where a run may be resumed, or None.
+        failed: what was found wrong with batches, as errors.
     """
 
     truncation: Truncation | None = None
     reset_every: int | str | None = None
     sampling: Any = None
     backup: Any = None
+    failed: list = dataclasses.field(default_factory=list, compare=False)
 
 
 def settings_of(model: keras.Model, callbacks: Iterable, given: Settings | None = None) -> Settings:

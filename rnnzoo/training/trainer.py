@@ -422,6 +422,12 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 self.jit_compile = self.jit_compile or (self.auto_jit and self.xla_fits())
             try:
                 yield
+            except Exception as error:
+                # TensorFlow reads in threads of its own, and tells what was raised there in words.
+                for wrong in settings.failed:
+                    if wrong is not error and str(wrong) in str(error):
+                        raise wrong from None
+                raise
             finally:
                 self.settings, self.jit_compile, self.planned, self.tells = before
 
@@ -437,6 +443,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         return Reading(
             self.reader,
             every=self.settings.reset_every,
+            failed=self.settings.failed,
             class_weight=class_weight,
             window=None if truncation is None else truncation.window,
             burn_in=truncation.burn_in if trains and truncation is not None else 0,
