@@ -76,6 +76,15 @@ def _seeded():
     keras.utils.set_random_seed(7)
 
 
+@pytest.fixture(scope="module")
+def xla():
+    """Compiles all on TensorFlow too, as what comes often is; left to the rule, tests are short."""
+    with pytest.MonkeyPatch.context() as patch:
+        if BACKEND == "tensorflow":
+            patch.setattr("rnnzoo.training.step_tensorflow.LEAST", 0.0)
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _garbage():
     """Collected once, after each module: a pass over all that a backend keeps takes seconds."""

@@ -16,7 +16,7 @@ def trained():
     """A model with eight lanes, and what it was before."""
     keras.utils.set_random_seed(1)
     model = rnnzoo.one_to_one(features=2, units=3, outputs=1, cell="simple_rnn")
-    model.compile("sgd", "mse", jit_compile=on_jax())
+    model.compile("sgd", "mse")
     before = model.count_params(), len(model.get_weights())
     model.fit({"inputs": X, "reset": RESET}, X[..., :1], batch_size=8, verbose=0)
     return model, before
@@ -24,7 +24,7 @@ def trained():
 
 def fresh():
     model = rnnzoo.one_to_one(features=2, units=3, outputs=1, cell="simple_rnn")
-    model.compile("sgd", "mse", jit_compile=on_jax())
+    model.compile("sgd", "mse")
     return model
 
 
@@ -66,7 +66,7 @@ def test_models_inside_models(form):
     outer = keras.Model(many, keras.layers.TimeDistributed(inner)(many))
     found = outer.predict(X.reshape(4, 2, 6, 2), verbose=0)
     np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-5, atol=1e-6)
-    outer.compile("sgd", "mse", jit_compile=on_jax())
+    outer.compile("sgd", "mse")
     told = outer.fit(X.reshape(4, 2, 6, 2), np.zeros(found.shape), verbose=0)
     assert np.isfinite(told.history["loss"]).all()
 
@@ -87,7 +87,7 @@ def test_resets_within_a_functional_model_of_two_heads(of, tmp_path):
     value = keras.layers.Identity(name="value")(value)
     agent = keras.Model([observed, reset], {"policy": policy, "value": value})
     losses = {"policy": "sparse_categorical_crossentropy", "value": "mse"}
-    agent.compile("sgd", losses, jit_compile=on_jax())
+    agent.compile("sgd", losses)
     flags = np.zeros(X.shape[:2], bool)
     flags[1, 4] = True
     before = agent.get_weights()

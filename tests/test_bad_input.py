@@ -942,7 +942,7 @@ def test_there_are_enough_cases():
 def test_training_goes_on_after_an_error_in_the_first_and_in_a_later_batch(models):
     """JAX trains on copies of the variables, which an error must not lose."""
     for wrong in (Batches(4, 3), Batches(4, 4, 4, 3)):
-        with pytest.raises(Exception, match="for 4 lanes"):
+        with pytest.raises(ValueError, match="for 4 lanes"):
             fit(models.real, wrong)
         history = fit(models.real, Batches(4, 4))
         assert np.isfinite(history.history["loss"][0])

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from reference import on_jax
 
 import rnnzoo
 from rnnzoo.training.backup import snapshot
@@ -64,7 +63,7 @@ def model(optimizer=keras.optimizers.SGD):
     if optimizer not in MADE:
         keras.utils.set_random_seed(3)
         made = rnnzoo.one_to_one(features=1, units=4, outputs=1)
-        made.compile(optimizer(0.01), "mse", jit_compile=on_jax())
+        made.compile(optimizer(0.01), "mse")
         made.fit(data(), epochs=0, callbacks=[rnnzoo.TruncatedBPTT(3)])
         MADE[optimizer] = made, state_of(made)
     made, state = MADE[optimizer]
@@ -144,7 +143,7 @@ def test_the_error_comes_after_the_model_has_gone_back():
 
 def test_whole_sequences_and_an_optimizer_that_has_done_nothing_yet():
     made = rnnzoo.many_to_one(features=1, units=2, outputs=1)
-    made.compile("adam", "mse", jit_compile=on_jax())
+    made.compile("adam", "mse")
     x, before = np.full((2, 3, 1), np.nan), made.get_weights()
     with pytest.warns(UserWarning, match="batch 0 of epoch 0, .* with which training began"):
         made.fit(x, np.zeros((2, 1)), verbose=0, callbacks=[rnnzoo.StopOnDivergence()])

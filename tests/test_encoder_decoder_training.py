@@ -9,6 +9,8 @@ import rnnzoo
 from tests import pairs
 from tests.reference import close, gradients, run
 
+pytestmark = pytest.mark.usefixtures("xla")
+
 
 class Reference:
     """A one-layer LSTM pair, one row, trained by SGD window by window; in plain loops."""

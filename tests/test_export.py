@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pytest
+from every_cell import tower
 
 import rnnzoo
 from rnnzoo.export.saved_model import forget_gradients
@@ -20,8 +21,7 @@ writing = importlib.import_module("rnnzoo.export.export")
 ROWS, STEPS = 3, 6
 MODELS = {
     "tokens lstm": {"vocabulary": 7, "units": 4},
-    "tokens gru": {"vocabulary": 7, "units": 4, "cell": "gru"},
-    "many simple_rnn": {"features": 3, "units": 4, "outputs": 2, "cell": "simple_rnn"},
+    "every cell": {"features": 3},
     "many gru": {"features": 3, "units": 4, "outputs": 2, "cell": "gru"},
     "deep lstm": {
         "features": 3,
@@ -34,8 +34,8 @@ MODELS = {
     },
 }
 if keras.backend.backend() == "jax":
-    # Here an export takes a second process, and seconds: each form once.
-    MODELS = {name: MODELS[name] for name in ("many gru", "tokens lstm")}
+    # Here an export takes a second process, and seconds.
+    MODELS = {name: MODELS[name] for name in ("many gru", "every cell")}
 
 # Runs where TensorFlow is all there is, and writes down what it saw.
 SERVER = """
@@ -118,7 +118,8 @@ assert not [m for m in sys.modules if m.startswith(("keras.", "rnnzoo."))]
 
 def made(name):
     keras.utils.set_random_seed(5)
-    factory = rnnzoo.many_to_one if name.startswith("many") else rnnzoo.one_to_one
+    kind = name.split()[0]
+    factory = {"many": rnnzoo.many_to_one, "every": tower}.get(kind, rnnzoo.one_to_one)
     model = factory(**MODELS[name])
     for weight in model.core.weights:
         if "initial_" in weight.path:  # zeros would not show that these are exported
@@ -206,7 +207,8 @@ def test_whole_sequences(served):
 def test_initial_state(served):
     initial = {k: np.array(v) for k, v in served.model.initial_state(ROWS).items()}
     close_states(served.states("start_"), initial)
-    assert any(np.any(v) for v in initial.values()) == served.name.startswith("deep")
+    learned = served.name.startswith(("deep", "every"))
+    assert any(np.any(v) for v in initial.values()) == learned
 
 
 def test_step_by_step_and_in_chunks(served):
@@ -214,7 +216,7 @@ def test_step_by_step_and_in_chunks(served):
     outputs, state = model.step(x, model.initial_state(ROWS))
     close_states(served.states("end_"), state)
     close_states(served.states("chunks_"), state)
-    if model.form == "one_to_one":
+    if model.spec.per_step:
         close(served.out["singly"][:, :, 0].transpose(1, 0, 2), outputs)
         close(served.out["whole"], outputs)
         close(np.concatenate([served.out["chunk_0"], served.out["chunk_1"]], axis=1), outputs)
@@ -238,7 +240,7 @@ def test_reset_inside_a_chunk(served):
     # Row 1 begins anew at step 2: what follows is that part alone. Row 0 has no reset.
     alone, _ = model.step(given["x"][1:2, 2:], model.initial_state(1))
     got, plain = served.out["reset"], served.out["whole"]
-    if model.form == "one_to_one":
+    if model.spec.per_step:
         close(got[1:2, 2:], alone)
         close(got[0], plain[0])
         assert np.abs(got[1, 2:] - plain[1, 2:]).max() > 1e-3
@@ -251,7 +253,7 @@ def test_signatures_are_those_documented(served):
     spec = model.core.input["inputs"]
     inputs = {"inputs": [spec.dtype, [None, None, *spec.shape[2:]]]}
     lengths = {"lengths": ["int32", [None]]} if model.form == "many_to_one" else {}
-    states = {key: ["float32", [None, 4]] for key in model.initial_state(1)}
+    states = {key: [one.dtype, [None, *one.shape]] for key, one in model.spec.states.items()}
     reset = {"reset": ["bool", [None, None]]}
 
     assert signatures["serving_default"]["inputs"] == inputs | lengths
@@ -300,8 +302,8 @@ def test_gradients_that_are_not_saved_leave_no_trace(tmp_path, caplog):
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="written by a second process")
 def test_an_export_from_a_gpu_machine_does_not_take_the_stock_path(monkeypatch, tmp_path):
     stock_layer = importlib.import_module("rnnzoo.layers.stock")
-    model = made("tokens gru")
-    model(np.zeros((1, 2), "int32"))
+    model = made("deep lstm")
+    model(np.zeros((1, 2, 3)))
     monkeypatch.setattr(stock_layer.backend, "gpu_available", lambda: True)
 
     def stock(*_):
@@ -309,7 +311,7 @@ def test_an_export_from_a_gpu_machine_does_not_take_the_stock_path(monkeypatch, 
 
     monkeypatch.setattr(stock_layer.StockLayer, "_stock_or_scan", stock)
     with pytest.raises(AssertionError, match="cuDNN"):
-        model.step(np.zeros((1, 2), "int32"), model.initial_state(1))
+        model.step(np.zeros((1, 2, 3)), model.initial_state(1))
     rnnzoo.export(model, tmp_path / "1")
 
 

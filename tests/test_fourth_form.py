@@ -14,6 +14,8 @@ from reference import close, on_jax
 import rnnzoo
 from rnnzoo.core import CoreSpec, Input, Output, State
 
+pytestmark = pytest.mark.usefixtures("xla")
+
 LOAD, TOKENS, STORES, UNITS = 2, 5, 3, 4
 KEPT = {"memory_h": State((UNITS,)), "memory_c": State((UNITS,))}
 
@@ -124,13 +126,16 @@ def test_history_is_the_mean_over_all_steps():
     model = compiled(rate=0.0)
     model.core.get_layer("policy_layer").bias.assign([0.1, 0.2, 0.3])
     x, y = batch()
-    callback = rnnzoo.TruncatedBPTT(5)
-    history = model.fit(x, y, batch_size=4, verbose=0, callbacks=[callback]).history
+    rng = np.random.default_rng(2)
+    weight = {"value": rng.uniform(0.5, 2, (4, 12)), "policy": rng.uniform(0.5, 2, 4)}
+    options = {"sample_weight": weight, "batch_size": 4, "verbose": 0}
+    history = model.fit(x, y, **options, callbacks=[rnnzoo.TruncatedBPTT(5)]).history
     outputs = model.predict(x, verbose=0)
-    value = np.square(outputs["value"][..., 0] - y["value"]).mean()
+    value = (weight["value"] * np.square(outputs["value"][..., 0] - y["value"])).mean()
     logits = outputs["policy"] - outputs["policy"].max(-1, keepdims=True)
     logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    policy = -np.take_along_axis(logs, y["policy"][..., None], -1).mean()
+    nats = -np.take_along_axis(logs, y["policy"][..., None], -1)[..., 0]
+    policy = (weight["policy"][:, None] * nats).mean()
     np.testing.assert_allclose(history["loss"], [value + policy], rtol=1e-5)
     right = (outputs["policy"].argmax(-1) == y["policy"]).mean()
     np.testing.assert_allclose(history["policy_accuracy"], [right], rtol=1e-5)

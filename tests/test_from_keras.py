@@ -12,6 +12,8 @@ from reference import HAND_MASKS_ON, close, masks_above, on_jax
 
 import rnnzoo
 
+pytestmark = pytest.mark.usefixtures("xla")
+
 # JAX compiles each operation by itself, so a dozen of them are enough there.
 SLOW = ("frames", "encoder", "tickets", "flattened", "autoencoder", "attention", "backwards")
 LEFT_OUT = SLOW * on_jax() + ("masked_grus", "video") * (not HAND_MASKS_ON)

@@ -5,13 +5,15 @@ tell whether every batch came once, in its order, and with the state that it sho
 """
 
 import itertools
+import pickle
 
 import keras
 import numpy as np
 import pytest
-from reference import on_jax
 
 import rnnzoo
+
+pytestmark = pytest.mark.usefixtures("xla")
 
 ROWS, STEPS, BATCH, TOKENS, EPOCHS = 10, 6, 2, 3, 3
 COUNT = ROWS // BATCH
@@ -137,7 +139,7 @@ def begun(data):
     keras.utils.set_random_seed(6)
     model = rnnzoo.one_to_one(vocabulary=TOKENS, units=2, embedding=2, cell="simple_rnn")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.5), loss, metrics=["accuracy"], jit_compile=on_jax())
+    model.compile(keras.optimizers.SGD(0.5), loss, metrics=["accuracy"])
     model.fit(*data, batch_size=BATCH, verbose=0)
     weights = model.get_weights()
     weights[1] = np.random.default_rng(2).normal(size=weights[1].shape).astype("float32")
@@ -287,6 +289,38 @@ def test_data_sets_are_no_batch(begun, data, method, form):
     with pytest.raises(ValueError, match="inputs must"):
         getattr(model, method)(given)
     assert model.predict(data[0], verbose=0).shape == (ROWS, STEPS, TOKENS)
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_batch_is_checked(begun, data, form, method):
+    """The last one has a token that the model does not know."""
+    model, _ = begun
+    x = data[0].copy()
+    x[-1, -1] = 99
+    given = FORMS[form](x, data[1])
+    if form == "generator":
+        given["steps_per_epoch" if method == "fit" else "steps"] = COUNT
+    if method == "predict":
+        given.pop("y", None)
+    with pytest.raises(ValueError, match="^token ids must be in 0 to 2; received 99 at row"):
+        getattr(model, method)(**given, verbose=0)
+
+
+def test_a_set_of_a_user_may_be_handed_to_other_processes(begun, data, monkeypatch):
+    """As Keras does it with `use_multiprocessing`, which macOS and Windows need pickled."""
+    seen, init = [], keras.utils.PyDataset.__init__
+    monkeypatch.setattr(
+        keras.utils.PyDataset,
+        "__init__",
+        lambda self, *args, **options: (seen.append(self), init(self, *args, **options))[1],
+    )
+    begun[0].evaluate(Own(batches_of(*data), workers=2), verbose=0)
+    checked = [one for one in seen if not isinstance(one, Own)]
+    assert checked
+    for one in checked:
+        again = pickle.loads(pickle.dumps(one))
+        keras.tree.map_structure(np.testing.assert_array_equal, again[1], one[1])
 
 
 @pytest.mark.parametrize("name", ["every 2", "epoch"])

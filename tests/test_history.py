@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from reference import on_jax
 
 import rnnzoo
 
@@ -95,7 +94,6 @@ def build(form, reduction):
         weighted_metrics=[
             keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="nats")
         ],
-        jit_compile=on_jax(),  # one combination below is as shipped
     )
     core = model.core_of_outputs
     core.get_layer("output_layer").bias.assign(
@@ -210,14 +208,15 @@ def test_these_were_enough_combinations():
     assert len(set(COUNTED)) >= 200
 
 
+@pytest.mark.usefixtures("xla")
 @pytest.mark.parametrize("form", FORMS)
-def test_as_shipped(form):
-    """XLA where rnnzoo chooses it, two epochs, a batch that is shorter, real updates after."""
-    model = build(form, "mean_with_sample_weight")
-    model.compile(keras.optimizers.SGD(0.0), model.loss)
+def test_all_by_xla(form):
+    """Two epochs, a batch that is shorter, windows that overlap, validation."""
+    model = build(form, "sum_over_batch_size")
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")  # of logits
     x, y, given, targets, full, real = data(form, False, "rows")
     outputs = model.predict(x, verbose=0)
-    expected = truth(outputs, targets, full, real, "mean_with_sample_weight", True)["loss"]
+    expected = truth(outputs, targets, full, real, "sum_over_batch_size", True)["loss"]
     history = model.fit(
         x,
         y,
@@ -226,7 +225,7 @@ def test_as_shipped(form):
         sample_weight=given,
         verbose=0,
         validation_data=(x, y, given),
-        callbacks=[rnnzoo.TruncatedBPTT(4)],
+        callbacks=[rnnzoo.TruncatedBPTT(4, 3)],
     ).history
     np.testing.assert_allclose(history["loss"], [expected] * 2, rtol=2e-5)
     np.testing.assert_allclose(history["val_loss"], [expected] * 2, rtol=2e-5)
@@ -236,7 +235,7 @@ def test_rows_of_weight_0_may_hold_no_numbers():
     """Whatever weighs nothing, inputs, values per sequence or targets, of several outputs too."""
     rng = np.random.default_rng(3)
     model = rnnzoo.many_to_one(features=2, static={"s": 1}, units=2, outputs={"a": 1, "b": 1})
-    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=on_jax())
+    model.compile(keras.optimizers.SGD(0.1), "mse")
     x = {"inputs": rng.normal(size=(4, 5, 2)), "s": rng.normal(size=(4, 1))}
     y = {name: rng.normal(size=(4, 1)) for name in "ab"}
     weight = {"a": np.array([1, 0, 1, 2.0]), "b": np.array([1, 0, 0, 3.0])}
@@ -252,14 +251,60 @@ def test_rows_of_weight_0_may_hold_no_numbers():
         np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
 
-def test_windows_without_weight_make_no_update():
+@pytest.mark.parametrize("window", [None, 4])
+def test_targets_of_one_number_may_lack_their_axis(window):
+    """With as many rows as steps, so that weights of steps taken for those of rows would fit."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(6, 6, FEATURES)).astype("float32")
+    y = rng.normal(size=(6, 6)).astype("float32")
+    weight, lengths = rng.uniform(0.5, 2, (6, 6)), np.array([6, 2, 5, 3, 1, 4])
+    model = rnnzoo.one_to_one(features=FEATURES, units=2, outputs=1)
+    model.compile(keras.optimizers.SGD(0.0), "mse", metrics=["mae"], weighted_metrics=["mse"])
+    error = model.predict(x, verbose=0)[..., 0] - y
+    real = np.arange(6) < lengths[:, None]
+    expected = {
+        "loss": (error**2 * weight)[real].mean(),
+        "mae": np.abs(error)[real].mean(),
+        "mse": np.average(error[real] ** 2, weights=weight[real]),
+    }
+    callbacks = [] if window is None else [rnnzoo.TruncatedBPTT(window)]
+    options = {"sample_weight": weight, "verbose": 0, "callbacks": callbacks}
+    for target in (y, y[..., None]):
+        told = model.fit({"inputs": x, "lengths": lengths}, target, **options).history
+        for name, value in expected.items():
+            np.testing.assert_allclose(told[name], [value], rtol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_class_weights_are_those_of_steps(window):
+    """Also with as many rows as steps."""
+    model, x = build("one_to_one", "sum_over_batch_size"), data("one_to_one", False, "none")[0]
+    x, given = x["inputs"][:, :ROWS], {0: 3.0, 1: 0.5}
+    y = np.random.default_rng(5).integers(0, CLASSES, (ROWS, ROWS))
+    full = np.vectorize({2: 1.0, **given}.get)(y)
+    real = np.ones(y.shape, bool)
+    expected = truth(model.predict(x, verbose=0), y, full, real, "sum_over_batch_size", True)
+    callbacks = [] if window is None else [rnnzoo.TruncatedBPTT(window)]
+    options = {"class_weight": given, "batch_size": ROWS, "verbose": 0, "callbacks": callbacks}
+    found = model.fit(x, y, **options).history
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], [value], rtol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_windows_without_weight_make_no_update(padded):
     """Neither weights nor the count of iterations move; the state does."""
     model = rnnzoo.one_to_one(features=FEATURES, units=2, outputs=1)
-    model.compile(keras.optimizers.AdamW(0.1, weight_decay=0.2), "mse", jit_compile=on_jax())
+    model.compile(keras.optimizers.AdamW(0.1, weight_decay=0.2), "mse")
     x = np.random.default_rng(0).normal(size=(2, 12, FEATURES)).astype("float32")
     weight = np.zeros((2, 12), "float32")
     before = model.core.get_weights()
-    options = {"sample_weight": weight, "verbose": 0, "callbacks": [rnnzoo.TruncatedBPTT(4)]}
+    options = {"verbose": 0, "callbacks": [rnnzoo.TruncatedBPTT(4)]}
+    if padded:
+        model.fit({"inputs": x, "lengths": np.array([3, 4])}, x[..., :1], **options)
+        assert int(model.optimizer.iterations) == 1
+        return
+    options["sample_weight"] = weight
     model.fit(x, x[..., :1], **options)
     assert int(model.optimizer.iterations) == 0
     for got, was in zip(model.core.get_weights(), before):

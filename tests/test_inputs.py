@@ -9,6 +9,8 @@ from reference import close, on_jax
 import rnnzoo
 from rnnzoo import Tokens
 
+pytestmark = pytest.mark.usefixtures("xla")
+
 ROWS, STEPS, UNITS = 4, 6, 3
 INPUTS = {"load": 2, "hour": Tokens(5, 3)}
 STATIC = {"store": Tokens(4), "area": 1}

@@ -123,7 +123,7 @@ def test_training_evaluating_and_windows_tell_one_loss(model, tmp_path):
     raw = model.predict(x, verbose=0)
     real = np.arange(AHEAD) < TARGET["target_lengths"][:, None]
     wanted = -ops.convert_to_numpy(model.head.log_prob(raw, TARGET["target"]))[real].mean()
-    model.compile(keras.optimizers.SGD(0.0), jit_compile=on_jax())
+    model.compile(keras.optimizers.SGD(0.0))
     close(np.float32(model.evaluate(x, verbose=0)), wanted, 1e-5)
     windows = rnnzoo.TruncatedBPTT(3, 2)
     told = model.fit(x, verbose=0, callbacks=[windows]).history["loss"][0]

@@ -9,6 +9,8 @@ from reference import close, on_jax, run
 import rnnzoo
 from tests.pairs import forward, layer_weights, randomize
 
+pytestmark = pytest.mark.usefixtures("xla")
+
 ROWS, PAST, AHEAD = 3, 5, 4
 rng = np.random.default_rng(0)
 PAST_OF = {
@@ -40,7 +42,7 @@ def build(**options):
     model = rnnzoo.encoder_decoder(**{**NAMES, "target_features": 2, "units": 4, **options})
     randomize(model)
     loss = "mse" if model.end is None else "sparse_categorical_crossentropy"
-    model.compile(keras.optimizers.SGD(0.1), loss, jit_compile=on_jax())
+    model.compile(keras.optimizers.SGD(0.1), loss)
     return model
 
 

@@ -23,7 +23,7 @@ def model():
     keras.utils.set_random_seed(2)
     model = rnnzoo.one_to_one(vocabulary=3, units=2, cell="simple_rnn")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.1), loss, jit_compile=on_jax())
+    model.compile(keras.optimizers.SGD(0.1), loss)
     return model
 
 

@@ -4,9 +4,11 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from reference import close, gradients, on_jax
+from reference import close, gradients
 
 import rnnzoo
+
+pytestmark = pytest.mark.usefixtures("xla")
 
 ROWS, STEPS, BURNED, RATE = 3, 9, 4, 0.3
 rng = np.random.default_rng(0)
@@ -24,7 +26,7 @@ def build(form="one_to_one", rate=RATE, **more):
     keras.utils.set_random_seed(3)
     model = getattr(rnnzoo, form)(features=2, units=4, outputs=3, **more)
     loss = keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
-    model.compile(keras.optimizers.SGD(rate), loss, jit_compile=on_jax())
+    model.compile(keras.optimizers.SGD(rate), loss)
     return model
 
 

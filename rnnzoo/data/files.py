@@ -17,8 +17,6 @@ import numpy as np
 from rnnzoo import _checks
 from rnnzoo._checks import shown
 
-_LARGEST = float(np.finfo("float32").max)
-
 
 def read_text(path: str | os.PathLike) -> str:
     """The text of a file in UTF-8, unzipped where its name ends in `.gz`.

@@ -124,6 +124,8 @@ def measure(
         if mask is not None:
             set_keras_mask(outputs, mask)
         reduction = getattr(loss, "reduction", "sum_over_batch_size")
+        if _lacks_axis(target, outputs) and _of_keras(loss):
+            target = ops.expand_dims(target, -1)
         value = loss(target, outputs, w)
         value = ops.cast(ops.mean(value) if len(value.shape) else value, "float32")
         if reduction not in (None, "none", "sum"):
@@ -153,7 +155,7 @@ def update_metrics(model: Any, x: Any, y: Any, y_pred: Any, weight: Any) -> None
         timed = len(target.shape) > 1 and len(outputs.shape) > 2 and _same_time(target, outputs)
         # Keras's own take the mean over a row's steps, so that a row of 2 steps counts as much
         # as one of 50. Metrics of others get sequences, as they would from Keras.
-        flat = timed and type(metric).__module__.split(".")[0] == "keras"
+        flat = timed and _of_keras(metric)
         if flat:
             target, outputs, w, mask = (_flattened(v) for v in (target, outputs, w, mask))
         if mask is not None:
@@ -186,6 +188,20 @@ def _each(weight: Any, y_pred: Any) -> list:
     if isinstance(weight, dict):
         return [weight.get(name) for name in sorted(y_pred)]
     return [weight] * len(keras.tree.flatten(y_pred))
+
+
+def _of_keras(loss: Any) -> bool:
+    """Whether a loss or metric is one of Keras, as functions are that Keras has wrapped."""
+    return type(loss).__module__.split(".")[0] == "keras"
+
+
+def _lacks_axis(target: Any, outputs: Any) -> bool:
+    """Whether targets of one number have no axis for it.
+
+    Keras would take that of the outputs away too, and a mean over the last axis left, which is
+    time: one loss for each row, that weights and masks of steps do not fit.
+    """
+    return outputs.shape[-1] == 1 and len(target.shape) == len(outputs.shape) - 1
 
 
 def _same_time(target: Any, outputs: Any) -> bool:
