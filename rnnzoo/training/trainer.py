@@ -451,7 +451,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             class_weight=class_weight,
             window=None if truncation is None else truncation.window,
             burn_in=truncation.burn_in if trains and truncation is not None else 0,
-            classes=self._classes,
+            classes=dict(self._classes),  # which other processes can be given
         )
 
     def _feed(
