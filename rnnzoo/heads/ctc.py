@@ -149,7 +149,9 @@ class CTC(ClassHead):
     ) -> tuple[Tensor, Tensor]:
         """The most probable labels, `(top_paths, batch, time)` int32, padded by -1, and their log.
 
-        It is `keras.ops.ctc_decode`, which XLA cannot compile on TensorFlow; `mode` it can.
+        It is `keras.ops.ctc_decode`, which XLA cannot compile on TensorFlow; `mode` it can. Where
+        a sequence has fewer results than `top_paths` TensorFlow raises its error, and on JAX
+        those beyond have a log-probability of -inf.
 
         Args:
             parameters: `(batch, time, classes)`.
