@@ -83,7 +83,6 @@ def flag(name: str, value: Any) -> bool:
 def one_of(name: str, value: Any, allowed: Iterable) -> Any:
     """`value`; ValueError unless it is one of `allowed`, of the same type."""
     allowed = list(allowed)
-    value = value.item() if isinstance(value, np.generic) else value
     same = (choice for choice in allowed if isinstance(value, type(choice)) and value == choice)
     if not any(isinstance(value, bool) == isinstance(choice, bool) for choice in same):
         raise refuse(name, f"one of {', '.join(map(repr, allowed))}", value)

@@ -168,6 +168,20 @@ def test_weights_of_classes_need_a_class_for_each_target(head):
         compiled(head).fit(numbers(), y, class_weight={0: 1.0, 1: 2.0}, verbose=0)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({3: 1.0}, "class_weight must be of classes that the output has, 0 to 2"),
+        ({0: -1.0}, r"class_weight\[0\] must be a number of at least 0"),
+        ({"a": 1.0}, "a class of class_weight must be an integer"),
+    ],
+)
+def test_weights_of_classes_are_checked(given, message):
+    model = compiled(3, loss="sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match=message):
+        model.fit(numbers(), np.ones((ROWS, STEPS), int), class_weight=given, verbose=0)
+
+
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 @pytest.mark.parametrize("window", [3, STEPS])
 def test_an_output_without_targets_is_not_trained(window):
@@ -355,6 +369,10 @@ def test_labels_without_times_may_be_as_many_as_they_are():
     weight = np.array([0.0, 1.0, 2.0, 1.0])
     found = model.evaluate(given, y, sample_weight=weight, verbose=0)
     np.testing.assert_allclose(found, (losses * weight).mean(), rtol=1e-5)
+    plain = compiled(4, loss=heads.CTC(4).loss)  # a loss that no output is declared for
+    plain.set_weights(model.get_weights())
+    found = plain.evaluate(given, y, batch_size=2, verbose=0)
+    np.testing.assert_allclose(found, losses.mean(), rtol=1e-5)
     before = model.evaluate(given, y, verbose=0)
     model.fit(given, y, epochs=3, verbose=0)
     assert model.evaluate(given, y, verbose=0) < before

@@ -137,6 +137,12 @@ def test_training_evaluating_and_windows_tell_one_loss(model, tmp_path):
     gone = np.where(real[..., None], TARGET["target"], np.nan)
     given = GIVEN | {"target": gone, "source_lengths": GIVEN["source_lengths"].tolist()}
     model.fit(given, sample_weight=real.astype("float32"), verbose=0)
+    # Nor need anything be one in a row of weight 0.
+    gone = {name: np.array(GIVEN[name]) for name in ("load", "wind")}
+    gone["load"][1] = gone["wind"][1, 0] = np.nan
+    weight = np.array([1.0, 0.0, 1.0])
+    told = model.fit(x | gone, sample_weight=weight, verbose=0).history["loss"][0]
+    close(np.float32(told), model.evaluate(x, sample_weight=weight, verbose=0), 1e-5)
     large = GIVEN | {"load": 1000 * GIVEN["load"]}
     np.testing.assert_allclose(model.generate(large).mean, 1000 * own.mean, rtol=1e-3)
     model.save(tmp_path / "model.keras")

@@ -182,7 +182,7 @@ def weights_of_classes(class_weight: Any, y: Any, weight: Any, outputs: dict[str
 
     Raises:
         ValueError: several outputs, no targets, sample weights beside it, no dict of numbers by
-            class, targets or a head whose targets are no classes.
+            class, a class that the output has not, targets or a head whose targets are no classes.
     """
     if weight is not None:
         raise ValueError("class_weight and sample_weight must not be given together; received both")
@@ -199,7 +199,14 @@ def weights_of_classes(class_weight: Any, y: Any, weight: Any, outputs: dict[str
         )
     leading = y.shape[: 1 + output.judged_per_step]
     rest = y.shape[len(leading) :] or (1,)
-    return class_weights(class_weight, y.reshape(-1, *rest)).reshape(leading)
+    weights = class_weights(class_weight, y.reshape(-1, *rest)).reshape(leading)
+    classes = getattr(output.head, "classes", None if output.head else (output.shape or [None])[-1])
+    if classes is not None and 1 < classes <= max(class_weight, default=0):
+        raise ValueError(
+            f"class_weight must be of classes that the output has, 0 to {classes - 1}; received "
+            f"class_weight={_checks.shown(class_weight)}"
+        )
+    return weights
 
 
 def check_heads(outputs: dict[str, Output], y: Any, weight: Any, rows: int, steps: int) -> None:

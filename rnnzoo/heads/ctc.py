@@ -10,7 +10,7 @@ from keras import ops
 from rnnzoo import _checks
 from rnnzoo.heads.absent import ABSENT, marked, present_steps
 from rnnzoo.heads.discrete import ClassHead
-from rnnzoo.heads.head import Tensor, hidden_where_absent
+from rnnzoo.heads.head import Tensor
 from rnnzoo.heads.loss import full_precision
 from rnnzoo.heads.numeric import chosen, seeds
 from rnnzoo.layers.per_step import PerStepDense
@@ -69,16 +69,6 @@ class CTC(ClassHead):
     def layer(self, name: str = "parameters") -> CTCLogits:
         """A new layer `(batch, time, features) -> (batch, time, classes)`."""
         return CTCLogits(self.classes, name=_checks.label("name", name))
-
-    def losses(self, parameters: Tensor, targets: Tensor, present: Tensor | None = None) -> Tensor:
-        """The negative log-likelihood of each sequence, `(batch,)`; 0 where it is not `present`.
-
-        Args:
-            parameters: `(batch, time, classes)`.
-            targets: `(batch, labels)`, padded by 0.
-            present: None, or bool, `(batch,)`.
-        """
-        return hidden_where_absent(-self.log_prob(parameters, targets), present)
 
     def log_prob(self, parameters: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
         """The log-probability of the labels of each sequence, `(batch,)`, in nats.
@@ -159,7 +149,9 @@ class CTC(ClassHead):
     ) -> tuple[Tensor, Tensor]:
         """The most probable labels, `(top_paths, batch, time)` int32, padded by -1, and their log.
 
-        It is `keras.ops.ctc_decode`, which XLA cannot compile on TensorFlow; `mode` it can.
+        It is `keras.ops.ctc_decode`, which XLA cannot compile on TensorFlow; `mode` it can. Where
+        a sequence has fewer results than `top_paths` TensorFlow raises its error, and on JAX
+        those beyond have a log-probability of -inf.
 
         Args:
             parameters: `(batch, time, classes)`.

@@ -62,6 +62,8 @@ class Head:
     def losses(self, parameters: Tensor, targets: Tensor, present: Tensor | None = None) -> Tensor:
         """The loss of each step in nats, `(batch, [time])`; 0 where a step is not `present`.
 
+        Of whole sequences, as of `CTC`, there is one each, `(batch,)`.
+
         Args:
             parameters: `(batch, [time,] parameters)`.
             targets: `(batch, [time,] *target_shape)`.

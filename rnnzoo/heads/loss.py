@@ -65,6 +65,10 @@ class HeadLoss(keras.losses.Loss):
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None):
         """The reduced loss of targets `y_true` and raw parameters `y_pred`."""
         present, weight = get_keras_mask(y_pred), None
+        if present is not None and not self.head.per_step:
+            # Of steps, while losses are of sequences; and the new tensor has no mask of Keras.
+            y_pred = ops.where(ops.expand_dims(present, -1), y_pred, self.head.absent)
+            present = None
         if sample_weight is not None:
             weight = self._fitted(ops.convert_to_tensor(sample_weight, self.dtype), y_pred)
             counts = ops.not_equal(weight, 0)

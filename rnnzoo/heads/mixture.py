@@ -50,7 +50,8 @@ class Mixture(Distribution):
 
     def __init__(self, components: int, size: int = 1):
         self.components = _checks.positive_integer("components", components)
-        super().__init__(_checks.one_of("size", size, (1, 2)))
+        super().__init__(size)
+        _checks.one_of("size", self.size, (1, 2))
         self.parameters = self.components * (1 + 2 * self.size + (self.size == 2))
 
     def get_config(self) -> dict[str, Any]:

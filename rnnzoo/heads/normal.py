@@ -22,6 +22,9 @@ from rnnzoo.heads.special import halved, incomplete_beta, log_gamma_half_step
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
+# From here on 1 + z**2 is z**2 in any precision that counts.
+_FAR = 1e4
+
 
 def normal_log_density(z: Tensor) -> Tensor:
     """The log-density of the standard normal distribution."""
@@ -138,10 +141,12 @@ class StudentT(Distribution):
 
     def _log_prob(self, natural: dict[str, Tensor], targets: Tensor) -> Tensor:
         degrees, scale = natural["degrees"], natural["scale"]
-        z = (targets - natural["location"]) / scale
-        tail = -0.5 * (degrees + 1.0) * ops.log1p(z * (z / degrees))
+        z = ops.abs(targets - natural["location"]) / scale / ops.sqrt(degrees)
+        # log(1 + z**2), whose square would overflow far out, where a log-density is not low yet.
+        near, far = ops.minimum(z, _FAR), ops.maximum(z, _FAR)
+        log_square = ops.log1p(ops.square(near)) + 2.0 * ops.log(far / _FAR)
         return (
-            tail
+            -0.5 * (degrees + 1.0) * log_square
             + log_gamma_half_step(0.5 * degrees)
             - 0.5 * ops.log(math.pi * degrees)
             - ops.log(scale)

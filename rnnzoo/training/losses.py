@@ -131,11 +131,12 @@ def measure(
         if reduction not in (None, "none", "sum"):
             value = value * model.replicas  # Keras has divided means by their number
         values.append(value)
-        # Of a head that judges whole sequences there is one loss for each, whatever its shape.
-        timed = getattr(getattr(loss, "head", None), "per_step", True)
-        timed = timed and len(outputs.shape) > 2 and len(target.shape) > 1
+        # Of a head that judges whole sequences there is one loss for each, whatever its shape and
+        # its steps.
+        by_step = getattr(getattr(loss, "head", None), "per_step", True)
+        timed = by_step and len(outputs.shape) > 2 and len(target.shape) > 1
         timed = timed and _same_time(target, outputs)
-        divisors.append(_divisor(reduction, outputs, w, mask, share, timed))
+        divisors.append(_divisor(reduction, outputs, w, mask if by_step else None, share, timed))
         factors.append(1.0 if factor is None else factor)
     return Measured(values, divisors, factors, sum(added[1:], added[0]) if added else None)
 
