@@ -271,7 +271,10 @@ REFUSED = [
         r"no \['reset'\]",
     ),
     ({"prompt": {"inputs": np.zeros((3, 4, 2)), "lengths": [1, 0, 2]}}, "at least one step"),
-    ({"prompt": {"inputs": np.zeros((1, 2, 2)), "mask": [[False, True]]}}, "at its end alone"),
+    (
+        {"prompt": {"inputs": np.zeros((1, 2, 2)), "mask": [[False, True]]}},
+        "mask must be True up to",
+    ),
 ]
 
 
