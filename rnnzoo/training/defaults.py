@@ -196,10 +196,7 @@ def measured(metrics: Any, outputs: dict[str, Output]) -> set[str]:
 
 def classes(loss: Any, outputs: dict[str, Output]) -> dict[str, tuple]:
     """The outputs whose `loss` takes numbers of classes: how many, and the one it passes over."""
-    if isinstance(loss, (list, tuple)):
-        loss = dict(zip(outputs, loss))
-    elif not isinstance(loss, dict):
-        loss = dict.fromkeys(outputs, loss)
+    loss = _by_output(loss, outputs)
     return {
         name: (one.shape[-1], getattr(loss[name], "ignore_class", None))
         for name, one in outputs.items()
