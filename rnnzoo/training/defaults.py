@@ -32,6 +32,9 @@ _AT_LOGITS = {
     "auc": ("AUC", {"from_logits": True}),
 }
 
+# Losses whose targets are numbers of classes.
+_OF_CLASSES = ("sparse_categorical_crossentropy", "categorical_generalized_cross_entropy")
+
 # What `compile` takes for metrics that fit the loss.
 _SHORT = ("accuracy", "acc", "crossentropy", "ce")
 
@@ -205,10 +208,8 @@ def classes(loss: Any, outputs: dict[str, Output]) -> dict[str, tuple]:
 
 
 def _counts_classes(loss: Any) -> bool:
-    fn = keras.losses.sparse_categorical_crossentropy
-    if isinstance(loss, str):
-        return _snake(loss) == fn.__name__
-    return getattr(loss, "fn", loss) is fn
+    name = loss if isinstance(loss, str) else getattr(getattr(loss, "fn", loss), "__name__", "")
+    return _snake(name) in _OF_CLASSES
 
 
 def _judges_steps(loss: Any) -> bool:
