@@ -163,6 +163,23 @@ class Real(Wrong):
     found = 1.5
 
 
+def test_one_of_a_users_own_that_is_of_a_library_adds_no_tokens():
+    class Library(Own):
+        __module__ = "transformers.some"
+
+        def encode(self, text, add_special_tokens=True):
+            return [25] * add_special_tokens + super().encode(text)
+
+        def decode(self, ids, skip_special_tokens=True):
+            return "" if skip_special_tokens else super().decode(ids)
+
+    class Derived(Library):
+        pass
+
+    known = Tokenizer(Derived())
+    assert known.encode("ab").tolist() == [0, 1] and known.decode([0, 1]) == "ab"
+
+
 @pytest.mark.parametrize(
     ("call", "error", "said"),
     [

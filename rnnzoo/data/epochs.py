@@ -240,7 +240,7 @@ def as_tf_dataset(batches: Any, signature: Any, count: int | None) -> Any:
             del passes[number]
         if found is None:
             return [np.False_, *(np.zeros(0, dtype.as_numpy_dtype) for dtype in dtypes)]
-        parts = zip(tf.nest.flatten(found), dtypes)
+        parts = zip(tf.nest.flatten(found), dtypes, strict=True)
         return [np.True_, *(np.asarray(part, dtype.as_numpy_dtype) for part, dtype in parts)]
 
     @plain

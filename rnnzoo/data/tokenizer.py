@@ -67,7 +67,8 @@ class Tokenizer:
                 f"{', '.join(_SIZES)}); received {shown(source)}"
             )
         self._encode, self._decode = (getattr(self.source, name) for name in ways)
-        self._bare = _library(self.source) in _ADDING
+        kinds = type(self.source).__mro__  # a user's own may be one of a library
+        self._bare = any(kind.__module__.split(".")[0] in _ADDING for kind in kinds)
 
     @property
     def name(self) -> str:

@@ -15,7 +15,10 @@ import numpy as np
 from rnnzoo.backend.keras_internals import DataAdapter, grouped
 from rnnzoo.data.epochs import EpochDataset, as_tf_dataset
 from rnnzoo.feed.devices import check_divides
-from rnnzoo.feed.labels import KINDS, check_classes, has_time, kinds_of
+from rnnzoo.feed.labels import check_classes, has_time
+
+# What arrays hold; each kind holds those before it.
+_KINDS = ("booleans", "integers", "real numbers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +33,8 @@ class Reading:
         class_weight: as `fit` takes it.
         window: steps of the windows in which it is trained; None for whole batches.
         burn_in: first steps of a batch that are not trained.
-        parts: how many of inputs, targets and weights every batch has; None: any.
         begins: whether every batch brings the states that its rows begin with; None: as it will.
-        kinds: of the first targets, in the order of `keras.tree.flatten`; None: any.
+        layout: of the first batch, as `layout_of` has it; None: any.
         classes: by the name of an output the number of classes of which its targets are, and the
             one that its loss passes over, or None.
     """
@@ -44,9 +46,8 @@ class Reading:
     class_weight: dict | None = None
     window: int | None = None
     burn_in: int = 0
-    parts: int | None = None
     begins: bool | None = None
-    kinds: list[int] | None = None
+    layout: dict[str, tuple] | None = None
     classes: dict[str, tuple] = dataclasses.field(default_factory=dict)
 
     def prepare(self, index: int, batch: Any) -> tuple:
@@ -65,28 +66,33 @@ class Reading:
             place = index % self.period if self.period else index
             x = self.reader.mark(x, starts_sequence(place, self.every))
         x, y, weight = self.reader.batch(x, y, weight, self.class_weight)
-        self._check_kinds(y)
         y = check_classes(self.classes, y, weight)
         self._check_windows(x, y)
         self._check_burn_in(x)
         found = tuple(itertools.dropwhile(lambda part: part is None, (weight, y, x)))[::-1]
-        if self.parts is not None and len(found) != self.parts:
-            kinds = ("inputs", "targets", "weights")
-            raise ValueError(
-                f"every batch must have what the first has, {' and '.join(kinds[: self.parts])}; "
-                f"received a batch with {' and '.join(kinds[: len(found)])}"
-            )
+        if self.layout is not None:
+            self._check_layout(layout_of(self.reader, found))
         return found
 
-    def _check_kinds(self, y: Any) -> None:
-        """ValueError for real numbers after integers, which TensorFlow would make integers of."""
-        found = kinds_of(y)
-        if self.kinds is not None and any(now > then for then, now in zip(self.kinds, found)):
+    def _check_layout(self, found: dict[str, tuple]) -> None:
+        """ValueError where TensorFlow would read one array as another, or cut digits off."""
+        if found.keys() != self.layout.keys():
             raise ValueError(
-                "targets of every batch must be of the kind of the first; received "
-                f"{', '.join(KINDS[kind] for kind in found)} after "
-                f"{', '.join(KINDS[kind] for kind in self.kinds)}. Give all of them as float32."
+                f"every batch must have what the first has, {', '.join(self.layout)}; received a "
+                f"batch with {', '.join(found)}"
             )
+        for name, (shape, kind) in found.items():
+            first, then = self.layout[name]
+            if shape != first:
+                raise ValueError(
+                    f"{name} must have the axes {first} in every batch, as in the first; received "
+                    f"{shape}"
+                )
+            if kind > then:
+                raise ValueError(
+                    f"{name} must be of the kind of the first in every batch; received "
+                    f"{_KINDS[kind]} after {_KINDS[then]}. Give all of them as float32."
+                )
 
     def _check_windows(self, x: dict, y: Any) -> None:
         """ValueError where windows would have to cut targets that have no time."""
@@ -125,6 +131,27 @@ class Reading:
                     f"trained; received burn_in={self.burn_in}, which holds all real steps of row "
                     f"{int(np.argmin(left))}"
                 )
+
+
+def parts_of(batch: tuple) -> dict[str, Any]:
+    """The arrays of a batch by name, as 'x.inputs' or 'y'."""
+    kinds = ("x", "y", "sample_weight")
+    parts = keras.tree.flatten_with_path(batch)
+    return {".".join([kinds[kind], *map(str, path)]): part for (kind, *path), part in parts}
+
+
+def layout_of(reader: Any, batch: tuple) -> dict[str, tuple]:
+    """Of each array of a batch in its one form the axes, "any" for one that may differ from batch
+    to batch, and the number of its kind.
+    """
+    axes = keras.tree.flatten(reader.open_axes(batch))
+    return {
+        name: (
+            ("any",) * (1 + left) + array.shape[1 + left :],
+            {"b": 0, "i": 1}.get(array.dtype.kind, 2),
+        )
+        for (name, array), left in zip(parts_of(batch).items(), axes, strict=True)
+    }
 
 
 def _with_state(begins: bool) -> str:

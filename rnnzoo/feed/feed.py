@@ -12,11 +12,10 @@ from rnnzoo import _checks
 from rnnzoo.backend.keras_internals import DataAdapter
 from rnnzoo.data.arrays import ArrayBatches
 from rnnzoo.data.epochs import seed_or_random
-from rnnzoo.feed.batches import Batches, CheckedDataset, Reading, as_tuple, shape_of
+from rnnzoo.feed.batches import Batches, CheckedDataset, Reading, as_tuple, layout_of, shape_of
 from rnnzoo.feed.checks import check_rows, plain
 from rnnzoo.feed.devices import check_divides, shared_out
 from rnnzoo.feed.inputs import CoreInputs
-from rnnzoo.feed.labels import kinds_of
 
 
 class Feed(NamedTuple):
@@ -147,10 +146,8 @@ def _begun(reading: Reading, batch: Any) -> tuple[Reading, tuple, int, bool]:
     rows = len(keras.tree.flatten(first[0])[0])
     streaming = reading.reader.carries(first[0])
     lanes, begins = rows if streaming else None, reading.reader.begins(first[0])
-    kinds = kinds_of(first[1]) if len(first) > 1 else None
-    reading = dataclasses.replace(
-        reading, lanes=lanes, parts=len(first), begins=begins, kinds=kinds
-    )
+    layout = layout_of(reading.reader, first)
+    reading = dataclasses.replace(reading, lanes=lanes, begins=begins, layout=layout)
     return reading, first, rows, streaming
 
 

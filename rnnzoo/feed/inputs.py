@@ -110,7 +110,7 @@ class CoreInputs:
             return x
         found = {}
         for name in x.columns:
-            values, one = np.asarray(x[name].to_numpy()), self.spec.inputs.get(name)
+            values, one = _checks.array(name, x[name]), self.spec.inputs.get(name)
             if one is not None and not one.per_step:
                 if (values != values[:1]).any():
                     raise ValueError(

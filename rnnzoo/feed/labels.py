@@ -18,9 +18,6 @@ from rnnzoo.data.steps import Steps
 from rnnzoo.feed.checks import check_rows, finite_where, from_lists, plain, zeroed
 from rnnzoo.heads.discrete import Bernoulli
 
-# What targets are; each kind holds those before it.
-KINDS = ("booleans", "integers", "real numbers")
-
 
 def arrays(names: list[str], values: Any, argument: str) -> Any:
     """Targets or weights of the outputs `names`, lists of numbers and tables as arrays.
@@ -75,12 +72,6 @@ def _array(value: Any, rows: int, name: str) -> np.ndarray:
     if array.dtype == np.float64:
         return array.astype(keras.config.floatx())
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-
-
-def kinds_of(y: Any) -> list[int]:
-    """Of each array of targets its kind, by its number in `KINDS`."""
-    parts = [] if y is None else keras.tree.flatten(y)
-    return [{"b": 0, "i": 1}.get(part.dtype.kind, 2) for part in parts]
 
 
 def check_classes(classes: dict[str, tuple], y: Any, weight: Any) -> Any:

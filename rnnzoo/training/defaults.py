@@ -32,6 +32,9 @@ _AT_LOGITS = {
     "auc": ("AUC", {"from_logits": True}),
 }
 
+# Losses whose targets are numbers of classes.
+_OF_CLASSES = ("sparse_categorical_crossentropy", "categorical_generalized_cross_entropy")
+
 # What `compile` takes for metrics that fit the loss.
 _SHORT = ("accuracy", "acc", "crossentropy", "ce")
 
@@ -196,10 +199,7 @@ def measured(metrics: Any, outputs: dict[str, Output]) -> set[str]:
 
 def classes(loss: Any, outputs: dict[str, Output]) -> dict[str, tuple]:
     """The outputs whose `loss` takes numbers of classes: how many, and the one it passes over."""
-    if isinstance(loss, (list, tuple)):
-        loss = dict(zip(outputs, loss))
-    elif not isinstance(loss, dict):
-        loss = dict.fromkeys(outputs, loss)
+    loss = _by_output(loss, outputs)
     return {
         name: (one.shape[-1], getattr(loss[name], "ignore_class", None))
         for name, one in outputs.items()
@@ -208,10 +208,8 @@ def classes(loss: Any, outputs: dict[str, Output]) -> dict[str, tuple]:
 
 
 def _counts_classes(loss: Any) -> bool:
-    fn = keras.losses.sparse_categorical_crossentropy
-    if isinstance(loss, str):
-        return _snake(loss) == fn.__name__
-    return getattr(loss, "fn", loss) is fn
+    name = loss if isinstance(loss, str) else getattr(getattr(loss, "fn", loss), "__name__", "")
+    return _snake(name) in _OF_CLASSES
 
 
 def _judges_steps(loss: Any) -> bool:

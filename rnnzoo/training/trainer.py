@@ -531,11 +531,18 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         outputs = self.output_specs(first[0]) if by_step else None
         for name in by_step:
             target = y.get(name) if isinstance(y, dict) else y
-            wanted = (outputs[name] if isinstance(outputs, dict) else outputs).shape[:-1]
+            shape = (outputs[name] if isinstance(outputs, dict) else outputs).shape
+            wanted, short = shape[:-1], name in self._classes or shape[-1] == 1
             if target is not None and tuple(target.shape[: len(wanted)]) != wanted:
                 raise ValueError(
                     f"y must begin with the axes {wanted} of the outputs that it is compared with; "
                     f"received targets of {name!r} of shape {target.shape}"
+                )
+            allowed = [(), (1,)] if short else [shape[-1:]]
+            if target is not None and target.shape[len(wanted) :] not in allowed:
+                raise ValueError(
+                    f"y must have the shape {wanted if short else shape}, as its loss compares it "
+                    f"with the outputs; received targets of {name!r} of shape {target.shape}"
                 )
         if isinstance(y, dict) and set(self._judged) - set(y):
             raise ValueError(
@@ -692,9 +699,10 @@ def _own_errors(*data: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        made = type(error).__module__.startswith("tensorflow")
         for one in data:
             failed = getattr(one, "failed", None)
-            if failed is not None and failed is not error:
+            if made and failed is not None and type(failed).__name__ in str(error):
                 raise failed from None
         raise
 

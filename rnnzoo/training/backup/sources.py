@@ -5,13 +5,12 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-import keras
 import numpy as np
 
 from rnnzoo import backend
 from rnnzoo.data.arrays import ArrayBatches
 from rnnzoo.data.epochs import EpochDataset
-from rnnzoo.feed.batches import Batches
+from rnnzoo.feed.batches import Batches, parts_of
 from rnnzoo.feed.feed import Feed
 
 
@@ -29,7 +28,7 @@ class Source:
         self.seed: int | None = None  # of an order that was drawn for this run
         # In several processes each reads its own rows: the names and sums of all stand together.
         index, count = backend.share()
-        parts = list(_parts(batches.first))
+        parts = list(parts_of(batches.first))
         self.names = parts
         if count > 1:
             self.names = [f"{part} of process {i}" for i in range(count) for part in parts]
@@ -66,7 +65,7 @@ class Source:
         return np.moveaxis(rows, 0, 1).reshape(batches, len(self.names))
 
     def _note(self, index: int, batch: tuple) -> None:
-        self.read[index] = [_checksum(part) for part in _parts(batch).values()]
+        self.read[index] = [_checksum(part) for part in parts_of(batch).values()]
 
 
 class Indexed(Source):
@@ -160,13 +159,6 @@ def source_of(data: Feed, seed: int | None, steps: int | None) -> Source:
     if isinstance(data.source, ArrayBatches) and seed is not None:
         data.source.seed = seed
     return Indexed(batches)
-
-
-def _parts(batch: tuple) -> dict[str, Any]:
-    """The arrays of a batch by name, as 'x.inputs' or 'y'."""
-    kinds = ("x", "y", "sample_weight")
-    parts = keras.tree.flatten_with_path(batch)
-    return {".".join([kinds[kind], *map(str, path)]): part for (kind, *path), part in parts}
 
 
 def _checksum(part: Any) -> int:
