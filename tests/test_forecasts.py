@@ -359,6 +359,9 @@ def test_an_export_goes_on_as_the_model_does(rich, tmp_path):
     parts = {k: v[:, 6:] if v.ndim > 1 else v for k, v in prompt.items()}
     state = {name: found[f"{name}_out"] for name in fresh}
     later = served.call("generate", **parts, lengths=np.full(3, 3), **state, **steps)
+    none = steps | {"steps": np.zeros(3, int)}
+    none = served.call("generate", **parts, lengths=np.full(3, 3), **state, **none)
+    assert none["outputs"].shape == (3, 0, 1)
     for i, count in enumerate(steps["steps"]):
         row = {k: v[i : i + 1, : lengths[i]] if v.ndim > 1 else v[[i]] for k, v in prompt.items()}
         ahead = {k: v[i : i + 1, :count] for k, v in future.items()}

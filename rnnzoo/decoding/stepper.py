@@ -82,6 +82,11 @@ def shaped_like(new: Any, old: Any) -> Any:
     return tree.map_structure(shaped, new, old)
 
 
+def by_rows(on: Tensor, new: Tensor, old: Any) -> Tensor:
+    """`new` `(rows, ...)` in the rows that are `on`, `(rows,)` bool, else `old`."""
+    return ops.where(ops.reshape(on, (-1,) + (1,) * (len(new.shape) - 1)), new, old)
+
+
 def _described(tensor: Any) -> str:
     return f"{keras.backend.standardize_dtype(tensor.dtype)}{list(tensor.shape)}"
 

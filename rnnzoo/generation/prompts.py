@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from rnnzoo import _checks
+from rnnzoo.decoding.stepper import by_rows
 from rnnzoo.feed.source_target import as_rows
 from rnnzoo.generation.options import Generated, Options, as_numpy, compiled, texts
 from rnnzoo.generation.read_steps import read_steps
@@ -101,12 +102,7 @@ def read_prompt(step: Callable, tokens: Tensor, lengths: Tensor, state: State) -
 
     def turn(index: Tensor, state: State) -> tuple:
         new = step(ops.take(tokens, index, axis=1), state)[1]
-        on = index < before
-
-        def moved(new: Tensor, old: Tensor) -> Tensor:
-            return ops.where(ops.reshape(on, (-1, *[1] * (len(old.shape) - 1))), new, old)
-
-        return index + 1, {key: moved(new[key], old) for key, old in state.items()}
+        return index + 1, {k: by_rows(index < before, new[k], old) for k, old in state.items()}
 
     start = ops.convert_to_tensor(0, "int32")
     _, state = ops.while_loop(lambda index, _: index < ops.max(before), turn, (start, state))
