@@ -339,6 +339,7 @@ def test_backtests_that_cannot_be_are_refused(plain):
         ({"horizon": 2, "season": 0}, "season must be"),
         ({"horizon": 2, "history": 3}, "history is for encoder-decoders"),
         ({"horizon": 2, "samples": None, "seed": 3}, "seed is for samples=n; received seed=3"),
+        ({"horizon": 2, "samples": None, "level": 0.5}, "level is for samples=n"),
         ({"horizon": 2, "seed": 2**31}, "seed must be an integer from 0 to 2147483647"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -380,6 +381,8 @@ def test_what_an_export_feeds_is_named(rich, plain, tmp_path):
         rich.export(tmp_path / "1", feed="hour")
     with pytest.raises(ValueError, match="format='onnx', which holds no loop over steps"):
         plain.export(tmp_path / "1", "onnx", feed="inputs")
+    with pytest.raises(ValueError, match="beam is for the signature beam .* form 'one_to_one'"):
+        plain.export(tmp_path / "1", beam=rnnzoo.decoding.Beam(3))
     tokens = rnnzoo.one_to_one(vocabulary=4, units=3)
     with pytest.raises(ValueError, match="forecaster must be called on .* model whose one output"):
         tokens.forecaster()

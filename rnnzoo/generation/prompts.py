@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -84,7 +83,7 @@ def token_step(model: Any) -> Callable:
         outputs, state = spec.split(core(values, training=False))
         logits = outputs[name][:, 0]
         if output.activation == "softmax":
-            logits = ops.log(ops.maximum(logits, keras.config.epsilon() ** 5))
+            logits = ops.log(ops.maximum(ops.cast(logits, "float32"), 1e-35))
         return logits, state
 
     return step
