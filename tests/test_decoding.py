@@ -495,6 +495,7 @@ BAD_CALLS = [
     ({"forbidden": [1, 4]}, r"forbidden must be integers in \[0, 4\), the vocabulary; received 4"),
     ({"forbidden": 0}, "forbidden must be a list .or any iterable. of tokens; .* forbidden=0"),
     ({"alignment_steps": "abc"}, "alignment_steps must be an integer of at least 1; .*='abc'"),
+    ({"alignment_steps": 5}, "alignment_steps must be the steps .* alignment_steps=5 and none"),
     ({"state": "abc"}, "state must have the rows of tokens|state must be a nest of tensors"),
     ({"step": np.zeros(3)}, "step must be a function of .tokens, state.; received step=array"),
     ({"tokens": [2**40] * 6}, "tokens must be .* integers of at least 0; received array"),

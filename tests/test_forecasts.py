@@ -273,7 +273,7 @@ REFUSED = [
     ({"prompt": {"inputs": np.zeros((3, 4, 2)), "lengths": [1, 0, 2]}}, "at least one step"),
     (
         {"prompt": {"inputs": np.zeros((1, 2, 2)), "mask": [[False, True]]}},
-        "mask must be True up to",
+        "True up to",
     ),
 ]
 
@@ -362,6 +362,9 @@ def test_an_export_goes_on_as_the_model_does(rich, tmp_path):
     parts = {k: v[:, 6:] if v.ndim > 1 else v for k, v in prompt.items()}
     state = {name: found[f"{name}_out"] for name in fresh}
     later = served.call("generate", **parts, lengths=np.full(3, 3), **state, **steps)
+    none = steps | {"steps": np.zeros(3, int)}
+    none = served.call("generate", **parts, lengths=np.full(3, 3), **state, **none)
+    assert none["outputs"].shape == (3, 0, 1)
     for i, count in enumerate(steps["steps"]):
         row = {k: v[i : i + 1, : lengths[i]] if v.ndim > 1 else v[[i]] for k, v in prompt.items()}
         ahead = {k: v[i : i + 1, :count] for k, v in future.items()}
@@ -380,6 +383,8 @@ def test_what_an_export_feeds_is_named(rich, plain, tmp_path):
         rich.export(tmp_path / "1", feed="hour")
     with pytest.raises(ValueError, match="format='onnx', which holds no loop over steps"):
         plain.export(tmp_path / "1", "onnx", feed="inputs")
+    with pytest.raises(ValueError, match="beam is for the signature beam .* form 'one_to_one'"):
+        plain.export(tmp_path / "1", beam=rnnzoo.decoding.Beam(3))
     tokens = rnnzoo.one_to_one(vocabulary=4, units=3)
     with pytest.raises(ValueError, match="forecaster must be called on .* model whose one output"):
         tokens.forecaster()

@@ -229,6 +229,23 @@ def test_an_encoder_decoder_hands_states_and_memory_on_in_float32(tmp_path):
     near(model.predict(batch, verbose=0), full.predict(batch, verbose=0), HALF["mixed_float16"])
 
 
+@pytest.mark.skipif(on_jax(), reason="JAX has float64 where it is switched on as it starts")
+def test_forecasts_in_float64_keep_their_digits():
+    keras.config.set_floatx("float64")
+    try:
+        model = rnnzoo.one_to_one(features=1, units=3, outputs=rnnzoo.heads.Normal())
+    finally:
+        keras.config.set_floatx("float32")
+    x = 1e9 + np.arange(4.0).reshape(1, 4, 1)
+    model.core.get_layer("output_layer").bias.assign([1e9 + 0.5, 0.0])
+    y, state = model.step(x, model.initial_state(1))
+    found = model.generate(x, max_length=2)
+    for step in range(2):
+        mean = ops.convert_to_numpy(model.heads["outputs"].mean(y[:, -1]))
+        np.testing.assert_allclose(found.mean[:, step], mean, rtol=1e-14)
+        y, state = model.step(mean[:, None], state)
+
+
 @pytest.mark.skipif(on_jax(), reason="written by a process on TensorFlow, tested there")
 def test_a_served_step_takes_and_gives_float32(trained, tmp_path):
     model, _ = trained

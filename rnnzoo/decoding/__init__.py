@@ -17,7 +17,7 @@ from rnnzoo.decoding.beam import decode_beams
 from rnnzoo.decoding.decoded import Decoded
 from rnnzoo.decoding.random import Tensor
 from rnnzoo.decoding.rows import decode_rows
-from rnnzoo.decoding.rules import Rules, token_rules
+from rnnzoo.decoding.rules import Rules, length_rules, token_rules
 from rnnzoo.decoding.sample import Sample
 from rnnzoo.decoding.samplers import Beam, Greedy, Sampler
 from rnnzoo.decoding.stepper import Stepper
@@ -74,7 +74,11 @@ def decode(
     sampler = get(sampler)
     if not callable(step):
         raise _checks.refuse("step", "a function of (tokens, state)", step)
-    max_length, min_length = _lengths(max_length, min_length)
+    if _is_scalar_tensor(max_length):
+        max_length = ops.cast(max_length, "int32")
+        min_length = _checks.integer("min_length", min_length, 0)
+    else:
+        max_length, min_length = length_rules(max_length, min_length)
     end, forbidden = token_rules(end, forbidden)
     if alignment_steps is not None and not _is_scalar_tensor(alignment_steps):
         alignment_steps = positive_integer("alignment_steps", alignment_steps)
@@ -126,18 +130,6 @@ def _copied(nest: Any, batch: Any, copies: int) -> Any:
         return nest
     rows = ops.arange(batch * copies, dtype="int32") // copies
     return tree.map_structure(lambda part: ops.take(part, rows, axis=0), nest)
-
-
-def _lengths(max_length: Any, min_length: Any) -> tuple[Any, int]:
-    min_length = _checks.integer("min_length", min_length, 0)
-    if _is_scalar_tensor(max_length):
-        return ops.cast(max_length, "int32"), min_length
-    max_length = positive_integer("max_length", max_length)
-    if min_length > max_length:
-        raise ValueError(
-            f"min_length must be at most max_length={max_length}; received min_length={min_length}"
-        )
-    return max_length, min_length
 
 
 def _is_scalar_tensor(value: Any) -> bool:

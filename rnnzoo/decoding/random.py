@@ -22,11 +22,8 @@ def uniform(seeds: Tensor, index: Tensor) -> Tensor:
         seeds: `(rows, 2)` int32, two words for each row.
         index: int32 scalar, the step.
     """
-    seeds = ops.cast(seeds, "uint32")
-    zero = ops.zeros_like(seeds[:, 0])
-    key = (seeds[:, 0], seeds[:, 1])
-    bits, _ = threefry(key, (zero + ops.cast(index, "uint32"), zero))
-    return ops.cast(ops.right_shift(bits, _word(8)), "float32") * 2.0**-24
+    words = ops.cast(seeds, "uint32")
+    return RowSeeds(words, index).uniform(words.shape[:1], "float32")
 
 
 class RowSeeds(keras.random.SeedGenerator):
@@ -46,15 +43,12 @@ class RowSeeds(keras.random.SeedGenerator):
     def next(self, ordered: bool = True) -> Tensor:
         """A seed of `keras.random`, another at each call."""
         del ordered
-        left, right = self._counted()
-        self._count()
-        return ops.stack(threefry((self.words[0, 0], self.words[0, 1]), (left, right)))
+        return ops.stack(threefry((self.words[0, 0], self.words[0, 1]), self._counted()))
 
     def uniform(self, shape: tuple, dtype: str) -> Tensor:
         """Multiples of 2**-24 in [0, 1) of `shape`, whose first axis is that of the rows."""
         size = int(np.prod(shape[1:]))
         index, place = self._counted()
-        self._count()
         place = place + ops.cast(ops.arange(size, dtype="int32"), "uint32")[None]
         zeros = ops.zeros_like(self.words[:, :1]) + ops.zeros_like(place)
         bits, _ = threefry((self.words[:, :1], self.words[:, 1:]), (zeros + index, zeros + place))
@@ -63,10 +57,8 @@ class RowSeeds(keras.random.SeedGenerator):
 
     def _counted(self) -> tuple[Tensor, Tensor]:
         """The two words that count the numbers of a row: the step, and the first of a draw."""
-        return ops.cast(self.index, "uint32"), _word(self.drawn << _DRAW)
-
-    def _count(self) -> None:
         self.drawn += 1
+        return ops.cast(self.index, "uint32"), _word((self.drawn - 1) << _DRAW)
 
 
 def seeds_of_rows(seed: int | None, rows: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from rnnzoo.decoding.decoded import Decoded, filled, log_probability
 from rnnzoo.decoding.random import Tensor
 from rnnzoo.decoding.rules import Rules
 from rnnzoo.decoding.samplers import Sampler
-from rnnzoo.decoding.stepper import Stepper, shaped_like
+from rnnzoo.decoding.stepper import Stepper, by_rows, shaped_like
 
 
 def decode_rows(
@@ -64,18 +64,13 @@ class _Loop:
         going = ops.logical_and(active, ops.logical_not(self.rules.ends(chosen)))
         kept = {"tokens": chosen}
         if self.stepper.aligns:
-            kept["alignment"] = _where(active, alignment, 0.0)
+            kept["alignment"] = by_rows(active, alignment, 0.0)
         new = {
             "last": ops.where(active, chosen, last),
-            "state": tuple(_where(active, n, o) for n, o in zip(state, carry["state"])),
+            "state": tuple(by_rows(active, n, o) for n, o in zip(state, carry["state"])),
             "active": ops.logical_and(going, index + 1 < self.rules.limits),
             "lengths": carry["lengths"] + ops.cast(going, "int32"),
             "scores": carry["scores"] + ops.where(active, gain, 0.0),
             **{name: self.buffers[name].put(carry[name], index, kept[name]) for name in kept},
         }
         return index + 1, shaped_like(new, carry)
-
-
-def _where(rows: Tensor, new: Tensor, old: Any) -> Tensor:
-    """`new` in the `rows` that are True, else `old`."""
-    return ops.where(ops.reshape(rows, (-1,) + (1,) * (len(new.shape) - 1)), new, old)

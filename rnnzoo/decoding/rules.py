@@ -74,6 +74,17 @@ class Rules:
         return ops.equal(tokens, self.end)
 
 
+def length_rules(max_length: Any, min_length: Any) -> tuple[int, int]:
+    """`max_length` and `min_length`; ValueError for what can be no lengths."""
+    max_length = _checks.positive_integer("max_length", max_length)
+    min_length = _checks.integer("min_length", min_length, 0)
+    if min_length > max_length:
+        raise ValueError(
+            f"min_length must be at most max_length={max_length}; received min_length={min_length}"
+        )
+    return max_length, min_length
+
+
 def token_rules(end: Any, forbidden: Any) -> tuple[int | None, tuple[int, ...]]:
     """`end` and `forbidden`, tokens of some vocabulary; ValueError for what can be no token."""
     if end is not None:

@@ -18,7 +18,8 @@ class Sampler:
     """A way of choosing tokens; one of your own overrides `choose`.
 
     Attributes:
-        copies: rows that `step` sees for each row of the batch, next to each other.
+        copies: rows that `step` sees for each row of the batch, next to each other: 1, but of a
+            `Beam`.
         varying: names of attributes that `values` gives to a compiled function at each call.
     """
 

@@ -43,10 +43,16 @@ class Stepper:
         self.vocabulary: int = shape[1]
         self._check_state(state, results[1])
         self.aligns = len(results) == 3
+        steps = results[2].shape[-1] if self.aligns else 0
+        if isinstance(alignment_steps, int) and steps not in (None, alignment_steps):
+            got = f"an alignment of {steps} steps" if self.aligns else "none"
+            raise ValueError(
+                "alignment_steps must be the steps of the alignment that step returns; received "
+                f"alignment_steps={alignment_steps} and {got}"
+            )
         self.alignment_steps = alignment_steps
         if self.aligns and alignment_steps is None:
             # Only where the shape is not static does this call need to run.
-            steps = results[2].shape[-1]
             self.alignment_steps = steps or ops.shape(step(tokens, state)[2])[-1]
 
     def __call__(self, tokens: Tensor, state: tuple) -> tuple[Tensor, tuple, Tensor | None]:
@@ -80,6 +86,11 @@ def shaped_like(new: Any, old: Any) -> Any:
         return new if tuple(new.shape) == tuple(old.shape) else ops.reshape(new, ops.shape(old))
 
     return tree.map_structure(shaped, new, old)
+
+
+def by_rows(on: Tensor, new: Tensor, old: Any) -> Tensor:
+    """`new` `(rows, ...)` in the rows that are `on`, `(rows,)` bool, else `old`."""
+    return ops.where(ops.reshape(on, (-1,) + (1,) * (len(new.shape) - 1)), new, old)
 
 
 def _described(tensor: Any) -> str:

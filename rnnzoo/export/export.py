@@ -100,7 +100,7 @@ def export(
         path: where to; the last part is the version, a whole number.
         format: "tf_saved_model", "onnx", "litert" or "triton".
         overwrite: replace an existing version.
-        beam: the search of the signature `beam`; `Beam(5, n_best=5)` by default.
+        beam: the search of the signature `beam` where it has one; `Beam(5, n_best=5)` by default.
         metrics: figures of the model's worth, for `rnnzoo.json`; what JSON can hold.
         feed: of a one-to-one model on numbers, the input whose next value its output is; needed
             for `generate` and `sample` where several could be.
@@ -109,7 +109,8 @@ def export(
 
     Raises:
         ValueError: a path without a version; a model that is not of rnnzoo; another format, or
-            one that this form has not; metrics that JSON cannot hold.
+            one that this form has not; a setting of a signature that is not written; metrics that
+            JSON cannot hold.
         ImportError: what the format needs is not installed.
         FileExistsError: the version exists, or other versions have another `config.pbtxt`, and
             `overwrite` is False.
@@ -121,8 +122,15 @@ def export(
             f"received {type(model).__name__}"
         )
     _checks.one_of("format", format, FORMATS)
-    beam = Beam(5, n_best=5) if beam is None else beam
-    _checks.instance("beam", beam, Beam, "a rnnzoo.decoding.Beam or None")
+    if beam is not None:
+        _checks.instance("beam", beam, Beam, "a rnnzoo.decoding.Beam or None")
+        if format != "tf_saved_model" or not model.decodes or model.start is None:
+            raise ValueError(
+                "beam is for the signature beam of format='tf_saved_model', which encoder-decoders "
+                f"to tokens have; received beam={beam} for one of form {model.form!r}, "
+                f"format={format!r}"
+            )
+    beam = beam or Beam(5, n_best=5)
     _checks.flag("overwrite", overwrite)
     path = _checks.path("path", path)
     options = {"format": format, "beam": dict(vars(beam)), "metrics": _plain(metrics)}

@@ -142,8 +142,8 @@ def _of_numbers(paths: Callable, head: Head, inputs: dict) -> dict[str, Signatur
 
     def run(batch: dict, samples: Any = None, seeds: Any = None) -> tuple:
         steps = ops.max(batch["steps"])
-        found, states = paths(batch, steps, samples, seeds)
-        values = found["values"]
+        found, states = paths(batch, ops.maximum(steps, 1), samples, seeds)
+        values = found["values"][..., :steps, :]
         wanted = ops.arange(steps, dtype="int32") < batch["steps"][:, None]
         wanted = ops.reshape(wanted, (-1, *[1] * (len(values.shape) - 3), steps, 1))
         return ops.where(wanted, values, 0), {f"{k}_out": ops.copy(v) for k, v in states.items()}

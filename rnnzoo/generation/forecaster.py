@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from rnnzoo import _checks
+from rnnzoo.decoding.stepper import by_rows
 from rnnzoo.feed.inputs import lanes_of
 from rnnzoo.generation.forecasts import (
     NEXT,
@@ -115,8 +116,7 @@ class Forecaster:
         fresh = self.model.initial_state(count)
         on = np.isin(np.arange(count), rows)
         for name, old in self._state.items():
-            shape = (-1,) + (1,) * (len(old.shape) - 1)
-            self._state[name] = ops.where(on.reshape(shape), fresh[name], old)
+            self._state[name] = by_rows(on, fresh[name], old)
         self._seen = self._seen & ~on
 
     def forecast(

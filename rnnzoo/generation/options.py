@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from rnnzoo import _checks, backend, decoding
-from rnnzoo.decoding.rules import token_rules
+from rnnzoo.decoding.rules import length_rules, token_rules
 from rnnzoo.layers.recurrent import State, Tensor
 
 # Compiled functions that a model keeps, those used last.
@@ -90,12 +90,7 @@ def options(
     sampler: Any, max_length: Any, end: Any, min_length: Any, forbidden: Iterable[int]
 ) -> Options:
     """Checked `Options`; ValueError for lengths, tokens or samplers that can be none."""
-    max_length = _checks.positive_integer("max_length", max_length)
-    min_length = _checks.integer("min_length", min_length, 0)
-    if min_length > max_length:
-        raise ValueError(
-            f"min_length must be at most max_length={max_length}; received min_length={min_length}"
-        )
+    max_length, min_length = length_rules(max_length, min_length)
     return Options(decoding.get(sampler), max_length, *token_rules(end, forbidden), min_length)
 
 

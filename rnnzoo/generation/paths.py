@@ -10,6 +10,7 @@ from rnnzoo.core.spec import CoreSpec
 from rnnzoo.decoding.random import RowSeeds, words_of_paths
 from rnnzoo.decoding.stepper import shaped_like
 from rnnzoo.heads.head import Head
+from rnnzoo.heads.loss import full_precision
 from rnnzoo.layers.recurrent import Tensor
 
 
@@ -51,13 +52,14 @@ class Paths:
         self.samples = samples
         self.steps, self.planned = given["steps"], given["planned"]
         self.still = {key: self._repeated(value) for key, value in given["still"].items()}
-        self.said = ops.cast(self._repeated(given["said"]), "float32")
+        self.dtype = full_precision(keras.backend.standardize_dtype(given["said"].dtype))
+        self.said = ops.cast(self._repeated(given["said"]), self.dtype)
         self.state = {key: self._repeated(value) for key, value in given["state"].items()}
         self.words = None if samples is None else words_of_paths(given["seeds"], samples)
         sizes = {"values": how.head.outputs}
         sizes |= {"parameters": self.said.shape[-1]} if samples is None else {}
         rows = ops.shape(self.said)[0]
-        self.kept = {name: Buffer(room, (rows, size), "float32") for name, size in sizes.items()}
+        self.kept = {name: Buffer(room, (rows, size), self.dtype) for name, size in sizes.items()}
 
     def run(self) -> dict[str, Tensor]:
         """`values` `(rows, [samples,] room, size)`; where nothing is drawn, `parameters` too."""
@@ -93,7 +95,7 @@ class Paths:
         if spec.mask:
             given[spec.mask] = ops.ones_like(value[..., 0], dtype="bool")
         outputs, state = spec.split(self.core(given, training=False))
-        said = ops.cast(next(iter(outputs.values()))[:, 0], "float32")
+        said = ops.cast(next(iter(outputs.values()))[:, 0], self.dtype)
         new = {"state": state, **self._put(index, said, carry["content"])}
         return index + 1, shaped_like(new, carry)
 
@@ -104,7 +106,7 @@ class Paths:
             value = head.sample(said, RowSeeds(self.words, index))
         else:
             value = head.point(said)
-        value = ops.reshape(ops.cast(value, "float32"), (-1, head.outputs))
+        value = ops.reshape(ops.cast(value, self.dtype), (-1, head.outputs))
         put = {"values": value, "parameters": said}
         content = {name: b.put(content[name], index, put[name]) for name, b in self.kept.items()}
         return {"value": value, "content": content}

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from rnnzoo import _checks
+from rnnzoo.decoding.stepper import by_rows
 from rnnzoo.feed.source_target import as_rows
 from rnnzoo.generation.options import Generated, Options, as_numpy, compiled, texts
 from rnnzoo.generation.read_steps import read_steps
@@ -83,7 +83,7 @@ def token_step(model: Any) -> Callable:
         outputs, state = spec.split(core(values, training=False))
         logits = outputs[name][:, 0]
         if output.activation == "softmax":
-            logits = ops.log(ops.maximum(logits, keras.config.epsilon() ** 5))
+            logits = ops.log(ops.maximum(ops.cast(logits, "float32"), 1e-35))
         return logits, state
 
     return step
@@ -101,12 +101,7 @@ def read_prompt(step: Callable, tokens: Tensor, lengths: Tensor, state: State) -
 
     def turn(index: Tensor, state: State) -> tuple:
         new = step(ops.take(tokens, index, axis=1), state)[1]
-        on = index < before
-
-        def moved(new: Tensor, old: Tensor) -> Tensor:
-            return ops.where(ops.reshape(on, (-1, *[1] * (len(old.shape) - 1))), new, old)
-
-        return index + 1, {key: moved(new[key], old) for key, old in state.items()}
+        return index + 1, {k: by_rows(index < before, new[k], old) for k, old in state.items()}
 
     start = ops.convert_to_tensor(0, "int32")
     _, state = ops.while_loop(lambda index, _: index < ops.max(before), turn, (start, state))

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from rnnzoo.decoding.stepper import shaped_like
+from rnnzoo.decoding.stepper import by_rows, shaped_like
 from rnnzoo.generation.options import room
 from rnnzoo.layers.recurrent import State, Tensor
 
@@ -35,8 +35,8 @@ def read_steps(
             part = {name: _part(whole, on, read, piece) for name, whole in values.items()}
             given = {**part, **still}
             y, new = model.step(given if len(given) > 1 else part[model.spec.leading], state)
-            state = new if on.all() else {k: _chosen(on, new[k], state[k]) for k in new}
-            said = y[:, -1] if on.all() or said is None else _chosen(on, y[:, -1], said)
+            state = new if on.all() else {k: by_rows(on, new[k], state[k]) for k in new}
+            said = y[:, -1] if on.all() or said is None else by_rows(on, y[:, -1], said)
             read += piece * on
         piece //= 2
     return said, state
@@ -62,7 +62,7 @@ def read_rows(
         now = {name: ops.take(whole, index, axis=1)[:, None] for name, whole in values.items()}
         y, new = core(now, carry[1])
         on, new = index < lengths, (y[:, -1], new)
-        chosen = keras.tree.map_structure(lambda a, b: _chosen(on, a, b), new, carry)
+        chosen = keras.tree.map_structure(lambda a, b: by_rows(on, a, b), new, carry)
         return index + 1, shaped_like(chosen, carry)
 
     carry = (said[:, -1], state)
@@ -78,8 +78,3 @@ def _part(whole: np.ndarray, on: np.ndarray, read: np.ndarray, steps: int) -> np
     for i in np.flatnonzero(on):
         part[i] = whole[i, read[i] : read[i] + steps]
     return part
-
-
-def _chosen(on: np.ndarray, new: Tensor, old: Tensor) -> Tensor:
-    """`new` in the rows that are `on`, else `old`."""
-    return ops.where(ops.reshape(on, (-1,) + (1,) * (len(new.shape) - 1)), new, old)

@@ -271,10 +271,10 @@ class EncoderDecoder(Shell):
 
         Args:
             source: an array as in `fit`, or a dict with `source` and `source_mask` or
-                `source_lengths`, or a list of sequences of different length, or strings
-                where the model was made with a source `Vocabulary`. Of a model with several
-                inputs a dict by their names: all but the target, with as many steps of the
-                `target_inputs` as are to be written.
+                `source_lengths` (a batch of `fit`, whose target is left out), or a list of
+                sequences of different length, or strings where the model was made with a source
+                `Vocabulary`. Of a model with several inputs a dict by their names: all but the
+                target, with as many steps of the `target_inputs` as are to be written.
             max_length: target tokens at most, the end token included. For tokens only. What is
                 known of the target's steps must reach to the last but one of them.
             sampler: 'greedy', 'sample', or an object of `rnnzoo.decoding`, as
