@@ -12,6 +12,7 @@ import keras
 import pytest
 
 import rnnzoo
+from rnnzoo.layers.stack import CELLS
 
 PACKAGE = pathlib.Path(rnnzoo.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -373,6 +374,11 @@ def test_a_docstring_tells_of_all_arguments_and_no_others(name):
     assert not arguments - named, f"{name} does not tell of {arguments - named}"
     known = {*inspect.signature(thing).parameters}
     assert not found["Args:"] - known, f"{name} has no {found['Args:'] - known}"
+
+
+def test_a_cell_names_its_paper():
+    for cell in CELLS.values():
+        assert re.search(r"\(.*(19|20)\d\d\)", cell.__doc__), cell
 
 
 def words(name):

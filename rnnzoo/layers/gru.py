@@ -10,8 +10,9 @@ from rnnzoo.layers.stock import StockLayer
 class GRU(StockLayer, keras.layers.GRU):
     """A GRU layer with explicit state: `(sequence, state, reset) -> (outputs, state)`.
 
-    Weights, their names, shapes and gate order are those of `keras.layers.GRU`, of both
-    `reset_after` kinds. See `rnnzoo.layers.recurrent.RecurrentLayer` for the call.
+    The gated recurrent unit (Cho et al., 2014). Weights, their names, shapes and gate order are
+    those of `keras.layers.GRU`, of both `reset_after` kinds. See
+    `rnnzoo.layers.recurrent.RecurrentLayer` for the call.
 
     Args:
         units: size of the hidden state, at least 1.

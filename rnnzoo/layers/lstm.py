@@ -10,6 +10,7 @@ from rnnzoo.layers.stock import StockLayer
 class LSTM(StockLayer, keras.layers.LSTM):
     """An LSTM layer with explicit state: `(sequence, state, reset) -> (outputs, state)`.
 
+    Long short-term memory (Hochreiter & Schmidhuber, 1997; forget gate: Gers et al., 2000).
     Weights, their names, shapes and gate order are those of `keras.layers.LSTM`, so
     `get_weights` and `set_weights` move them both ways. See
     `rnnzoo.layers.recurrent.RecurrentLayer` for the call.
