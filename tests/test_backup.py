@@ -177,7 +177,7 @@ KINDS = {
 
 def squares(rate=0.01):
     keras.utils.set_random_seed(4)
-    model = rnnzoo.one_to_one(features=2, units=5, outputs=1, dropout=0.1, cell="gru")
+    model = rnnzoo.one_to_one(features=2, units=5, outputs=1, dropout=0.1, cell="rg_lru")
     optimizer = keras.optimizers.Adam(rate, use_ema=True, ema_momentum=0.9)
     model.compile(optimizer, "mse", metrics=["mae"], jit_compile=on_jax())
     return model
@@ -201,6 +201,56 @@ def test_every_form_of_data_goes_on(tmp_path, kind):
     fit_squares(tmp_path / "stopped", KINDS[kind], stop=9)
     resumed = fit_squares(tmp_path / "stopped", KINDS[kind])
     same(state_of(resumed), never)
+
+
+def classifier():
+    model = rnnzoo.many_to_one(features=2, units=3, outputs=3, recurrent_dropout=0.2)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+def translator():
+    model = rnnzoo.encoder_decoder(source_features=2, target_vocabulary=3, units=3, dropout=0.2)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+def sequences():
+    rng = np.random.default_rng(6)
+    return [rng.normal(size=(n, 2)).astype("float32") for n in rng.integers(5, 9, 12)]
+
+
+def labels(*shape):
+    return np.random.default_rng(7).integers(0, 3, shape)
+
+
+SHUFFLED = {"batch_size": 4, "shuffle": True, "seed": 2, "pad_to_multiple_of": 8}
+# By name a model, its data of three batches, and how it is trained.
+OTHERS = {
+    "many_to_one": (
+        classifier,
+        lambda: rnnzoo.data.bucket(sequences(), labels(12), **SHUFFLED),
+        lambda: rnnzoo.TruncatedBPTT(3),
+    ),
+    "encoder_decoder": (
+        translator,
+        lambda: rnnzoo.data.pairs(sequences(), labels(12, 4), **SHUFFLED),
+        lambda: rnnzoo.ScheduledSampling(0.4),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_other_forms_go_on(tmp_path, name):
+    make, data, callback = OTHERS[name]
+
+    def run(folder, stop=None):
+        model = untrained(make, x=data())
+        return fit_squares(folder, lambda: {"x": data()}, stop, [callback()], model=model)
+
+    never = state_of(run(tmp_path / "never"))
+    run(tmp_path / "stopped", stop=5)
+    same(state_of(run(tmp_path / "stopped")), never)
 
 
 def test_what_callbacks_of_keras_remember_is_kept(tmp_path):

@@ -25,6 +25,7 @@ from benchmarks import (
 )
 from benchmarks import generation_contestant as writing
 from benchmarks.gpu import results
+from rnnzoo.layers.stack import CELLS
 
 if keras.backend.backend() == "jax":
     pytest.skip("run on TensorFlow; nothing here depends on the backend", allow_module_level=True)
@@ -196,6 +197,13 @@ def test_what_a_gpu_finds_is_compared_by_the_largest_value_of_each_array():
     assert results.difference([expected[0], np.array([0.0, 1.0]), expected[2]], expected) > 1
     with pytest.raises(ValueError):
         results.difference(expected[:2], expected)
+
+
+def test_every_cell_and_form_is_compiled_for_a_tpu():
+    cells = {options.get("cell", "lstm") for _, options in tpu.TRAININGS.values()}
+    assert cells == set(CELLS)
+    forms = {name.split(",")[0] for name in tpu.TRAININGS}
+    assert forms == {"one_to_one", "many_to_one", "encoder_decoder"}
 
 
 GRADIENT = "  %a = (f32[8,4]{1,0:T(8,128)}, f32[]) all-reduce(%x, %y), channel_id=1"

@@ -257,19 +257,20 @@ def test_targets_of_one_number_may_lack_their_axis(window):
     rng = np.random.default_rng(3)
     x = rng.normal(size=(6, 6, FEATURES)).astype("float32")
     y = rng.normal(size=(6, 6)).astype("float32")
-    weight, lengths = rng.uniform(0.5, 2, (6, 6)), np.array([6, 2, 5, 3, 1, 4])
+    steps, lengths = rng.uniform(0.5, 2, (6, 6)), np.array([6, 2, 5, 3, 1, 4])
     model = rnnzoo.one_to_one(features=FEATURES, units=2, outputs=1)
     model.compile(keras.optimizers.SGD(0.0), "mse", metrics=["mae"], weighted_metrics=["mse"])
     error = model.predict(x, verbose=0)[..., 0] - y
     real = np.arange(6) < lengths[:, None]
-    expected = {
-        "loss": (error**2 * weight)[real].mean(),
-        "mae": np.abs(error)[real].mean(),
-        "mse": np.average(error[real] ** 2, weights=weight[real]),
-    }
     callbacks = [] if window is None else [rnnzoo.TruncatedBPTT(window)]
-    options = {"sample_weight": weight, "verbose": 0, "callbacks": callbacks}
-    for target in (y, y[..., None]):
+    for target, given in ((y, steps), (y[..., None], steps), (y, steps[0]), (y, steps[:, :1])):
+        weight = np.broadcast_to(given if given.ndim == 2 else given[:, None], (6, 6))
+        expected = {
+            "loss": (error**2 * weight)[real].mean(),
+            "mae": np.abs(error)[real].mean(),
+            "mse": np.average(error[real] ** 2, weights=weight[real]),
+        }
+        options = {"sample_weight": given, "verbose": 0, "callbacks": callbacks}
         told = model.fit({"inputs": x, "lengths": lengths}, target, **options).history
         for name, value in expected.items():
             np.testing.assert_allclose(told[name], [value], rtol=2e-5, err_msg=name)

@@ -264,18 +264,19 @@ def test_the_tied_output_uses_the_embedding():
     assert model.core.count_params() == plain.core.count_params() - 4 * 7 - 7
 
 
-def test_perplexity_depends_neither_on_window_nor_on_lanes():
+def test_perplexity_depends_neither_on_windows_nor_lanes_nor_padding():
     rng = np.random.default_rng(3)
     documents = [rng.integers(0, 9, size=n) for n in (30, 7, 19, 12, 25)]
     model = rnnzoo.one_to_one(vocabulary=9, units=6)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(loss=loss, weighted_metrics=[rnnzoo.metrics.Perplexity()])
-    found = [
-        model.evaluate(rnnzoo.data.pack(documents, lanes, window), verbose=0, return_dict=True)[
-            "perplexity"
-        ]
+    layouts = [
+        rnnzoo.data.pack(documents, lanes, window)
         for lanes, window in [(1, 8), (2, 8), (3, 5), (5, 6)]
     ]
+    inputs, targets = ([d[part] for d in documents] for part in (slice(-1), slice(1, None)))
+    layouts.append(rnnzoo.data.bucket(inputs, targets, 2, per_step=True))
+    found = [model.evaluate(one, verbose=0, return_dict=True)["perplexity"] for one in layouts]
     sums = []
     for document in documents:
         logits = model.predict(document[None, :-1], verbose=0)[0]

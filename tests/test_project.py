@@ -12,6 +12,7 @@ import keras
 import pytest
 
 import rnnzoo
+from rnnzoo.layers.stack import CELLS
 
 PACKAGE = pathlib.Path(rnnzoo.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -339,6 +340,45 @@ def test_a_docstring_says_more_than_the_name(name):
     assert docstring, f"{name} has no docstring"
     assert said(docstring) - words(last), f"{name}: {docstring.splitlines()[0]!r}"
     assert len(said(docstring)) >= 3
+
+
+def told(docstring):
+    """The names in the sections of arguments and of attributes, by section."""
+    found, section = {"Args:": set(), "Attributes:": set()}, None
+    for line in re.sub(r",\n +", ", ", inspect.cleandoc(docstring)).splitlines():
+        if line and line[0] != " ":
+            section = line
+        entry = re.match(r" {4}(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: \(.*?\))?:", line)
+        if entry and section in found:
+            found[section] |= {name.strip(" *") for name in entry[1].split(",") if name}
+    return found
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_docstring_tells_of_all_arguments_and_no_others(name):
+    thing = PUBLIC[name]
+    if getattr(thing, "__init__", None) is keras.layers.Dense.__init__:
+        return  # as there
+    try:
+        arguments = {
+            argument.name
+            for argument in inspect.signature(thing).parameters.values()
+            if argument.kind is not argument.VAR_KEYWORD
+        }
+    except (TypeError, ValueError):
+        return  # a module, or an error
+    docstring = inspect.cleandoc(thing.__doc__)
+    found = told(docstring)
+    spans = " ".join(re.findall(r"`([^`]*)`", docstring))
+    named = set(re.findall(r"\w+", spans)).union(*found.values())
+    assert not arguments - named, f"{name} does not tell of {arguments - named}"
+    known = {*inspect.signature(thing).parameters}
+    assert not found["Args:"] - known, f"{name} has no {found['Args:'] - known}"
+
+
+def test_a_cell_names_its_paper():
+    for cell in CELLS.values():
+        assert re.search(r"\(.*(19|20)\d\d\)", cell.__doc__), cell
 
 
 def words(name):

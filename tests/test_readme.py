@@ -1,6 +1,7 @@
 """Every Python block of the README and of the pages in docs runs as printed, in its order."""
 
 import pathlib
+import pkgutil
 import re
 
 import keras
@@ -132,3 +133,20 @@ def test_there_are_blocks_and_links_lead_somewhere():
         prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
         for link in re.findall(r"\]\(([^)#:]+)\)", prose):
             assert (PAGES[name].parent / link).exists(), f"{name} links to {link}"
+
+
+def test_what_the_pages_name_is_there():
+    """Names of rnnzoo, targets of make, parts of the benchmarks."""
+    pages = [ROOT / name for name in ("README.md", "CHANGELOG.md", "recipes/README.md")]
+    pages += [
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("benchmarks/*.md"),
+        *ROOT.glob("saved_models/*.md"),
+    ]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    for name in set(re.findall(r"\brnnzoo(?:\.[A-Za-z_]\w*)+", text)) - {"rnnzoo.json"}:
+        pkgutil.resolve_name(name)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    assert set(re.findall(r"`make ([a-z-]+)[` ]", text)) <= set(targets)
+    for name in set(re.findall(r"python -m benchmarks ([a-z]+)", text)):
+        assert (ROOT / "benchmarks" / f"{name}.py").exists(), name

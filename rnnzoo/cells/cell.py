@@ -84,8 +84,12 @@ class Cell(keras.layers.Layer):
 class LinearCell(Cell):
     """A cell `h' = a * h + b` whose a and b come from the inputs alone: `project` gives them.
 
-    In linear space, never in that of logarithms: over 100,000 steps the error stays at 3e-7
-    there, and grows to 2e-2 here; and a reset would be the logarithm of 0.
+    In linear space, never in that of logarithms: over 100,000 steps the error stays at 3e-7,
+    and grows to 2e-2 there, where a reset would be the logarithm of 0.
+
+    Args:
+        units: size of the hidden state and of the output, at least 1.
+        **kwargs: as any layer.
     """
 
     def step(self, projected: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Tensor, list]:

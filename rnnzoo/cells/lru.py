@@ -16,6 +16,8 @@ from rnnzoo.cells.loop import Tensor
 class LRUCell(Cell):
     """A linear cell with a complex diagonal, for long inputs.
 
+    The linear recurrent unit (Orvieto et al., 2023).
+
         lambda = exp(-exp(nu) + i exp(theta))
         h' = lambda * h + exp(gamma) * (B x)      y = Re(C h') + D * x
 

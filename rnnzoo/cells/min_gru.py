@@ -19,8 +19,8 @@ class MinGRUCell(LinearCell):
         z = sigmoid(x @ W_z)      k = g(x @ W_k), g(v) = v + 1/2 if v >= 0 else sigmoid(v)
         h' = (1 - z) * h + z * k
 
-    One product for all steps of a sequence. A linear cell cannot track a state that its inputs
-    flip, such as parity; LSTM, GRU and sLSTM can.
+    minGRU (Feng et al., 2024). One product for all steps of a sequence. A linear cell cannot
+    track a state that its inputs flip, such as parity; LSTM, GRU and sLSTM can.
 
     Args:
         units: size of the hidden state, at least 1.

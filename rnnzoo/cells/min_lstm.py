@@ -12,6 +12,8 @@ from rnnzoo.cells.min_gru import positive
 class MinLSTMCell(LinearCell):
     """An LSTM without output gate whose gates see the inputs alone, and add up to 1.
 
+    minLSTM (Feng et al., 2024).
+
         f, i = sigmoid(x @ W_f), sigmoid(x @ W_i)      k = g(x @ W_k), as in `MinGRUCell`
         h' = f / (f + i) * h + i / (f + i) * k
 

@@ -18,6 +18,8 @@ _STEEPEST = 1000.0  # the derivative of the square root, which has none at 0
 class RGLRUCell(Cell):
     """A linear cell whose decay is gated by the inputs, tested at scale.
 
+    RG-LRU, of Hawk and Griffin (De et al., 2024).
+
         u = x @ W      r, i = sigmoid(u @ W_r + b_r), sigmoid(u @ W_i + b_i)
         log a = -8 r softplus(A)      h' = a * h + sqrt(1 - a^2) * (i * u)
 

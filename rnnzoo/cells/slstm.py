@@ -15,6 +15,8 @@ from rnnzoo.cells.loop import Tensor
 class SLSTMCell(Cell):
     """An LSTM with exponential gates, a normaliser n and a stabiliser m.
 
+    sLSTM, of xLSTM (Beck et al., 2024).
+
         i, f, z, o = x @ W + h @ R + b, R block-diagonal
         m' = max(log sigmoid(f) + m, i), or i at the first step, where n is 0
         e = exp(log sigmoid(f) + m - m')      j = exp(i - m')

@@ -10,13 +10,15 @@ from rnnzoo.layers.stock import StockLayer
 class GRU(StockLayer, keras.layers.GRU):
     """A GRU layer with explicit state: `(sequence, state, reset) -> (outputs, state)`.
 
-    Weights, their names, shapes and gate order are those of `keras.layers.GRU`, of both
-    `reset_after` kinds. See `RecurrentLayer` for the call.
+    The gated recurrent unit (Cho et al., 2014). Weights, their names, shapes and gate order are
+    those of `keras.layers.GRU`, of both `reset_after` kinds. See
+    `rnnzoo.layers.recurrent.RecurrentLayer` for the call.
 
     Args:
         units: size of the hidden state, at least 1.
-        **kwargs: as `StockLayer`, and `reset_after` as `keras.layers.GRU` (True: the reset
-            gate acts after the recurrent product, with its own bias).
+        dropout, recurrent_dropout, learned_initial_state, go_backwards, **kwargs: as
+            `rnnzoo.layers.stock.StockLayer`, and `reset_after` as `keras.layers.GRU` (True: the
+            reset gate acts after the recurrent product, with its own bias).
 
     Example:
 

@@ -10,12 +10,15 @@ from rnnzoo.layers.stock import StockLayer
 class LSTM(StockLayer, keras.layers.LSTM):
     """An LSTM layer with explicit state: `(sequence, state, reset) -> (outputs, state)`.
 
+    Long short-term memory (Hochreiter & Schmidhuber, 1997; forget gate: Gers et al., 2000).
     Weights, their names, shapes and gate order are those of `keras.layers.LSTM`, so
-    `get_weights` and `set_weights` move them both ways. See `RecurrentLayer` for the call.
+    `get_weights` and `set_weights` move them both ways. See
+    `rnnzoo.layers.recurrent.RecurrentLayer` for the call.
 
     Args:
         units: size of the hidden state, at least 1.
-        **kwargs: as `StockLayer`, and `unit_forget_bias` as `keras.layers.LSTM`.
+        dropout, recurrent_dropout, learned_initial_state, go_backwards, **kwargs: as
+            `rnnzoo.layers.stock.StockLayer`, and `unit_forget_bias` as `keras.layers.LSTM`.
 
     Example:
 

@@ -21,8 +21,9 @@ class RNN(RecurrentLayer, keras.layers.Layer):
     The cell is one of Keras's contract: `call(inputs, states)`, with `training` where it wants
     it, `state_size`, and `output_size` and `get_initial_state` where it needs them; a stock
     cell, one of `rnnzoo.cells`, or a layer of your own. What such a cell may add is in
-    `rnnzoo.cells.keras_cell`. See `RecurrentLayer` for the call. A cell that takes time gaps, such
-    as those of `ncps`, reads `[sequence, gaps]`, with gaps `(batch, time)` or `(batch, time, 1)`.
+    `rnnzoo.cells.keras_cell`. See `rnnzoo.layers.recurrent.RecurrentLayer` for the call. A cell
+    that takes time gaps, such as those of `ncps`, reads `[sequence, gaps]`, with gaps
+    `(batch, time)` or `(batch, time, 1)`.
 
     Dropout is the cell's own, one mask for all steps of a call, as in `keras.layers.RNN`; layers
     in a cell draw theirs at every step. The state is in float32 whatever the cell computes in.

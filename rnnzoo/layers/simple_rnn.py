@@ -10,12 +10,13 @@ from rnnzoo.layers.stock import StockLayer
 class SimpleRNN(StockLayer, keras.layers.SimpleRNN):
     """A plain recurrent layer with explicit state: `(sequence, state, reset) -> (outputs, state)`.
 
-    Weights, their names and shapes are those of `keras.layers.SimpleRNN`. See `RecurrentLayer`
-    for the call.
+    That of simple recurrent networks (Elman, 1990). Weights, their names and shapes are those of
+    `keras.layers.SimpleRNN`. See `rnnzoo.layers.recurrent.RecurrentLayer` for the call.
 
     Args:
         units: size of the hidden state, at least 1.
-        **kwargs: as `StockLayer`.
+        dropout, recurrent_dropout, learned_initial_state, go_backwards, **kwargs: as
+            `rnnzoo.layers.stock.StockLayer`.
 
     Example:
 
