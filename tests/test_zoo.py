@@ -497,6 +497,29 @@ def test_a_model_of_others_is_refused(copy):
         rnnzoo.from_preset(copy)
 
 
+def test_a_class_that_is_not_known_is_named(tmp_path):
+    class Mine(keras.layers.GRUCell):
+        pass
+
+    keras.saving.register_keras_serializable("mine")(Mine)
+    folder = rnnzoo.one_to_one(features=1, units=2, cell=Mine, outputs=1).save_to_preset(
+        tmp_path / "mine"
+    )
+    assert read_card(folder).cell == "mine"
+    del keras.saving.get_custom_objects()["mine>Mine"]
+    with pytest.raises(ValueError, match="mine.*Could not locate class 'Mine'. Import what is yo"):
+        rnnzoo.from_preset(folder)
+    with keras.saving.custom_object_scope({"mine>Mine": Mine}):
+        assert rnnzoo.from_preset(folder).count_params()
+
+
+def test_what_animals_are_made_of_is_known_to_a_program_that_imports_rnnzoo():
+    # The zoo is imported later, and so is what serves.
+    for path in (ROOT / "rnnzoo").rglob("*.py"):
+        if path.parent.name in ("zoo", "serving"):
+            assert "register_keras_serializable" not in path.read_text(), path
+
+
 def test_a_card_without_training_cannot_compile(model, home):
     with pytest.raises(ValueError, match="the card of letters does not tell how it was trained"):
         read_card(home / "letters").compile(model)
