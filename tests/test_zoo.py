@@ -556,8 +556,13 @@ def test_the_command_classifies_a_text(capsys, model, home, monkeypatch):
     assert out == f"abca\t{LABELS[chances.argmax()]}\t{chances.max():.3f}\n"
     status, _, error = run(capsys, "run", home / "letters", "xyz")
     assert status == 2 and "'x'" in error
-    for bytes_, words in ((b"abca\n \n\nabca", out + out), (b"ab\xff", "must be text in UTF-8")):
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bytes_), encoding="utf-8"))
+    for errors, bytes_, words in (
+        ("strict", b"abca\n \n\nabca", out + out),
+        ("strict", b"ab\xff", "a text must be in UTF-8; received"),
+        ("surrogateescape", b"ab\xff", "a text must be in UTF-8; received"),
+    ):
+        given = io.TextIOWrapper(io.BytesIO(bytes_), encoding="utf-8", errors=errors)
+        monkeypatch.setattr("sys.stdin", given)
         assert words in "".join(map(str, run(capsys, "run", home / "letters", "-")))
     status, _, error = run(capsys, "run", home / "letters", "abca", "--length", 3, "--seed", 0)
     assert status == 2 and "--length, --seed must be left out: letters writes no text" in error
