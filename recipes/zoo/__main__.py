@@ -133,13 +133,15 @@ if args.tune:
     # What is searched on is never what is measured on.
     search = data if args.data else animal.read(True)
     rows = search.valid if args.data else search.held
+    # An encoder of sizes of its own gets those that are tried, too.
+    both = {"encoder_units": None} if "encoder_units" in BY_NAME[args.name].sizes else {}
 
     def score(rate, **changes):
         settings = dataclasses.replace(training, rate=rate)
-        return min(fitted(search, rows, settings, **changes)[2].history["val_loss"])
+        return min(fitted(search, rows, settings, **changes, **both)[2].history["val_loss"])
 
     try:
-        changes = tuned(score, args.tune, args.seed)
+        changes = {**tuned(score, args.tune, args.seed), **both}
     except (ImportError, ValueError) as error:
         parser.error(str(error))
     training = dataclasses.replace(training, rate=changes.pop("rate"))
