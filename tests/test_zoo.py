@@ -14,6 +14,7 @@ import pytest
 
 import rnnzoo
 from rnnzoo.__main__ import main
+from rnnzoo.export.formats import FORMATS
 from rnnzoo.presets.card import FORMAT
 from rnnzoo.presets.folder import FILES, cell_of, check, outputs_of, read_card, read_golden, sha256
 from rnnzoo.zoo import animals
@@ -543,6 +544,8 @@ def test_the_command_lists_and_tells(capsys, home):
         cell="lstm"
     )
     assert "115.91" in run(capsys, "card", "zaremba.small")[1]
+    (told,) = re.findall("-m rnnzoo export .*", (ROOT / "README.md").read_text())
+    assert all(format in told for format in FORMATS)
     assert run(capsys, "card", home / "letters")[1].startswith("letters\n")
     status, out, error = run(capsys, "card", "zaremba.smal")
     assert (status, out) == (2, "") and "Near ones: zaremba.small" in error
