@@ -91,15 +91,15 @@ def _answers(args: argparse.Namespace) -> Iterator[str]:
     elif model.decodes or model.spec.of_last_step:
         if args.given is None:
             raise ValueError(f"{card.name} must be given a text, or - for standard input; got none")
-        asked = [args.given]
+        asked = [_text(args.given)]
         if args.given == "-":  # where an empty line asks nothing
-            asked = [line for line in _standard_input().split("\n") if line.strip()]
+            asked = [line for line in asked[0].split("\n") if line.strip()]
         if model.decodes:
             yield from answers.answered(model, asked, length, args.temperature or 0.0, seed)
         else:
             yield from answers.classified(model, card, asked)
     else:
-        text = _standard_input() if args.given == "-" else args.given
+        text = None if args.given is None else _text(args.given)
         heat = 0.7 if args.temperature is None else args.temperature
         yield answers.written(model, card, text, length, heat, seed)
 
@@ -123,11 +123,14 @@ def _check_runs(model: Any, card: Card, texts: bool) -> None:
         )
 
 
-def _standard_input() -> str:
+def _text(given: str) -> str:
+    """What is to be read: `given`, or standard input where that is -."""
     try:
-        return sys.stdin.read()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"standard input must be text in UTF-8; received {error}") from error
+        text = sys.stdin.read() if given == "-" else given
+        text.encode()  # without a locale, bytes that are no UTF-8 come as half surrogates
+    except UnicodeError as error:
+        raise ValueError(f"a text must be in UTF-8; received {error}") from error
+    return text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -216,6 +216,7 @@ CASES = {
         for name in ("Cell", "LinearCell", "LRUCell", "MinGRUCell", "MinLSTMCell")
         + ("RGLRUCell", "SLSTMCell")
     },
+    "cells.LSTNetCell": lambda: (rnnzoo.cells.LSTNetCell, {"units": 26}),
     **{
         f"layers.{name}": lambda name=name: (getattr(rnnzoo.layers, name), {"units": 2})
         for name in ("LSTM", "GRU", "SimpleRNN")
@@ -548,6 +549,10 @@ KINDS = {
     "steps_per_execution": of.count,
 }
 OTHERS = {
+    ("cells.LSTNetCell", "units"): lambda value: of.count(value) and value > 24,
+    ("cells.LSTNetCell", "ahead"): lambda value: of.count(value) and value < 26,
+    ("cells.LSTNetCell", "history"): lambda value: of.count(value) and value >= 24,
+    ("cells.LSTNetCell", "period"): lambda value: of.count(value) and value <= 336,
     ("RecurrentModel.generate", "prompt"): optional(of.numbers),
     ("Characters", "units"): of.count,
     ("Characters", "vocabulary"): of.count,

@@ -14,6 +14,7 @@ import pytest
 
 import rnnzoo
 from rnnzoo.__main__ import main
+from rnnzoo.export.formats import FORMATS
 from rnnzoo.presets.card import FORMAT
 from rnnzoo.presets.folder import FILES, cell_of, check, outputs_of, read_card, read_golden, sha256
 from rnnzoo.zoo import animals
@@ -497,6 +498,29 @@ def test_a_model_of_others_is_refused(copy):
         rnnzoo.from_preset(copy)
 
 
+def test_a_class_that_is_not_known_is_named(tmp_path):
+    class Mine(keras.layers.GRUCell):
+        pass
+
+    keras.saving.register_keras_serializable("mine")(Mine)
+    folder = rnnzoo.one_to_one(features=1, units=2, cell=Mine, outputs=1).save_to_preset(
+        tmp_path / "mine"
+    )
+    assert read_card(folder).cell == "mine"
+    del keras.saving.get_custom_objects()["mine>Mine"]
+    with pytest.raises(ValueError, match="mine.*Could not locate class 'Mine'. Import what is yo"):
+        rnnzoo.from_preset(folder)
+    with keras.saving.custom_object_scope({"mine>Mine": Mine}):
+        assert rnnzoo.from_preset(folder).count_params()
+
+
+def test_what_animals_are_made_of_is_known_to_a_program_that_imports_rnnzoo():
+    # The zoo is imported later, and so is what serves.
+    for path in (ROOT / "rnnzoo").rglob("*.py"):
+        if path.parent.name in ("zoo", "serving"):
+            assert "register_keras_serializable" not in path.read_text(), path
+
+
 def test_a_card_without_training_cannot_compile(model, home):
     with pytest.raises(ValueError, match="the card of letters does not tell how it was trained"):
         read_card(home / "letters").compile(model)
@@ -520,6 +544,8 @@ def test_the_command_lists_and_tells(capsys, home):
         cell="lstm"
     )
     assert "115.91" in run(capsys, "card", "zaremba.small")[1]
+    (told,) = re.findall("-m rnnzoo export .*", (ROOT / "README.md").read_text())
+    assert all(format in told for format in FORMATS)
     assert run(capsys, "card", home / "letters")[1].startswith("letters\n")
     status, out, error = run(capsys, "card", "zaremba.smal")
     assert (status, out) == (2, "") and "Near ones: zaremba.small" in error
@@ -533,8 +559,13 @@ def test_the_command_classifies_a_text(capsys, model, home, monkeypatch):
     assert out == f"abca\t{LABELS[chances.argmax()]}\t{chances.max():.3f}\n"
     status, _, error = run(capsys, "run", home / "letters", "xyz")
     assert status == 2 and "'x'" in error
-    for bytes_, words in ((b"abca\n \n\nabca", out + out), (b"ab\xff", "must be text in UTF-8")):
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bytes_), encoding="utf-8"))
+    for errors, bytes_, words in (
+        ("strict", b"abca\n \n\nabca", out + out),
+        ("strict", b"ab\xff", "a text must be in UTF-8; received"),
+        ("surrogateescape", b"ab\xff", "a text must be in UTF-8; received"),
+    ):
+        given = io.TextIOWrapper(io.BytesIO(bytes_), encoding="utf-8", errors=errors)
+        monkeypatch.setattr("sys.stdin", given)
         assert words in "".join(map(str, run(capsys, "run", home / "letters", "-")))
     status, _, error = run(capsys, "run", home / "letters", "abca", "--length", 3, "--seed", 0)
     assert status == 2 and "--length, --seed must be left out: letters writes no text" in error

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import datetime
 import importlib
+import math
 import os
 import platform
 import sys
@@ -92,7 +93,9 @@ def fitted(data, rows, training, **changes):
     """
     keras.utils.set_random_seed(args.seed)
     train = animal.batches(data, training, args.seed)
-    training = dataclasses.replace(training, updates=animal.updates(train, training))
+    steps = None if training.window is None else train.steps
+    updates = len(train) if steps is None else math.ceil(steps / training.window)
+    training = dataclasses.replace(training, updates=updates)
     card = dataclasses.replace(BY_NAME[args.name].card, training=training)
     model = card.compile(rnnzoo.zoo.build(args.name, **data.sizes, **changes))
     if hasattr(animal, "begin"):
@@ -109,6 +112,8 @@ def fitted(data, rows, training, **changes):
 
 
 parser, args = arguments()
+# Each has `read` and `own` (data), `batches` and `still` (of rows), `measure` and `baseline`; some
+# `begin` and `finish` (weights before and after the training), `golden` (inputs) and `STORAGE`.
 animal = importlib.import_module(ANIMALS[args.name])
 training, changes = BY_NAME[args.name].card.training, {}
 path = args.to or HERE.parent.parent / "saved_models" / args.name
@@ -128,23 +133,27 @@ if args.tune:
     # What is searched on is never what is measured on.
     search = data if args.data else animal.read(True)
     rows = search.valid if args.data else search.held
+    # An encoder of sizes of its own gets those that are tried, too.
+    both = {"encoder_units": None} if "encoder_units" in BY_NAME[args.name].sizes else {}
 
     def score(rate, **changes):
         settings = dataclasses.replace(training, rate=rate)
-        return min(fitted(search, rows, settings, **changes)[2].history["val_loss"])
+        return min(fitted(search, rows, settings, **changes, **both)[2].history["val_loss"])
 
     try:
-        changes = tuned(score, args.tune, args.seed)
+        changes = {**tuned(score, args.tune, args.seed), **both}
     except (ImportError, ValueError) as error:
         parser.error(str(error))
     training = dataclasses.replace(training, rate=changes.pop("rate"))
 begin = time.time()
 model, card, _ = fitted(data, data.valid, training, **changes)
 minutes = (time.time() - begin) / 60
-animal.finish(model, data)
+if hasattr(animal, "finish"):
+    animal.finish(model, data)
 
+golden = animal.golden(data) if hasattr(animal, "golden") else None
 told = {field: getattr(card, field) for field in (*ABOUT, "end", "sound", "training")}
-told |= {"labels": data.labels, "baseline": plain, "golden": animal.golden(data)}
+told |= {"labels": data.labels, "baseline": plain, "golden": golden}
 if args.data:
     told |= dict.fromkeys(("paper", "year", "published", "source", "notes"))
     told |= {"data": f"{args.data.name}: 80 % to train, 10 % to validate, 10 % to test"}

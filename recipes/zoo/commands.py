@@ -4,11 +4,11 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from paired import arranged, batches, finish, golden, longest, own, still, updates
+from paired import arranged, batches, longest, own, still
 
 from rnnzoo.data import read_text
 
-__all__ = ["baseline", "batches", "finish", "golden", "measure", "own", "read", "still", "updates"]
+__all__ = ["baseline", "batches", "measure", "own", "read", "still"]
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "scan"
 

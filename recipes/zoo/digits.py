@@ -13,13 +13,12 @@ from labelled import (
     measure,
     scaled,
     still,
-    updates,
 )
 from own import split
 
 from rnnzoo.zoo.animals import BY_NAME
 
-__all__ = ["baseline", "batches", "finish", "golden", "measure", "own", "read", "still", "updates"]
+__all__ = ["baseline", "batches", "finish", "golden", "measure", "own", "read", "still"]
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "spoken-digits" / "fsdd_logmel26.npz"
 COPIES = 8

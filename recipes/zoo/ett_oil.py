@@ -79,10 +79,6 @@ def still(data, rows):
     return bucketed(parts, 1)
 
 
-def updates(train, training):
-    return len(train)
-
-
 def begin(model, data):
     """The linear part is a ridge regression, and stays so; the output is that, and no more."""
     linear = cell_of(model).linear

@@ -54,18 +54,6 @@ def still(data, rows):
     return packed(rows, data, 64, 32)
 
 
-def updates(train, training):
-    return math.ceil(train.steps / training.window)
-
-
-def finish(model, data):
-    """Nothing: the weights are ready."""
-
-
-def golden(data):
-    """Nothing: tokens at random do."""
-
-
 def measure(model, data):
     """Nats per character, the newline that ends a name included."""
     return math.log(

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from own import split
-from paired import batches, finish, golden, still, updates
+from paired import batches, still
 
 import rnnzoo
 from rnnzoo.data import Vocabulary, read_pairs
 
-__all__ = ["baseline", "batches", "finish", "golden", "measure", "own", "read", "still", "updates"]
+__all__ = ["baseline", "batches", "measure", "own", "read", "still"]
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "tatoeba" / "fra.txt.gz"
 KEPT = {"source_vocabulary": 4000, "target_vocabulary": 5000}  # the most frequent words

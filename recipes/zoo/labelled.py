@@ -55,10 +55,6 @@ def still(data, rows):
     return bucketed(scaled(data, rows), 64)
 
 
-def updates(train, training):
-    return len(train)
-
-
 def finish(model, data):
     scale_into(model, data.mean, data.deviation)
 

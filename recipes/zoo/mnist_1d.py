@@ -13,10 +13,9 @@ from labelled import (
     percent,
     scaled,
     still,
-    updates,
 )
 
-__all__ = ["baseline", "batches", "finish", "golden", "measure", "own", "read", "still", "updates"]
+__all__ = ["baseline", "batches", "finish", "golden", "measure", "own", "read", "still"]
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "mnist-1d" / "mnist1d.npz"
 

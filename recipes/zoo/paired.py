@@ -40,18 +40,6 @@ def still(data, rows):
     return paired(data, rows, 256)
 
 
-def updates(train, training):
-    return len(train)
-
-
-def finish(model, data):
-    """Nothing: the weights are ready."""
-
-
-def golden(data):
-    """Nothing: tokens at random do."""
-
-
 def longest(data):
     """Words of the longest target of the training rows, and its end."""
     return max(len(target.split()) for _, target in data.train) + 1

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import paired
-from paired import batches, finish, golden, longest, still, updates
+from paired import batches, longest, still
 
 import rnnzoo
 from rnnzoo.data import read_text
 
-__all__ = ["baseline", "batches", "finish", "golden", "measure", "own", "read", "still", "updates"]
+__all__ = ["baseline", "batches", "measure", "own", "read", "still"]
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "cmudict" / "cmudict.dict.gz"
 BEAM = 5

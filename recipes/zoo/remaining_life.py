@@ -1,6 +1,5 @@
 """C-MAPSS FD001: how many cycles an engine has left, told at each cycle of its sensors."""
 
-import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +10,7 @@ from own import split
 import rnnzoo
 from rnnzoo.data import read_csv, read_text
 
-__all__ = ["baseline", "batches", "finish", "golden", "measure", "own", "read", "still", "updates"]
+__all__ = ["baseline", "batches", "finish", "golden", "measure", "own", "read", "still"]
 
 # Not with the project, since NASA states no licence: see recipes/data/README.md.
 DATA = Path(__file__).resolve().parents[1] / "data" / "cmapss-fd001"
@@ -88,10 +87,6 @@ def batches(data, training, seed):
 def still(data, rows):
     x, y = scaled(data, rows)
     return rnnzoo.data.bucket(x, y, batch_size=32, per_step=True)
-
-
-def updates(train, training):
-    return math.ceil(train.steps / training.window)
 
 
 def finish(model, data):

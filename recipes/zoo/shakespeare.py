@@ -45,18 +45,6 @@ def still(data, text):
     return rnnzoo.data.stream(text, 1, max(1, len(text) // 20))
 
 
-def updates(train, training):
-    return math.ceil(train.steps / training.window)
-
-
-def finish(model, data):
-    """Nothing: the weights are ready."""
-
-
-def golden(data):
-    """Nothing: tokens at random do."""
-
-
 def measure(model, data):
     """Nats per character, the state carried through the whole text."""
     return math.log(

@@ -55,18 +55,6 @@ def still(data, rows):
     return bucketed(rows, data, 256)
 
 
-def updates(train, training):
-    return len(train)
-
-
-def finish(model, data):
-    """Nothing: the weights are ready."""
-
-
-def golden(data):
-    """Nothing: tokens at random do."""
-
-
 def measure(model, data):
     """Per cent of names whose language is told."""
     return 100 * model.evaluate(still(data, data.held), return_dict=True, verbose=0)["accuracy"]

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-from labelled import arranged, baseline, batches, finish, golden, measure, own, still, updates
+from labelled import arranged, baseline, batches, finish, golden, measure, own, still
 
 from rnnzoo.data import read_text
 
-__all__ = ["baseline", "batches", "finish", "golden", "measure", "own", "read", "still", "updates"]
+__all__ = ["baseline", "batches", "finish", "golden", "measure", "own", "read", "still"]
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "japanese-vowels"
 TRAIN, TEST = [30] * 9, [31, 35, 88, 44, 29, 24, 40, 50, 29]

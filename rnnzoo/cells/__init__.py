@@ -2,6 +2,7 @@
 
 from rnnzoo.cells.cell import Cell, LinearCell
 from rnnzoo.cells.lru import LRUCell
+from rnnzoo.cells.lstnet import LSTNetCell
 from rnnzoo.cells.min_gru import MinGRUCell
 from rnnzoo.cells.min_lstm import MinLSTMCell
 from rnnzoo.cells.rg_lru import RGLRUCell
@@ -20,6 +21,7 @@ __all__ = [
     "CELLS",
     "Cell",
     "LRUCell",
+    "LSTNetCell",
     "LinearCell",
     "MinGRUCell",
     "MinLSTMCell",

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,7 @@ from rnnzoo.training.trainer import SequenceTrainer
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 # Times the bytes of its weights that a file may hold: the slots of an optimizer, and lanes.
 _SHARE = 16
+_UNKNOWN = re.compile("Could not locate (class|function) '[^']*'")
 
 
 def load_model(
@@ -57,6 +59,13 @@ def load_model(
         _check_sizes(path, custom_objects)
         model = keras.saving.load_model(path, custom_objects=custom_objects, compile=compile)
     except Exception as error:  # Keras, HDF5, zipfile and json raise almost anything
+        if unknown := _UNKNOWN.search(str(error)):
+            raise ValueError(
+                f"path must be a model of classes that are known; received path={str(path)!r}: "
+                f"{unknown[0][:200]}. Import what is yours before, registered by "
+                "keras.saving.register_keras_serializable, or load within "
+                "keras.saving.custom_object_scope."
+            ) from error
         raise ValueError(
             "path must be a model as model.save wrote it, of classes that are known; received "
             f"path={str(path)!r}, which is damaged or was altered "

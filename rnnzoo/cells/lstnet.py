@@ -38,7 +38,7 @@ class LSTNetCell(keras.layers.Layer):
     Example:
 
     >>> import numpy as np, rnnzoo
-    >>> layer = rnnzoo.layers.RNN(LSTNetCell(units=8, ahead=3, history=48))
+    >>> layer = rnnzoo.layers.RNN(rnnzoo.cells.LSTNetCell(units=8, ahead=3, history=48))
     >>> outputs, state = layer(np.array([[[21.5, 0], [22.5, 1]]]), layer.initial_state(1))
     >>> np.array(outputs)[0, :, :3].tolist()
     [[21.5, 21.5, 21.5], [22.5, 22.5, 22.5]]
