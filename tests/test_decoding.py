@@ -1,6 +1,7 @@
 """Greedy decoding and sampling: against plain Python, alone and in any batch, compiled or not."""
 
 import contextlib
+from collections import OrderedDict
 
 import decoding_toys
 import keras
@@ -306,9 +307,10 @@ def test_the_state_may_be_any_nest_and_the_logits_any_float():
     def step(tokens, state):
         inner, (flags, tensor) = state
         logits, inner = toy.step(tokens, inner)
+        inner = OrderedDict(reversed(inner.items()))  # what counts is the name
         return ops.cast(logits, "float16"), (inner, [ops.logical_not(flags), tensor + 1.0])
 
-    start = (toy.start(SEEN), [np.zeros(6, "bool"), np.zeros((6, 2, 3), "float32")])
+    start = (OrderedDict(toy.start(SEEN)), [np.zeros(6, "bool"), np.zeros((6, 2, 3), "float32")])
     found = arrays(decode(step, start, TOKENS, "greedy", max_length=3, limits=[1, 2, 3, 0, 1, 2]))
     assert found.scores.dtype == "float32"
     inner, (flags, tensor) = found.state

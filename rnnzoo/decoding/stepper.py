@@ -59,6 +59,8 @@ class Stepper:
         """Logits `(rows, vocabulary)`, flat states, and alignment `(rows, S)` or None."""
         logits, state, *alignment = self._step(tokens, self.pack(state))
         alignment = ops.cast(alignment[0], "float32") if alignment else None
+        # By their names: an OrderedDict has an order of its own, which may not be the one given.
+        state = tree.map_structure(lambda _, new: new, self._nest, state)
         return ops.cast(logits, "float32"), tuple(tree.flatten(state)), alignment
 
     def pack(self, state: tuple) -> Any:
@@ -67,8 +69,7 @@ class Stepper:
 
     def _check_state(self, given: Any, returned: Any) -> None:
         try:
-            tree.assert_same_structure(given, returned)
-            same = all(map(_alike, tree.flatten(given), tree.flatten(returned)))
+            same = all(tree.flatten(tree.map_structure(_alike, given, returned)))
         except (TypeError, ValueError):
             same = False
         if not same:
