@@ -43,8 +43,8 @@ class RecurrentModel(Shell):
 
     * `reset`: `(batch, time)` bool, True where a sequence begins;
     * `mask`: `(batch, time)` bool, False on padding, or `lengths`: `(batch,)` integers.
-      Outputs of many-to-one are those of the last real step; of one-to-one, losses and metrics
-      leave padding out;
+      Outputs of many-to-one are those of the last real step. One-to-one models read padding as
+      steps, so theirs ends a row, or a `reset` follows; losses and metrics leave it out;
     * `state`: dict of arrays `(batch, ...)` by the names that `initial_state` has, from which
       the rows begin, as `step` gave them or as they were stored. Such a batch is one of sequences
       of its own, with a `reset` mask too: it neither reads nor moves a carried state. The arrays
@@ -52,7 +52,8 @@ class RecurrentModel(Shell):
 
     Training and evaluation each have a carry of their own: validation, `predict` and `step`
     never move the training state. `evaluate` and `predict` start from the initial state. Arrays
-    may be lists of numbers and tables too, but for states.
+    may be lists of numbers and tables too, but for states. What the first batch of a data set
+    has, all others have.
 
     Called as a layer, `model(inputs)`, also within a Functional model, it is a pure function that
     knows no carry: rows begin with the initial state, or with `state`, and start afresh where
