@@ -127,8 +127,7 @@ class LogMel:
                 f"{path} must be a WAV file of {self.told()}; received {received}. Convert it with "
                 f"sox IN.wav -r {self.rate} -c 1 -b 16 OUT.wav, and cut out the part that is meant."
             )
-        whole = len(content) // 2 * 2  # one that was cut off may end within a sample
-        return self(np.frombuffer(content[:whole], "<i2") / 32768)
+        return self(np.frombuffer(content, "<i2") / 32768)
 
     def told(self) -> str:
         """What a WAV file must be, in words."""
