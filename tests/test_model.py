@@ -257,6 +257,9 @@ def test_the_tied_output_uses_the_embedding():
     plain = rnnzoo.one_to_one(vocabulary=7, units=4, embedding=4)
     ids = np.arange(12).reshape(2, 6) % 7
     table = model.core.get_layer("embedding").get_weights()[0]
+    # As far from 0 as those of an output layer, or its logits let no gradient through.
+    begun = plain.core.get_layer("output_layer").get_weights()[0]
+    assert 0.5 < table.std() / begun.std() < 2
     plain.core.get_layer("embedding").set_weights([table])
     plain.core.get_layer("lstm_0").set_weights(model.core.get_layer("lstm_0").get_weights())
     plain.core.get_layer("output_layer").set_weights([table.T, np.zeros(7)])
