@@ -383,6 +383,10 @@ def test_an_error_of_the_data_is_raised_as_it_is(begun, data):
         yield from batches[:2]
         raise LookupError("mine")
 
+    class Short(Readable):
+        def __len__(self):
+            return COUNT + 1
+
     batches = batches_of(x, y)
     runs = [
         lambda: model.fit(broken(batches), verbose=0),
@@ -396,6 +400,8 @@ def test_an_error_of_the_data_is_raised_as_it_is(begun, data):
             run()
     with pytest.raises(ValueError, match="token ids must be in 0 to 2; received"):
         model.evaluate([*batches, (x[:2] + 9, y[:2])], verbose=0)
+    with pytest.raises(ValueError, match=f"as many .*; received {COUNT}, where .* {COUNT + 1}"):
+        model.fit(Short(batches), verbose=0)
 
 
 def test_an_order_of_the_users_own_is_no_order_of_rows(begun, data):

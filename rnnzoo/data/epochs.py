@@ -243,23 +243,27 @@ def as_tf_dataset(batches: Any, signature: Any, count: int | None) -> Any:
         parts = zip(tf.nest.flatten(found), dtypes, strict=True)
         return [np.True_, *(np.asarray(part, dtype.as_numpy_dtype) for part, dtype in parts)]
 
+    def fitted(_: tf.Tensor, *parts: tf.Tensor) -> Any:
+        found = [tf.ensure_shape(part, spec.shape) for part, spec in zip(parts, specs)]
+        return tf.nest.pack_sequence_as(signature, found)
+
     @plain
     def one_pass(number: tf.Tensor) -> Any:
-        @plain
         def batch(index: tf.Tensor) -> Any:
             return tuple(tf.numpy_function(read, [number, index], [tf.bool, *dtypes]))
 
-        @plain
-        def fitted(_: tf.Tensor, *parts: tf.Tensor) -> Any:
-            found = [tf.ensure_shape(part, spec.shape) for part, spec in zip(parts, specs)]
-            return tf.nest.pack_sequence_as(signature, found)
-
-        read_on = tf.data.Dataset.range(2**62 if count is None else count).map(batch)
+        # Each function is traced anew in every `fit`: where all batches are known, one will do.
+        if count is not None:
+            return tf.data.Dataset.range(count).map(plain(lambda index: fitted(*batch(index))))
         # An end by StopIteration would be an error of `map`.
-        return read_on.take_while(plain(lambda more, *_: more)).map(fitted)
+        read_on = tf.data.Dataset.range(2**62).map(plain(batch))
+        return read_on.take_while(plain(lambda more, *_: more)).map(plain(fitted))
 
     number = tf.data.Dataset.range(1).map(plain(lambda _: tf.numpy_function(begin, [], tf.int64)))
     made = number.flat_map(one_pass)
     if count is not None:
         made = made.apply(tf.data.experimental.assert_cardinality(count))
-    return made.prefetch(tf.data.AUTOTUNE)
+    # Nothing is left to tune, and the thread that would do it holds up the end of each epoch.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return made.prefetch(2).with_options(options)

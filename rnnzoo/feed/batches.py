@@ -225,9 +225,14 @@ class Batches(keras.utils.PyDataset, DataAdapter):
         return self._prepared(zip(itertools.count(self.start), raw))
 
     def _prepared(self, raw: Iterable) -> Iterator[tuple]:
+        index = self.start - 1
         try:
             for index, batch in raw:
                 yield self._observed(index, batch)
+            # An iterator may end before its time, of which Keras warns.
+            if not isinstance(self.source, Iterator) and self.count not in (None, index + 1):
+                told = f"received {index + 1}, where its length is {self.count}"
+                raise ValueError(f"x must have as many batches as its length says; {told}")
         except Exception as error:
             self.failed = error
             raise
@@ -261,7 +266,6 @@ class Batches(keras.utils.PyDataset, DataAdapter):
         return grouped(iter(self), super_batch)
 
     def get_tf_dataset(self) -> Any:
-        # An iterator may end before its time, of which Keras warns.
         count = None if isinstance(self.source, Iterator) else self.num_batches
         return as_tf_dataset(self, self.signature(), count)
 
