@@ -557,7 +557,7 @@ OTHERS = {
     ("Characters", "units"): of.count,
     ("Characters", "vocabulary"): of.count,
     ("Forecaster.observe", "x"): of.numbers,
-    ("backtest", "level"): lambda value: of.real(value) and 0 < value < 1,
+    ("backtest", "level"): optional(lambda value: of.real(value) and 0 < value < 1),
     ("backtest", "history"): optional(of.count),
     ("Forecast.quantile", "p"): either(of.probability, items(of.probability)),
     ("Scaling", "shared"): of.flag,

@@ -214,8 +214,9 @@ def _counts_classes(loss: Any) -> bool:
 
 def _judges_steps(loss: Any) -> bool:
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
-    own = isinstance(loss, str) or getattr(loss, "__module__", "").split(".")[0] == "keras"
-    return own and name.lower() != "ctc"
+    does = getattr(type(loss), "call", loss)  # what a user derives from a loss may be its own
+    own = isinstance(loss, str) or getattr(does, "__module__", "").split(".")[0] == "keras"
+    return own and name.lower() != "ctc" and not isinstance(loss, keras.losses.CTC)
 
 
 def _snake(name: str) -> str:
