@@ -95,11 +95,13 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         """
         defaults.check_optimizer(optimizer)
         outputs = self.spec.outputs
+        loss_weights = defaults.weights_of_losses(loss_weights, outputs)
         given = {"loss": loss, "metrics": metrics, "weighted_metrics": weighted_metrics}
         for argument, value in given.items():
             defaults.check_measures(argument, value)
+            given[argument] = value = defaults.by_name(argument, value, outputs)
             defaults.check_parameters(argument, value, outputs)
-        defaults.check_loss_weights(loss_weights)
+        loss, metrics, weighted_metrics = given.values()
         _checks.flag("run_eagerly", run_eagerly)
         _checks.flag("auto_scale_loss", auto_scale_loss)
         _checks.positive_integer("steps_per_execution", steps_per_execution)
