@@ -1,6 +1,7 @@
 """`python -m rnnzoo`: the zoo for people who do not write Python."""
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -140,6 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for line in lines(args):
             print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has had enough, and nothing must be left to be flushed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, ImportError) as error:
         print(f"{made.prog}: {error}", file=sys.stderr)
         return 2

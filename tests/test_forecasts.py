@@ -334,7 +334,7 @@ def test_backtests_that_cannot_be_are_refused(plain):
         ({"horizon": 9}, "every series must have more than 1 steps"),
         ({"horizon": 3, "windows": 4}, "at least 14; received 9"),
         ({"horizon": 2, "level": 1.0}, "level must be in"),
-        ({"horizon": 2, "level": 0.5, "samples": None}, "level is for samples=n"),
+        ({"horizon": 2, "level": 0.8, "samples": None}, "level is for samples=n"),
         ({"horizon": 2, "seed": 1, "samples": None}, "seed is for samples=n"),
         ({"horizon": 2, "series": []}, "at least one series"),
         ({"horizon": 2, "series": [x[0][:, :1]]}, "shape"),

@@ -163,7 +163,8 @@ def test_whole_sequences_train_as_in_keras():
     model = rnnzoo.from_keras(stock)
     y = np.random.default_rng(0).integers(0, 2, (4, 1)).astype("float32")
     for one in (stock, model):
-        one.compile(keras.optimizers.SGD(0.5), "binary_crossentropy", jit_compile=False)
+        optimizer = keras.optimizers.SGD(0.5, gradient_accumulation_steps=2)
+        one.compile(optimizer, "binary_crossentropy", jit_compile=False)
         history = one.fit(x, y, batch_size=2, epochs=2, shuffle=False, verbose=0).history
     same = rnnzoo.from_keras(stock).core.get_weights()  # in the order of the core
     for got, wanted in zip(model.core.get_weights(), same, strict=True):

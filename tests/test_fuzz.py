@@ -553,11 +553,11 @@ OTHERS = {
     ("cells.LSTNetCell", "ahead"): lambda value: of.count(value) and value < 26,
     ("cells.LSTNetCell", "history"): lambda value: of.count(value) and value >= 24,
     ("cells.LSTNetCell", "period"): lambda value: of.count(value) and value <= 336,
-    ("RecurrentModel.generate", "prompt"): optional(of.numbers),
+    ("RecurrentModel.generate, numbers", "prompt"): optional(of.numbers),
     ("Characters", "units"): of.count,
     ("Characters", "vocabulary"): of.count,
     ("Forecaster.observe", "x"): of.numbers,
-    ("backtest", "level"): lambda value: of.real(value) and 0 < value < 1,
+    ("backtest", "level"): optional(lambda value: of.real(value) and 0 < value < 1),
     ("backtest", "history"): optional(of.count),
     ("Forecast.quantile", "p"): either(of.probability, items(of.probability)),
     ("Scaling", "shared"): of.flag,
@@ -570,6 +570,7 @@ OTHERS = {
     **{("CoreSpec", name): optional(of.text) for name in ("reset", "mask")},
     **{(f"core.{name}", "shape"): of.shape for name in ("Input", "Output", "State")},
     **{(f"core.{name}", "dtype"): never for name in ("Input", "Output", "State")},
+    ("core.Input", "padding"): optional(lambda value: of.integer(value) and value == -1),
     ("core.State", "start"): optional(never),
     ("core.Output", "activation"): of.text,
     ("core.Output", "layer"): optional(of.text),
@@ -668,7 +669,9 @@ DRAWN = None if os.environ.get("RNNZOO_FUZZ") == "all" else 8
 def kinds_of(name, function):
     """The kind of each argument that a function takes."""
     return {
-        argument: OTHERS.get((name.split(",")[0], argument)) or KINDS[argument]
+        argument: OTHERS.get((name, argument))
+        or OTHERS.get((name.split(",")[0], argument))
+        or KINDS[argument]
         for argument, one in inspect.signature(function).parameters.items()
         if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL) and argument != "model_"
     }

@@ -202,6 +202,8 @@ def test_fit(begun, data, form, name, tmp_path):
     wanted = reference(begun, data, name, tmp_path / "arrays", **held)
     if validated:
         held["validation_data"] = validation(form, [part[:4] for part in data])
+        if form in SETS:  # which have batches of their own
+            del held["validation_batch_size"]
         held |= {"validation_steps": 2} if form == "generator" else {}
     history, weights, counts = trained(begun, form, data, callbacks, **steps_for(form), **held)
     assert counts == [COUNT] * EPOCHS
@@ -366,6 +368,30 @@ def test_what_can_be_read_once_is_not_read_twice(begun, data):
         model.fit(iter(batches), epochs=2)
     with pytest.raises(ValueError, match="validation_data must be data that can .* of 3 passes"):
         model.fit(batches, epochs=7, validation_data=iter(batches), validation_freq=2)
+
+
+@pytest.mark.parametrize("form", SETS)
+def test_what_has_no_use_beside_a_data_set_is_refused(begun, data, form):
+    model, weights = begun
+    model.set_weights(weights)
+    given, size = SETS[form](*data), {"batch_size": BATCH}
+    steps = {"steps": COUNT} if form == "generator" else {}
+    held = {"validation_data": SETS[form](*data)["x"], "validation_batch_size": BATCH}
+    calls = {
+        "fit": lambda: model.fit(**given, **steps_for(form), **size),
+        "evaluate": lambda: model.evaluate(**given, **steps, **size),
+        "predict": lambda: model.predict(**given, **steps, **size),
+    }
+    for call in calls.values():
+        with pytest.raises(ValueError, match="so batch_size must be None"):
+            call()
+    with pytest.raises(ValueError, match="validation_batch_size is for arrays"):
+        model.fit(*data, **held)
+    if not isinstance(given["x"], keras.utils.PyDataset):  # which Keras shuffles
+        with pytest.raises(ValueError, match="shuffle=True is for arrays"):
+            model.fit(**given, **steps_for(form), shuffle=True)
+    for got, was in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(got, was)
 
 
 def test_an_error_of_the_data_is_raised_as_it_is(begun, data):

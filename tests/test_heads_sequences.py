@@ -268,9 +268,20 @@ def test_the_best_path_and_the_best_labels_are_found(logits):
             assert unpadded(np.asarray(beams)[i, row]) == everything[i][0]
             assert float(scores[row, i]) == pytest.approx(np.log(everything[i][1]), rel=1e-4)
     assert best.shape == (ROWS, STEPS) and np.all(best[best <= 0] == -1)
-    beams, scores = CTC.beam_search(logits, 20, 2, mask=np.zeros_like(MASK))
-    assert np.all(np.asarray(beams) == -1)  # of no steps
-    np.testing.assert_array_equal(scores, [[0, -np.inf]] * ROWS)
+
+
+def test_a_sequence_may_have_fewer_results_than_are_asked_for(logits):
+    """Of a step there are as many as classes, of none there is one."""
+    mask = np.arange(STEPS) < np.arange(ROWS)[:, None] % 3
+    beams, scores = CTC.beam_search(logits, beam_width=20, top_paths=4, mask=mask)
+    assert beams.shape == (4, ROWS, STEPS)
+    for row in range(ROWS):
+        everything = sorted(all_labels(logits[row], mask[row]).items(), key=lambda x: -x[1])[:4]
+        for i, (labels, probability) in enumerate(everything):
+            assert unpadded(np.asarray(beams)[i, row]) == labels
+            assert float(scores[row, i]) == pytest.approx(np.log(probability), rel=1e-4, abs=1e-6)
+        assert np.all(np.asarray(beams)[len(everything) :, row] == -1)
+        assert np.all(np.asarray(scores)[row, len(everything) :] == -np.inf)
 
 
 def test_labels_are_drawn_as_often_as_they_are_probable(logits):

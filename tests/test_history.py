@@ -251,6 +251,14 @@ def test_rows_of_weight_0_may_hold_no_numbers():
         np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
 
+class MyLoss(keras.losses.MeanSquaredError):
+    """A user's, which computes as that of Keras."""
+
+
+class MyMetric(keras.metrics.MeanAbsoluteError):
+    """Likewise."""
+
+
 @pytest.mark.parametrize("window", [None, 4])
 def test_targets_of_one_number_may_lack_their_axis(window):
     """With as many rows as steps, so that weights of steps taken for those of rows would fit."""
@@ -259,7 +267,9 @@ def test_targets_of_one_number_may_lack_their_axis(window):
     y = rng.normal(size=(6, 6)).astype("float32")
     steps, lengths = rng.uniform(0.5, 2, (6, 6)), np.array([6, 2, 5, 3, 1, 4])
     model = rnnzoo.one_to_one(features=FEATURES, units=2, outputs=1)
-    model.compile(keras.optimizers.SGD(0.0), "mse", metrics=["mae"], weighted_metrics=["mse"])
+    loss = "mse" if window is None else MyLoss()
+    mae = "mae" if window is None else MyMetric(name="mae")
+    model.compile(keras.optimizers.SGD(0.0), loss, metrics=[mae], weighted_metrics=["mse"])
     error = model.predict(x, verbose=0)[..., 0] - y
     real = np.arange(6) < lengths[:, None]
     callbacks = [] if window is None else [rnnzoo.TruncatedBPTT(window)]

@@ -218,6 +218,40 @@ def test_a_yes_is_a_logit_above_0(outputs, loss):
     assert found["AUC"] == pytest.approx((2 * 3 + (2 * 2 + 1 * 3) / 2) / 15)
 
 
+def test_lists_are_in_the_order_of_the_outputs_and_names_are_those_of_outputs():
+    """Keras has lists in the order of the names, and targets are in that of the model."""
+    model, x = compiled({"worth": 1, "sign": 1}), numbers()
+    y = {"worth": numbers(size=1), "sign": (x[..., :1] > 0).astype("float32")}
+    loss = {"worth": "mse", "sign": "binary_crossentropy"}
+    metrics = {"worth": ["mae"], "sign": ["accuracy", "Recall"]}
+    plan = {"loss": loss, "metrics": metrics, "loss_weights": {"worth": 3.0, "sign": 1.0}}
+    found = []
+    for form in (dict, lambda given: list(given.values())):
+        given = {name: form(value) for name, value in plan.items()}
+        model.compile("sgd", weighted_metrics=[], jit_compile=on_jax(), **given)
+        found.append(model.evaluate(x, form(y), verbose=0, return_dict=True))
+    assert found[0] == pytest.approx(found[1])
+    raw = model.predict(x, verbose=0)
+    assert found[1]["worth_loss"] == pytest.approx(np.square(raw["worth"] - y["worth"]).mean())
+    yes = raw["sign"][y["sign"] == 1] > 0  # a logit, with each of several metrics of an output
+    assert found[1]["sign_Recall"] == pytest.approx(yes.mean())
+    for name, wrong in (
+        *((name, {"price": 1.0 if name == "loss_weights" else "mse"}) for name in plan),
+        ("loss", ["mse"]),
+        ("metrics", ["mse"]),
+        ("loss_weights", [1.0]),
+        ("loss_weights", 2.0),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} must .*outputs,? 'worth', 'sign'"):
+            model.compile("sgd", **(plan | {name: wrong}))
+    alone = compiled(1)
+    alone.compile("sgd", {"outputs": "mse"}, {"outputs": 2}, metrics={"outputs": ["mse"]})
+    told = alone.evaluate(x, y["worth"], verbose=0, return_dict=True)
+    assert told["loss"] == pytest.approx(2 * told["mse"])
+    with pytest.raises(ValueError, match="metrics must be named as the outputs, 'outputs'"):
+        alone.compile("sgd", "mse", metrics={"worth": ["mse"]})
+
+
 def test_a_row_without_weight_may_be_anything():
     reader = rnnzoo.many_to_one(features=2, units=3, outputs=1).reader
     x, y, weight = numbers(), np.zeros((ROWS, 1), "float32"), np.array([0.0, 1, 1, 1])

@@ -97,6 +97,22 @@ def test_wrong_options_are_refused_by_name_and_change_nothing(model, method, nam
         unchanged(model, before)
 
 
+ALONE = {
+    "validation_steps": {"validation_steps": 2},
+    "validation_batch_size": {"validation_batch_size": 2},
+    "validation_freq": {"validation_freq": [2]},
+    "validation_data and validation_split": {"validation_data": (X, X), "validation_split": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_what_has_no_use_beside_the_rest_is_refused(model, name):
+    before = of(model)
+    with pytest.raises(ValueError, match=f"{name} (must come with|say the same)"):
+        METHODS["fit"](model, **ALONE[name])
+    unchanged(model, before)
+
+
 def test_what_a_backup_refuses_changes_nothing(model, tmp_path):
     before = of(model)
     callbacks = [rnnzoo.BackupAndResume(tmp_path)]

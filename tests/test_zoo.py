@@ -3,7 +3,9 @@
 import dataclasses
 import io
 import json
+import os
 import re
+import sys
 import zipfile
 from pathlib import Path
 
@@ -549,6 +551,15 @@ def test_the_command_lists_and_tells(capsys, home):
     assert run(capsys, "card", home / "letters")[1].startswith("letters\n")
     status, out, error = run(capsys, "card", "zaremba.smal")
     assert (status, out) == (2, "") and "Near ones: zaremba.small" in error
+
+
+def test_the_command_ends_in_peace_where_nobody_reads_on(capsys, monkeypatch):
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open(writes, "w") as out, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        assert main(["list"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_the_command_classifies_a_text(capsys, model, home, monkeypatch):

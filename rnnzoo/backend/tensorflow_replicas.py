@@ -87,8 +87,8 @@ def carry_variable(shape: tuple, dtype: str, name: str) -> keras.Variable:
 
 
 def values_of(variable: keras.Variable) -> list[np.ndarray]:
-    """Copies of what a variable holds, one for each replica that has its own."""
-    value = variable.value
+    """Copies of what a variable, or a tensor, holds, one for each replica that has its own."""
+    value = getattr(variable, "value", variable)
     return [part.numpy() for part in getattr(value, "values", [value])]
 
 

@@ -90,10 +90,10 @@ def feed(
     if is_array_like(x):
         found = _of_arrays(reading, x, y, sample_weight, batch_size, shuffle, seed)
         return _in_epochs(found, steps, onward)
-    given = {"y": y, "sample_weight": sample_weight}
+    given = {"y": y, "sample_weight": sample_weight, "batch_size": batch_size}
     if named := [name for name, value in given.items() if value is not None]:
         raise ValueError(
-            "a data set gives inputs, targets and sample weights in its batches, "
+            "a data set gives inputs, targets and sample weights in batches of its own, "
             f"so {', '.join(named)} must be None; received a value for {', '.join(named)}"
         )
     if isinstance(x, keras.utils.PyDataset):

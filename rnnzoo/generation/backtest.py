@@ -15,7 +15,7 @@ from rnnzoo.generation.paths import Feed
 from rnnzoo.generation.translation import fed_numbers, write_values
 from rnnzoo.metrics.forecast_errors import coverage, crps, seasonal_scale, smape
 
-# Of the middle interval.
+# Of the middle interval, where none is given.
 _LEVEL = 0.8
 
 
@@ -48,7 +48,7 @@ def backtest(
     windows: int = 1,
     samples: int | None = 100,
     season: int = 1,
-    level: float = _LEVEL,
+    level: float | None = None,
     seed: int | None = None,
     feed: str | None = None,
     history: int | None = None,
@@ -72,7 +72,7 @@ def backtest(
         windows: how many origins.
         samples: paths drawn for each; None for a head that draws none, and then MASE and sMAPE.
         season: steps of a season, for MASE: 24 of hourly values.
-        level: of the middle interval whose coverage is told: 0.8 is that from 10 to 90 %.
+        level: of the middle interval whose coverage is told; 0.8, that from 10 to 90 %, by default.
         seed: as `model.generate` takes it; the origins draw differently.
         feed: the input whose next value the output is, where several could be.
         history: of an encoder-decoder, the steps of its source before each origin, as it was
@@ -105,9 +105,10 @@ def backtest(
         _checks.positive_integer(name, value)
         for name, value in (("windows", windows), ("season", season))
     )
+    if samples is None and level is not None:
+        raise ValueError(f"level is for samples=n; received level={_checks.shown(level)} without")
+    level = _LEVEL if level is None else level
     level = _checks.number("level", level, "in (0, 1)", lambda v: 0 < v < 1)
-    if samples is None and level != _LEVEL:
-        raise ValueError(f"level is for samples=n; received level={level} without")
     batch = _batch(read, series) if isinstance(series, (list, tuple)) else series
     values, lengths, still = series_of(read, batch, {}, "series")
     first = lengths - horizon - (windows - 1) * stride

@@ -98,7 +98,7 @@ def refuse_given(options: dict[str, Any], wanted: str, has: str) -> None:
     """ValueError where one of `options`, which are for models on `wanted`, was given."""
     for name, value in options.items():
         unset = _UNSET.get(name)
-        if value is not None and not (type(value) is type(unset) and value == unset):
+        if not (type(value) is type(unset) and value == unset):
             raise ValueError(
                 f"{name} is for models on {wanted}; received {name}={_checks.shown(value)} for "
                 f"one on {has}"

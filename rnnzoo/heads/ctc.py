@@ -150,8 +150,8 @@ class CTC(ClassHead):
         """The most probable labels, `(top_paths, batch, time)` int32, padded by -1, and their log.
 
         It is `keras.ops.ctc_decode`, which XLA cannot compile on TensorFlow; `mode` it can. Where
-        a sequence has fewer results than `top_paths` TensorFlow raises its error, and on JAX
-        those beyond have a log-probability of -inf.
+        a sequence has fewer results than `top_paths`, those beyond are -1 alone, and have a
+        log-probability of -inf.
 
         Args:
             parameters: `(batch, time, classes)`.
@@ -170,13 +170,18 @@ class CTC(ClassHead):
                 f"beam_width={beam_width}"
             )
         logits, lengths = self._packed(parameters, mask)
+        # Blanks at the end, beside which a label has next to no probability: TensorFlow refuses
+        # a sequence of fewer results than it is asked for, and of no steps JAX reads one.
+        steps, more = ops.shape(logits)[1], 2 * top_paths
+        after = ops.arange(steps + more, dtype="int32")[None] >= lengths[:, None]
+        blank = ops.cast(np.where(np.arange(self.classes) > 0, ABSENT, 0.0), logits.dtype)
+        logits = ops.pad(logits, ((0, 0), (0, more), (0, 0)))
+        logits = ops.where(after[..., None], blank, logits)
         options = {"beam_width": beam_width, "top_paths": top_paths}
-        # Of no steps Keras reads one on JAX, and TensorFlow has no second result.
-        least = ops.maximum(lengths, 1)
-        labels, scores = ops.ctc_decode(logits, least, strategy="beam_search", **options)
-        none = ops.equal(lengths, 0)[:, None]
-        sure = ops.where(ops.arange(top_paths) > 0, -math.inf, ops.zeros_like(scores))
-        return ops.where(none, -1, labels), ops.where(none, sure, scores)
+        labels, scores = ops.ctc_decode(logits, lengths + more, strategy="beam_search", **options)
+        found = scores > 0.5 * ABSENT
+        labels = ops.where(ops.transpose(found)[..., None], labels[..., :steps], -1)
+        return labels, ops.where(found, scores, -math.inf)
 
     def check_targets(self, targets: Any, sample_weight: Any = None) -> None:
         """ValueError that names the first target that is no class id, or a 0 before a label.

@@ -67,7 +67,9 @@ def encoder_decoder(
             numbers `(batch, size)`, or `rnnzoo.Tokens(n)` of token ids `(batch,)`.
         target_inputs: what is known beforehand of each step of the target, by name, as its day of
             the week: sizes of numbers `(batch, time, size)`, or `rnnzoo.Tokens(n)`. The step that
-            is to be written is read beside the target of the step before.
+            is to be written is read beside the target of the step before. Of an end token it is
+            all 0, from which a model learns where targets end: `generate` is to be given as many
+            steps as the target has.
         units: size of the decoder's layer, or a list with one size per layer.
         encoder_units: the same for the encoder; `units` by default. Where the sizes differ,
             learned maps bridge the encoder's final states to the decoder's first ones.

@@ -90,7 +90,9 @@ class Served(Loaded):
                 another state.
         """
         if isinstance(static, dict):
-            static = {name: as_array(value, str(name))[None] for name, value in static.items()}
+            static = {
+                name: as_array(value, f"static[{name!r}]")[None] for name, value in static.items()
+            }
         return self.new_streams(1, None if source is None else [source], state, static)[0]
 
     def new_streams(

@@ -58,8 +58,6 @@ def fitting(given: Any, outputs: dict[str, Output], module: Any, yes_no: Any = (
         if isinstance(one, dict):
             return {key: fit(value, kinds.get(key, kind)) for key, value in one.items()}
         if isinstance(one, (list, tuple)):
-            if len(one) == len(kinds) > 1:
-                return type(one)(fit(value, own) for value, own in zip(one, kinds.values()))
             return type(one)(fit(value, kind) for value in one)
         logits, binary = kind
         if not isinstance(one, str) or not logits:
@@ -121,8 +119,12 @@ def _known(name: str, module: Any) -> bool:
         return False
 
 
-def check_loss_weights(given: Any) -> None:
-    """ValueError unless `given` is None, or a number, list or dict of numbers."""
+def weights_of_losses(given: Any, outputs: dict[str, Output]) -> Any:
+    """`given` of `compile` as Keras takes it: None, a float, or a list or dict of them.
+
+    Raises:
+        ValueError: what is no number, a name that is no output's, a number for several outputs.
+    """
     values = [given]
     if isinstance(given, (list, tuple)) and given:
         values = list(given)
@@ -130,6 +132,47 @@ def check_loss_weights(given: Any) -> None:
         values = list(given.values())
     if given is not None and not all(_checks.is_number(one) for one in values):
         raise _checks.refuse("loss_weights", "None, a number, or a list or dict of them", given)
+    given = by_name("loss_weights", given, outputs)
+    if not _checks.is_number(given):
+        return given
+    if len(outputs) > 1:
+        raise ValueError(
+            "loss_weights must be a list or a dict, of one for each of the outputs "
+            f"{_names(outputs)}; received loss_weights={given}"
+        )
+    return float(given)
+
+
+def by_name(argument: str, given: Any, outputs: dict[str, Output]) -> Any:
+    """`given` of `compile` by the names of several outputs; that of the only one by itself.
+
+    Keras has the outputs of a list in the order of their names, not in that of the model.
+
+    Raises:
+        ValueError: a name that is no output's, a list of another length.
+    """
+    several = len(outputs) > 1
+    if isinstance(given, (list, tuple)) and given and several:
+        if len(given) != len(outputs):
+            raise ValueError(
+                f"{argument} must have one entry for each of the outputs {_names(outputs)}; "
+                f"received {argument}={_checks.shown(given)}"
+            )
+        given = dict(zip(outputs, given))
+    if isinstance(given, str) and argument == "loss" and several:
+        given = dict.fromkeys(outputs, given)  # logits may be among them
+    if not isinstance(given, dict):
+        return given
+    if unknown := [name for name in given if name not in outputs]:
+        raise ValueError(
+            f"{argument} must be named as the outputs, {_names(outputs)}; received "
+            f"{_checks.shown(unknown)}"
+        )
+    return given if several else next(iter(given.values()), None)
+
+
+def _names(outputs: dict[str, Output]) -> str:
+    return ", ".join(map(repr, outputs))
 
 
 def check_parameters(argument: str, given: Any, outputs: dict[str, Output]) -> None:
@@ -142,8 +185,6 @@ def check_parameters(argument: str, given: Any, outputs: dict[str, Output]) -> N
         given: what `compile` was given for it.
         outputs: those of the model.
     """
-    if isinstance(given, (list, tuple)) and len(given) == len(outputs) > 1:
-        given = dict(zip(outputs, given))
     for name, output in outputs.items():
         head = output.head
         if head is None or head.per_step and head.parameters == head.outputs:
@@ -189,9 +230,7 @@ def _by_output(loss: Any, outputs: dict[str, Output]) -> dict[str, Any]:
 
 
 def measured(metrics: Any, outputs: dict[str, Output]) -> set[str]:
-    """The outputs for which `metrics` of `compile`, by name or in their order, has any."""
-    if isinstance(metrics, (list, tuple)) and len(metrics) == len(outputs) > 1:
-        metrics = dict(zip(outputs, metrics))
+    """The outputs for which `metrics` of `compile`, by name, has any."""
     if not isinstance(metrics, dict):
         return set()  # of one output, whose targets are looked for anyway
     return {name for name, given in metrics.items() if given and name in outputs}
@@ -214,8 +253,9 @@ def _counts_classes(loss: Any) -> bool:
 
 def _judges_steps(loss: Any) -> bool:
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
-    own = isinstance(loss, str) or getattr(loss, "__module__", "").split(".")[0] == "keras"
-    return own and name.lower() != "ctc"
+    does = getattr(type(loss), "call", loss)  # what a user derives from a loss may be its own
+    own = isinstance(loss, str) or getattr(does, "__module__", "").split(".")[0] == "keras"
+    return own and name.lower() != "ctc" and not isinstance(loss, keras.losses.CTC)
 
 
 def _snake(name: str) -> str:

@@ -124,7 +124,7 @@ def measure(
         if mask is not None:
             set_keras_mask(outputs, mask)
         reduction = getattr(loss, "reduction", "sum_over_batch_size")
-        if _lacks_axis(target, outputs) and _of_keras(loss):
+        if _lacks_axis(target, outputs) and _of_keras(loss, "call"):
             target = ops.expand_dims(target, -1)
         value = loss(target, outputs, w)
         value = ops.cast(ops.mean(value) if len(value.shape) else value, "float32")
@@ -156,7 +156,7 @@ def update_metrics(model: Any, x: Any, y: Any, y_pred: Any, weight: Any) -> None
         timed = len(target.shape) > 1 and len(outputs.shape) > 2 and _same_time(target, outputs)
         # Keras's own take the mean over a row's steps, so that a row of 2 steps counts as much
         # as one of 50. Metrics of others get sequences, as they would from Keras.
-        flat = timed and _of_keras(metric)
+        flat = timed and _of_keras(metric, "update_state")
         if flat:
             target, outputs, w, mask = (_flattened(v) for v in (target, outputs, w, mask))
         if mask is not None:
@@ -191,9 +191,11 @@ def _each(weight: Any, y_pred: Any) -> list:
     return [weight] * len(keras.tree.flatten(y_pred))
 
 
-def _of_keras(loss: Any) -> bool:
-    """Whether a loss or metric is one of Keras, as functions are that Keras has wrapped."""
-    return type(loss).__module__.split(".")[0] == "keras"
+def _of_keras(one: Any, method: str) -> bool:
+    """Whether a loss or metric computes as Keras has it: its own, what a user derives from them
+    without a `method` of his own, and functions, which Keras has wrapped.
+    """
+    return getattr(type(one), method).__module__.split(".")[0] == "keras"
 
 
 def _lacks_axis(target: Any, outputs: Any) -> bool:

@@ -18,9 +18,10 @@ from rnnzoo.backend.keras_internals import (
     supports_xla,
 )
 from rnnzoo.core.spec import CoreSpec
+from rnnzoo.data.arrays import ArrayBatches
 from rnnzoo.data.buckets import BucketDataset
 from rnnzoo.data.epochs import seeds_kept_on_error
-from rnnzoo.feed.batches import Reading
+from rnnzoo.feed.batches import CheckedDataset, Reading
 from rnnzoo.feed.devices import refuse_prediction
 from rnnzoo.feed.feed import Feed, feed, is_array_like, split_rows
 from rnnzoo.training import defaults
@@ -94,11 +95,13 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         """
         defaults.check_optimizer(optimizer)
         outputs = self.spec.outputs
+        loss_weights = defaults.weights_of_losses(loss_weights, outputs)
         given = {"loss": loss, "metrics": metrics, "weighted_metrics": weighted_metrics}
         for argument, value in given.items():
             defaults.check_measures(argument, value)
+            given[argument] = value = defaults.by_name(argument, value, outputs)
             defaults.check_parameters(argument, value, outputs)
-        defaults.check_loss_weights(loss_weights)
+        loss, metrics, weighted_metrics = given.values()
         _checks.flag("run_eagerly", run_eagerly)
         _checks.flag("auto_scale_loss", auto_scale_loss)
         _checks.positive_integer("steps_per_execution", steps_per_execution)
@@ -175,16 +178,20 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
     ) -> keras.callbacks.History:
         """The history of training, as `keras.Model.fit`.
 
-        `shuffle` is True by default for whole sequences, and never for batches that carry
-        state. Loss and metrics are means over all steps of the epoch, or over their weights.
-        Where `verbose` is not 0, a line says so before a new training step is compiled with XLA.
+        `shuffle` is True by default for whole sequences of arrays and of a `PyDataset` of your
+        own, and never for batches that carry state; other data sets come in their own order, and
+        all have batches of their own. Loss and metrics are means over all steps of the epoch, or
+        over their weights. Where `verbose` is not 0, a line says so before a new training step is
+        compiled with XLA.
 
         Raises:
-            ValueError: a batch that does not fit the model or the carry; shuffled streams.
+            ValueError: a batch that does not fit the model or the carry; shuffled streams; what has
+                no use beside the other arguments, as a `batch_size` beside a data set.
         """
         _check_pass(verbose, batch_size, steps_per_epoch=steps_per_epoch)
         _check_epochs(epochs, initial_epoch, shuffle, validation_split)
-        _check_validation(validation_steps, validation_batch_size, validation_freq)
+        validating = (validation_steps, validation_batch_size, validation_freq)
+        _check_validation(*validating, validation_data, validation_split)
         with self._set(settings_of(self, _checks.callbacks("callbacks", callbacks))):
             part, backup = (x, y, sample_weight), self.settings.backup
             if backup is not None:
@@ -195,11 +202,11 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
                 shuffled = shuffle is None or shuffle
                 given = {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffled}
                 data = self._feed(*part, class_weight=class_weight, trains=True, **given)
-                _check_order(data, shuffle, validation_split)
+                _check_order(data, shuffle, validation_split, backup)
                 _check_again("x", data, epochs - initial_epoch, "steps_per_epoch")
                 if validation_data is not None:
-                    size = validation_batch_size or batch_size
-                    tested = self._validation(validation_data, size, validation_steps, epochs)
+                    sizes = validation_batch_size, batch_size
+                    tested = self._validation(validation_data, sizes, validation_steps, epochs)
                     passes = _validations(validation_freq, initial_epoch, epochs)
                     _check_again("validation_data", tested, passes, "validation_steps")
                     validation_data = tested.x
@@ -465,12 +472,18 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
     ) -> Feed:
         return feed(self._reading(class_weight, trains), x, y, weight, onward=trains, **options)
 
-    def _validation(self, given: Any, batch_size: Any, steps: Any, passes: int) -> Feed:
+    def _validation(self, given: Any, sizes: tuple, steps: Any, passes: int) -> Feed:
         batches = isinstance(given, list) and not is_array_like(given)
         whole = given if isinstance(given, (tuple, list)) and not batches else (given,)
         try:
             x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(whole))
-            data = self._feed(x, y, weight, batch_size=batch_size, steps=steps)
+            size = next(filter(None, sizes), None) if is_array_like(x) else None
+            if size is None and sizes[0]:
+                raise ValueError(
+                    "validation_batch_size is for arrays, and a data set has batches of its own; "
+                    f"received validation_batch_size={sizes[0]}"
+                )
+            data = self._feed(x, y, weight, batch_size=size, steps=steps)
             self._prepare(data, passes=passes)
         except (ValueError, TypeError) as error:
             raise ValueError(f"validation_data must be as the data are: {error}") from error
@@ -657,13 +670,25 @@ def _check_epochs(epochs: Any, initial_epoch: Any, shuffle: Any, split: Any) -> 
         _checks.fraction("validation_split", split)
 
 
-def _check_validation(steps: Any, batch_size: Any, freq: Any) -> None:
+def _check_validation(steps: Any, batch_size: Any, freq: Any, data: Any, split: Any) -> None:
     _checks.optional_count("validation_steps", steps)
     _checks.optional_count("validation_batch_size", batch_size)
     if not isinstance(freq, (list, tuple, set)):
         _checks.positive_integer("validation_freq", freq)
     for epoch in freq if isinstance(freq, (list, tuple, set)) else ():
         _checks.positive_integer("each of validation_freq", epoch)
+    if data is not None and split:
+        raise ValueError(
+            "validation_data and validation_split say the same: give one; received both"
+        )
+    given = {"validation_steps": steps, "validation_batch_size": batch_size}
+    given["validation_freq"] = None if freq == 1 else freq
+    for name, value in given.items():
+        if value is not None and data is None and not split:
+            raise ValueError(
+                f"{name} must come with validation_data or validation_split; received "
+                f"{name}={_checks.shown(value)} without"
+            )
 
 
 def _check_place(initial_epoch: Any, validation_split: Any, class_weight: Any) -> None:
@@ -707,11 +732,18 @@ def _own_errors(*data: Any) -> Iterator[None]:
         raise
 
 
-def _check_order(data: Feed, shuffle: Any, validation_split: float) -> None:
-    """ValueError where batches that carry state are to lose their order."""
+def _check_order(data: Feed, shuffle: Any, validation_split: float, backup: Any) -> None:
+    """ValueError where batches that carry state are to lose their order, or others cannot."""
     if data.streaming and (shuffle or validation_split):
         raise ValueError(
             "batches that carry state follow one another and must not be shuffled or "
             f"split; received shuffle={shuffle}, validation_split={validation_split}. "
             "Shuffle documents before packing; pass validation_data."
+        )
+    by_keras = isinstance(data.x, CheckedDataset) and backup is None
+    if shuffle and not (by_keras or isinstance(data.source, ArrayBatches)):
+        raise ValueError(
+            "shuffle=True is for arrays and, without BackupAndResume, for a PyDataset of your own; "
+            f"received it for {type(data.source).__name__.lstrip('_')}, which comes in its own "
+            "order. Shuffle there, as rnnzoo.data.bucket(shuffle=True) does."
         )
