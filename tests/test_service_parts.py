@@ -20,6 +20,7 @@ from rnnzoo.serving import (
     Conversation,
     Conversations,
     Keys,
+    Limits,
     Overloaded,
     SpentSeals,
     UnknownStream,
@@ -442,6 +443,24 @@ def texts(found):
     return "".join(answer.get("text", "") for answer in found)
 
 
+def test_what_is_drawn_hangs_on_the_seed_and_the_place(text):
+    def pieces(*messages):
+        """What is written, in pieces of eight; drawn from chances that are almost equal."""
+        talk = conversation(Batcher(text))
+        rest = {"prompt": "t", "temperature": 100}
+        whole = ""
+        for message in messages:
+            whole += texts(told(talk, message | rest)[0])
+            rest = {"temperature": 100}
+        return [whole[i : i + 8] for i in range(0, len(whole), 8)]
+
+    first = pieces({"write": 24})
+    assert len(set(first)) == 3
+    assert first == pieces({"write": 16}, {"write": 8}) == pieces(*[{"write": 8}] * 3)
+    for seed in (1, 8, 16):
+        assert not set(first) & set(pieces({"write": 24, "seed": seed}))
+
+
 class BytePairs:
     """The 256 bytes, and random pieces of a text, which begin and end within characters too."""
 
@@ -621,8 +640,9 @@ BAD = {
     "as list": ('{"inputs": 1, "as": [1]}', "as must be one of 'json', 'binary'"),
     "top of writing": ('{"write": 5, "prompt": "t", "top": 3}', "write takes no"),
     "huge answer": (json.dumps({"inputs": [1] * 30}), "at most 200 numbers, .* make 360"),
-    "many lists": ('{"inputs": [' + "[], " * 5000 + "1]}", "at most 4096 lists .* received 5002"),
-    "many objects": ('{"save": [' + "{}, " * 5000 + "1]}", "at most 4096 lists .* received 5002"),
+    "many lists": ('{"inputs": [' + "[], " * 5000 + "1]}", "at most 5096 values; received 10002"),
+    "many objects": ('{"save": [' + "{}, " * 5000 + "1]}", "at most 5096 values; received 10002"),
+    "many numbers": (json.dumps({"inputs": [1] * 6000}), "at most 5096 values; received 6001"),
     **{f"{n} deep": (deep(n), "must") for n in (2, 60, 70, 900, 967, 968, 990, 5000)},
 }
 
@@ -670,6 +690,183 @@ def test_clients_have_limits_and_a_closed_stream_is_unknown(text):
     clients.closing = True
     with pytest.raises(Overloaded, match="about to end"):
         clients.open(client="d")
+
+
+# The application, called as a server calls it
+
+
+@pytest.fixture
+def service(text):
+    module = pytest.importorskip("rnnzoo.serving.service")
+
+    def make(limits=None, **options):
+        clients = Conversations(Batcher(text), KEY, vocabulary=text.vocabularies["prompt"])
+        return module.Service(clients, limits, **options)
+
+    return make
+
+
+def scope_of(kind, path, **headers):
+    headers = {"host": "127.0.0.1"} | headers
+    lines = [(key.replace("_", "-").encode(), value.encode()) for key, value in headers.items()]
+    return {"type": kind, "path": path, "query_string": b"", "headers": lines, "client": ("a", 1)}
+
+
+async def called(app, method, path, body=b"", gone=3600.0, **headers):
+    """Status, headers and content for a client that leaves `gone` seconds after its request."""
+    events, sent = [{"type": "http.request", "body": body}], []
+
+    async def receive():
+        if events:
+            return events.pop()
+        await asyncio.sleep(gone)
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    await app(scope_of("http", path, **headers) | {"method": method}, receive, send)
+    content = b"".join(message.get("body", b"") for message in sent)
+    return sent[0]["status"], dict(sent[0]["headers"]), content
+
+
+async def opened(app):
+    _, _, content = await called(app, "POST", "/streams")
+    return f"/streams/{json.loads(content)['stream']}"
+
+
+async def spoken(app, *messages):
+    """All that the application sends to a WebSocket that sends these messages, and stays."""
+    events = [{"type": "websocket.connect"}]
+    events += [{"type": "websocket.receive", "text": json.dumps(one)} for one in messages]
+    sent = []
+
+    async def receive():
+        return events.pop(0) if events else await asyncio.Future()
+
+    async def send(message):
+        sent.append(message)
+
+    await app(scope_of("websocket", "/stream"), receive, send)
+    return sent
+
+
+PAGE = "https://page.example"
+
+
+def test_names_pages_and_figures_are_for_whom_it_was_told(service, tmp_path):
+    (tmp_path / "page").write_text("a page")
+    closed = service().app
+    granted = {"hosts": ["name.example"], "origins": [PAGE], "status": True}
+    granting = service(page=tmp_path / "page", **granted).app
+    ask = {"access_control_request_method": "POST"}
+
+    async def both(*request, **headers):
+        return [await called(app, *request, **headers) for app in (closed, granting)]
+
+    async def every():
+        for path in ("/", "/metrics", "/healthz"):
+            assert [found[0] for found in await both("GET", path)] == [404, 200], path
+        found = await both("POST", "/streams", host="name.example:80")
+        assert [status for status, _, _ in found] == [400, 201]
+        for method, status in (("POST", 201), ("OPTIONS", 200)):
+            refused, let_in = await both(method, "/streams", origin=PAGE, **ask)
+            assert (refused[0], let_in[0]) == (403, status)
+            assert let_in[1][b"access-control-allow-origin"] == PAGE.encode()
+        other = await both("POST", "/streams", origin=f"{PAGE}.evil")
+        assert [status for status, _, _ in other] == [403, 403]
+
+    asyncio.run(every())
+
+
+def test_an_error_of_ours_is_told_and_is_no_client_that_left(service, text, monkeypatch, caplog):
+    def broken(*arguments):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(text, "advance", broken)
+    app = service().app
+
+    async def over_both():
+        path = await opened(app)
+        return await called(app, "POST", path, b'{"inputs": 1}'), await spoken(app, {"inputs": 1})
+
+    (status, _, content), sent = asyncio.run(over_both())
+    assert (status, json.loads(content)) == (500, {"error": "internal error"})
+    assert (sent[-1]["type"], sent[-1]["code"]) == ("websocket.close", 1011)
+    assert [record.exc_info[1].args for record in caplog.records] == [("ours",)] * 2
+
+
+def test_a_client_that_is_gone_does_not_move_its_stream(service, text, monkeypatch):
+    slow(monkeypatch, text, 0.02)
+    app = service().app
+
+    async def gone_and_back():
+        path = await opened(app)
+        gone = await called(app, "POST", path, json.dumps({"inputs": [1] * 300}).encode(), 0.05)
+        return gone[0], json.loads((await called(app, "POST", path, b'{"inputs": 1}'))[2])
+
+    status, (answer,) = asyncio.run(gone_and_back())
+    assert (status, answer["steps"]) == (400, 1)
+
+
+def test_an_answer_that_outlasts_the_grace_changes_nothing(service, text, monkeypatch):
+    slow(monkeypatch, text, 0.02)
+    one = service(Limits(grace=0.2))
+
+    async def ended():
+        path = await opened(one.app)
+        long = {"inputs": [1] * 900}
+        over_http = called(one.app, "POST", path, json.dumps(long).encode())
+        socket = spoken(one.app, {"inputs": [1, 2, 3]}, long)
+        tasks = [asyncio.create_task(task) for task in (over_http, socket)]
+        await asyncio.sleep(0.1)
+        await one.end()
+        return await asyncio.gather(*tasks)
+
+    (status, _, content), (*_, closing, end) = asyncio.run(ended())
+    assert (status, "the service ended before the answer" in content.decode()) == (503, True)
+    assert unseal(text, json.loads(closing["text"])["token"], KEY).steps == 3
+    assert (end["type"], end["code"]) == ("websocket.close", 1012)
+
+
+class Unread(asyncio.Transport):
+    """The end of a connection whose client has not read yet: closed, it still has bytes to send."""
+
+    closed = False
+
+    def write(self, data):
+        pass
+
+    def close(self):
+        self.closed = True
+
+    def is_closing(self):
+        return self.closed
+
+    pause_reading = resume_reading = lambda self: None
+
+
+def test_a_broken_frame_behind_an_answer_is_no_mistake_of_ours(service, text, monkeypatch, caplog):
+    gate = pytest.importorskip("rnnzoo.serving.gate")
+    strangers = pytest.importorskip("benchmarks.strangers")
+    uvicorn = pytest.importorskip("uvicorn")
+    slow(monkeypatch, text, 0.05)
+    told = service()
+
+    async def broken():
+        config, state = uvicorn.Config(told.app, log_config=None), uvicorn.server.ServerState()
+        config.load()
+        one = gate.Connections(Limits()).protocols()[1](config, state, {})
+        one.connection_made(Unread({"peername": ("10.0.0.1", 1)}))
+        one.data_received(strangers.handshake(host="host: 127.0.0.1\r\n").encode())
+        one.data_received(strangers.frame(0x81, b'{"inputs": 1}'))
+        await asyncio.sleep(0.02)
+        one.data_received(strangers.frame(0x81, b"{}", mask=False))
+        assert one.close_sent and state.tasks
+        await asyncio.wait_for(asyncio.gather(*state.tasks), 10)
+
+    asyncio.run(broken())
+    assert not caplog.records
 
 
 # Seals

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from rnnzoo._checks import items, shown
@@ -192,6 +193,15 @@ class _WebSocket(_Watched, WebSocketsSansIOProtocol):
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             _refuse(self.transport, "400 Bad Request", "the upgrade must be a WebSocket's")
+
+    async def send(self, message: Any) -> None:
+        await self.writable.wait()
+        # Who has sent a broken frame meanwhile is gone. uvicorn would take what is sent to him
+        # for a mistake of ours, and strangers could fill the log with that.
+        if not (self.handshake_complete and self.transport.is_closing()):
+            await super().send(message)
+        elif message["type"] != "websocket.close":
+            raise ClientDisconnected
 
     def handle_cont(self, event: Any) -> None:
         self._count()

@@ -16,12 +16,9 @@ TAKES = {
 }
 
 
-def parsed(message: str | bytes) -> tuple[str, dict]:
-    """The kind of a message, and the object of JSON that it is."""
-    try:
-        given = _DECODER.decode(message if isinstance(message, str) else message.decode())
-    except (RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"a message must be JSON; {type(error).__name__}: {error}") from None
+def parsed(message: str | bytes, most: float) -> tuple[str, dict]:
+    """The kind of a message, and the object of JSON that it is, of so many values at most."""
+    given = _read(message, most)
     if not isinstance(given, dict):
         raise ValueError(f"a message must be an object of JSON; received {shown(given)}")
     kinds = [kind for kind in TAKES if kind in given]
@@ -36,6 +33,20 @@ def parsed(message: str | bytes) -> tuple[str, dict]:
     return kind, given
 
 
+def _read(message: str | bytes, most: float) -> Any:
+    # Nothing else runs while values are made, so too many are refused before: each has a bracket
+    # of its own, or a comma beside it.
+    found = sum(map(message.count, "[{," if isinstance(message, str) else b"[{,"))
+    if found > most:
+        raise ValueError(
+            f"a message must be JSON of at most {most} values; received {found} brackets and commas"
+        )
+    try:
+        return _DECODER.decode(message if isinstance(message, str) else message.decode())
+    except (RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"a message must be JSON; {type(error).__name__}: {error}") from None
+
+
 def _refuse(name: str) -> None:
     raise ValueError(f"numbers must be finite; received {name}")
 
@@ -47,10 +58,7 @@ def opening(body: bytes) -> str | None:
     """The token of a body that opens a stream, `{"load": token}`; None where it is empty."""
     if not body.strip():
         return None
-    try:
-        given = json.loads(body)
-    except (RecursionError, ValueError) as error:
-        raise ValueError(f"a message must be JSON; {type(error).__name__}: {error}") from None
+    given = _read(body, 64)
     if not isinstance(given, dict) or list(given) != ["load"] or not isinstance(given["load"], str):
         raise ValueError(
             'the body that opens a stream must be empty or {"load": token}; '

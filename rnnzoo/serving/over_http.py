@@ -67,6 +67,7 @@ class OverHttp:
         name = request.path_params["name"]
 
         async def told() -> Response:
+            refuse_token(request.query_params)
             body = await self._body(request)
             if self._clients.closing:
                 return await self._token(name)
