@@ -107,7 +107,7 @@ def test_a_loss_that_is_given_wins():
     "arguments",
     [
         {"loss": "mse"},
-        {"metrics": ["mae"]},
+        {"metrics": ["mae", "mae"]},
         {"weighted_metrics": {"price": keras.metrics.MeanAbsoluteError()}},
     ],
 )
