@@ -403,10 +403,18 @@ def test_labels_without_times_may_be_as_many_as_they_are():
     weight = np.array([0.0, 1.0, 2.0, 1.0])
     found = model.evaluate(given, y, sample_weight=weight, verbose=0)
     np.testing.assert_allclose(found, (losses * weight).mean(), rtol=1e-5)
-    plain = compiled(4, loss=heads.CTC(4).loss)  # a loss that no output is declared for
+    plain = compiled(4)  # losses that no output is declared for
     plain.set_weights(model.get_weights())
-    found = plain.evaluate(given, y, batch_size=2, verbose=0)
-    np.testing.assert_allclose(found, losses.mean(), rtol=1e-5)
+    every = np.pad(y, ((0, 0), (0, 3)))
+    for loss in (heads.CTC(4).loss, keras.losses.CTC(), "ctc"):
+        plain.compile(keras.optimizers.SGD(0.0), loss, jit_compile=False)
+        found = plain.evaluate(given, y, batch_size=2, verbose=0)
+        np.testing.assert_allclose(found, losses.mean(), rtol=1e-5)
+        whole = [rnnzoo.TruncatedBPTT(STEPS)]
+        told = plain.fit(given, every, sample_weight=weight, verbose=0, callbacks=whole).history
+        np.testing.assert_allclose(told["loss"], [(losses * weight).mean()], rtol=1e-5)
+        with pytest.raises(ValueError, match="TruncatedBPTT cuts targets by time"):
+            plain.fit(x, every, verbose=0, callbacks=[rnnzoo.TruncatedBPTT(3)])
     before = model.evaluate(given, y, verbose=0)
     model.fit(given, y, epochs=3, verbose=0)
     assert model.evaluate(given, y, verbose=0) < before

@@ -1,5 +1,6 @@
 """Defaults that nobody should have to find: losses that fit, biases that start right."""
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -10,7 +11,10 @@ from rnnzoo.backend.keras_internals import compiled_losses
 from rnnzoo.core.spec import Output
 from rnnzoo.feed.batches import Batches
 from rnnzoo.feed.feed import Feed
+from rnnzoo.feed.inputs import CoreInputs
+from rnnzoo.heads.ctc import CTC
 from rnnzoo.heads.discrete import Bernoulli, Logits
+from rnnzoo.heads.loss import HeadLoss
 
 # Losses and metrics of probabilities, by the names that Keras knows them under.
 _OF_LOGITS = {
@@ -80,6 +84,40 @@ def loss_of_heads(given: Any, outputs: dict[str, Output]) -> Any:
     if given is None and len(outputs) == 1:
         return next(iter(heads.values())).loss
     return {name: head.loss for name, head in heads.items()} | (given or {})
+
+
+def ctc_as_head(loss: Any, outputs: dict[str, Output]) -> Any:
+    """`loss` of `compile` with the CTC of Keras as that of `rnnzoo.heads.CTC`, which leaves out
+    padding.
+    """
+
+    def fit(one: Any, output: Output) -> Any:
+        named = isinstance(one, str) and one.lower() == "ctc"
+        if not (named or type(one) is keras.losses.CTC) or not output.per_step or output.head:
+            return one
+        options = {} if named else {"reduction": one.reduction, "name": one.name}
+        return HeadLoss(CTC(output.shape[-1]), **options)
+
+    if isinstance(loss, dict):
+        return {name: fit(one, outputs[name]) for name, one in loss.items()}
+    return fit(loss, next(iter(outputs.values())))
+
+
+def judging(reader: Any, loss: Any, outputs: dict[str, Output]) -> Any:
+    """`reader`, to which targets are what `loss` of `compile` takes them for.
+
+    A loss of whole sequences may stand beside an output that no head was declared for: its
+    labels have no time, also where they are as many as there are steps.
+    """
+    if not isinstance(reader, CoreInputs):
+        return reader
+    heads = {
+        name: one.head
+        for name, one in _by_output(loss, outputs).items()
+        if isinstance(one, HeadLoss) and not one.head.per_step and outputs[name].head is None
+    }
+    told = {name: dataclasses.replace(outputs[name], head=head) for name, head in heads.items()}
+    return CoreInputs(dataclasses.replace(reader.spec, outputs=outputs | told))
 
 
 def check_optimizer(given: Any) -> None:
@@ -185,6 +223,8 @@ def check_parameters(argument: str, given: Any, outputs: dict[str, Output]) -> N
         given: what `compile` was given for it.
         outputs: those of the model.
     """
+    if isinstance(given, (list, tuple)) and len(given) == len(outputs) > 1:
+        given = dict(zip(outputs, given))
     for name, output in outputs.items():
         head = output.head
         if head is None or head.per_step and head.parameters == head.outputs:

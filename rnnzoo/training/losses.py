@@ -172,6 +172,9 @@ def weigh(weight: Any, masks: Any) -> Tensor | None:
         pairs = [(None if weight is None else weight[name], masks[name]) for name in names]
     found = []
     for pair in pairs:
+        if pair[0] is not None and pair[1] is not None and len(pair[0].shape) == 1:
+            # Of whole sequences: one counts where any of its steps does.
+            pair = pair[0], ops.any(ops.reshape(pair[1], (ops.shape(pair[1])[0], -1)), axis=1)
         given = [ops.cast(one, "float32") for one in pair if one is not None]
         if given:
             found.append(ops.sum(given[0] * given[1] if len(given) > 1 else given[0]))

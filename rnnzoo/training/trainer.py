@@ -99,8 +99,8 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         given = {"loss": loss, "metrics": metrics, "weighted_metrics": weighted_metrics}
         for argument, value in given.items():
             defaults.check_measures(argument, value)
-            given[argument] = value = defaults.by_name(argument, value, outputs)
             defaults.check_parameters(argument, value, outputs)
+            given[argument] = defaults.by_name(argument, value, outputs)
         loss, metrics, weighted_metrics = given.values()
         _checks.flag("run_eagerly", run_eagerly)
         _checks.flag("auto_scale_loss", auto_scale_loss)
@@ -108,7 +108,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         if not isinstance(jit_compile, (bool, np.bool_)):
             _checks.one_of("jit_compile", jit_compile, ("auto", True, False))
         self.auto_jit, self.without_xla = isinstance(jit_compile, str), False
-        loss = defaults.loss_of_heads(loss, outputs)
+        loss = defaults.ctc_as_head(defaults.loss_of_heads(loss, outputs), outputs)
         self._judged = defaults.judged(loss, outputs)
         self._measured = defaults.measured(metrics, outputs)
         self._measured |= defaults.measured(weighted_metrics, outputs)
@@ -126,6 +126,7 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
             jit_compile=jit_compile,
             auto_scale_loss=auto_scale_loss,
         )
+        self.reader = defaults.judging(self.reader, loss, outputs)
         self._kept = {}
 
     def get_compile_config(self) -> dict | None:
