@@ -302,6 +302,14 @@ def test_all_kinds_of_work_have_one_limit(text):
     found = asyncio.run(a_single_step_beside_all_that_may_be())
     assert [isinstance(one, Overloaded) for one in found] == [False, True, False]
 
+    async def short_ones_beside_all_that_may_be():
+        few = Batcher(text, max_numbers=text.outputs * 8, max_waiting=4)
+        steps = [few.step(text.new_stream(), [1] * count) for count in (8, 3, 2)]
+        return await asyncio.gather(*steps, return_exceptions=True)
+
+    found = asyncio.run(short_ones_beside_all_that_may_be())
+    assert [isinstance(one, Overloaded) for one in found] == [False, True, False]
+
 
 def test_bad_arguments_of_services(served):
     batcher = Batcher(served)

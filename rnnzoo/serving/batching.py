@@ -44,8 +44,9 @@ class _Turn:
         batcher = self._batcher
         if batcher.waiting >= batcher.max_waiting:
             raise Overloaded(f"at most {batcher.max_waiting} steps may wait; try again later")
-        # A single step is not refused for the long answers of others: `max_waiting` bounds them.
-        many = self._numbers > batcher.served.numbers_of(1)
+        # A short answer is not refused for the long ones of others: `max_waiting` bounds them too.
+        short = max(batcher.served.numbers_of(1), batcher.max_numbers // batcher.max_waiting)
+        many = self._numbers > short
         if many and batcher.numbers + self._numbers > batcher.max_numbers:
             raise Overloaded(
                 f"all answers under way may hold {batcher.max_numbers} numbers; try again later"
@@ -87,7 +88,8 @@ class Batcher:
         max_waiting: pieces of work that are under way at most, steps and writing alike; beyond
             it `Overloaded` is raised.
         slice_steps: steps of one stream in one call at most.
-        max_numbers: numbers that all answers under way may hold together, but for single steps.
+        max_numbers: numbers that all answers under way may hold together, but for short ones: of
+            a single step, or of `max_numbers / max_waiting` numbers.
 
     Raises:
         ValueError: an argument of another kind or out of its range.
