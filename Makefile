@@ -14,6 +14,9 @@ CONSTRAINTS := $(if $(filter $(VERSION),$(LOCKED)),-c requirements-lock.txt)
 # Keeps TensorFlow's notes about the machine out of what these commands print: at 2 it says that
 # no GPU could be started where there is none.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Where no compiled module may be written, each of a hundred processes compiles TensorFlow's anew:
+# six seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-next test-tpu next-keras lint unit-tensorflow unit-jax wheel bench zoo clean
 .DEFAULT_GOAL := help
