@@ -311,7 +311,9 @@ def test_vectors_counters_and_own_callbacks_survive(tmp_path):
         own = Counting(label)
         files = str(folder) + "-{epoch}-{batch}.weights.h5"
         saving = keras.callbacks.ModelCheckpoint(files, save_freq=4, save_weights_only=True)
-        fit_squares(folder, arrays, stop, [own, saving], model=model)
+        lines = keras.callbacks.CSVLogger(f"{folder}.csv")
+        fit_squares(folder, arrays, stop, [own, saving, lines], model=model)
+        lines.csv_file.close()  # as the end of a process does
         return model, own
 
     never, own = run(tmp_path / "never")
@@ -331,6 +333,10 @@ def test_vectors_counters_and_own_callbacks_survive(tmp_path):
         for name in ("never", "again")
     ]
     assert written[0] == written[1] and len(written[0]) >= 3
+    lines = [(tmp_path / f"{name}.csv").read_bytes() for name in ("never", "again")]
+    assert lines[0] == lines[1] and len(lines[0].splitlines()) == 4
+    run(tmp_path / "again")  # which had ended
+    assert (tmp_path / "again.csv").read_bytes() == lines[0]
 
 
 def test_a_callback_that_cannot_be_kept_is_refused_before_training(tmp_path):

@@ -26,8 +26,9 @@ class BackupAndResume(SequenceCallback):
     metrics, the state carried by every lane, seeds, history, the place in the data, and what
     callbacks remember, those of Keras and your own: all attributes that training changes and
     that are numbers, texts, None, arrays, or lists and dicts of them. A callback of your own
-    that holds anything else says what is to be kept: `kept_in_backup = ("name", ...)`. Where
-    training had ended, `fit` returns its history, or trains on if there are more `epochs` now.
+    that holds anything else says what is to be kept: `kept_in_backup = ("name", ...)`. A
+    `CSVLogger` goes on with its file. Where training had ended, `fit` returns its history, or
+    trains on if there are more `epochs` now.
 
     Backups are written aside and renamed, with checksums; the last two are kept. One that is
     broken is passed over for the older one, with a warning. One that cannot be written (a full

@@ -1,7 +1,9 @@
 """What callbacks remember from batch to batch, as a backup keeps it."""
 
+import contextlib
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -85,6 +87,30 @@ class Remembered:
                         f"{kind}.{name}={_checks.shown(value)}. Say what is to be kept in the "
                         f'class, kept_in_backup = ("name", ...), or () for nothing.'
                     )
+
+
+@contextlib.contextmanager
+def files_kept(callbacks: list, epoch: int | None) -> Iterator[None]:
+    """Inside, each `CSVLogger` that begins goes on with its file, and not with an empty one.
+
+    Its lines of `epoch`, in which the run goes on, and of later ones are to be written again.
+    An `epoch` of None is a run from the start.
+    """
+    loggers = [one for one in callbacks if isinstance(one, keras.callbacks.CSVLogger)]
+    before = [one.append for one in loggers]
+    for one in loggers if epoch is not None else ():
+        one.append, path = True, pathlib.Path(one.filename)
+        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+        kept, end = list(lines), one.sep.encode()
+        while kept and (first := kept[-1].split(end)[0]).isdigit() and int(first) >= epoch:
+            kept.pop()
+        if kept != lines:
+            path.write_bytes(b"".join(kept))
+    try:
+        yield
+    finally:
+        for one, append in zip(loggers, before):
+            one.append = append
 
 
 def pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:

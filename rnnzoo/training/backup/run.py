@@ -11,7 +11,7 @@ from rnnzoo import backend
 from rnnzoo.training.backup import folders, record, snapshot
 from rnnzoo.training.backup.memory import SHARE
 from rnnzoo.training.backup.record import Position
-from rnnzoo.training.backup.remembered import Remembered
+from rnnzoo.training.backup.remembered import Remembered, files_kept
 from rnnzoo.training.backup.sources import Source
 
 
@@ -71,7 +71,8 @@ class Run(keras.callbacks.CallbackList):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         if not self.begun:
-            super().on_train_begin(logs)
+            with files_kept(self.callbacks, None if self.to_put is None else self.position.epoch):
+                super().on_train_begin(logs)
             self.remembered.begin()
             self._watch()
         self.begun = True
