@@ -335,6 +335,16 @@ def test_alone_it_is_its_namesake_with_the_mask_of_keras(name, options):
     assert keras.layers.TimeDistributed(ours)(np.zeros((2, 3, 5, 2))).shape == (2, 3, 5, 1)
 
 
+@every_cell
+def test_outputs_are_regularized_as_asked(name, options):
+    layer = getattr(rnnzoo.layers, name)(3, activity_regularizer="l1", **options)
+    again = type(layer).from_config(layer.get_config())
+    x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype("float32")
+    for one in (layer, again):
+        outputs = one(x)
+        close(sum(one.losses), 0.01 * ops.sum(ops.abs(outputs)) / 2)  # for each row
+
+
 def test_shapes_and_dtypes_are_said_before_a_call():
     layer = rnnzoo.layers.LSTM(4, dtype="mixed_bfloat16")
     x, state = keras.Input((None, 3)), {key: keras.Input((4,)) for key in "hc"}

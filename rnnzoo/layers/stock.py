@@ -74,6 +74,8 @@ class StockLayer(RecurrentLayer):
             autocast=False,  # the state stays in float32 under a mixed policy
             **kwargs,
         )
+        # Which the SimpleRNN of Keras takes, and takes no notice of.
+        self.activity_regularizer = keras.regularizers.get(kwargs.get("activity_regularizer"))
         self.learned_initial_state = learned
         self.initial = []
         self.supports_masking = True
