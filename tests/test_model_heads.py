@@ -218,6 +218,26 @@ def test_a_yes_is_a_logit_above_0(outputs, loss):
     assert found["AUC"] == pytest.approx((2 * 3 + (2 * 2 + 1 * 3) / 2) / 15)
 
 
+def test_probabilities_are_not_looked_for_in_logits():
+    """By a function of Keras as by its name; an object that does so is refused."""
+    model, x, y = compiled(3), numbers(), np.arange(ROWS * STEPS).reshape(ROWS, STEPS) % 3
+    name, found = "sparse_categorical_crossentropy", []
+    for loss in (name, getattr(keras.losses, name)):
+        model.compile("sgd", loss, metrics=[getattr(keras.metrics, name), name], jit_compile=False)
+        found.append(model.evaluate(x, y, verbose=0, return_dict=True))
+    raw = model.predict(x, verbose=0)
+    nats = np.log(np.exp(raw).sum(-1)) - np.take_along_axis(raw, y[..., None], -1)[..., 0]
+    for told in found:
+        np.testing.assert_allclose([*told.values()], nats.mean(), rtol=1e-5)
+    loss = model.loss
+    for module, argument in ((keras.losses, "loss"), (keras.metrics, "metrics")):
+        with pytest.raises(ValueError, match=f"^{argument} .*must have from_logits=True"):
+            model.compile(**{"loss": name, argument: module.SparseCategoricalCrossentropy()})
+    assert model.loss is loss
+    model = compiled(3, loss=name, activation="softmax")
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(), jit_compile=False)
+
+
 def test_lists_are_in_the_order_of_the_outputs_and_names_are_those_of_outputs():
     """Keras has lists in the order of the names, and targets are in that of the model."""
     model, x = compiled({"worth": 1, "sign": 1}), numbers()

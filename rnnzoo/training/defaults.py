@@ -49,11 +49,16 @@ _COUNTED = 200
 def fitting(given: Any, outputs: dict[str, Output], module: Any, yes_no: Any = ()) -> Any:
     """`given` of `compile`, names of losses or metrics of probabilities as those of the outputs.
 
+    So are the functions of Keras, which have these names.
+
     Args:
         given: a name, an object, or lists and dicts of them.
         outputs: those of the model. Where all are linear they are taken for logits.
         module: `keras.losses` or `keras.metrics`.
         yes_no: of metrics, the outputs that are logits of yes or no, as `of_yes_or_no` tells.
+
+    Raises:
+        ValueError: an object that takes linear outputs for probabilities.
     """
     linear = {name: output.activation == "linear" for name, output in outputs.items()}
     kinds = {name: (flag, name in yes_no) for name, flag in linear.items()}
@@ -64,12 +69,22 @@ def fitting(given: Any, outputs: dict[str, Output], module: Any, yes_no: Any = (
         if isinstance(one, (list, tuple)):
             return type(one)(fit(value, kind) for value in one)
         logits, binary = kind
-        if not isinstance(one, str) or not logits:
+        if not logits:
             return one
-        name, short = _snake(one), one.replace("_", "").lower()
+        if getattr(one, "from_logits", None) is False:
+            kind = "loss" if module is keras.losses else "metrics and weighted_metrics"
+            raise ValueError(
+                f"{kind} must have from_logits=True where outputs are logits, as those without an "
+                f"activation are; received {type(one).__name__} with from_logits=False"
+            )
+        own = getattr(one, "__module__", "").split(".")[0] == "keras"
+        known = getattr(one, "__name__", None) if own else one
+        if not isinstance(known, str):
+            return one
+        name, short = _snake(known), known.replace("_", "").lower()
         if binary and short in _AT_LOGITS:
             made, options = _AT_LOGITS[short]
-            return getattr(module, made)(**options, name=one)
+            return getattr(module, made)(**options, name=known)
         made = getattr(module, _OF_LOGITS[name], None) if name in _OF_LOGITS else None
         return one if made is None else made(from_logits=True, name=name)
 

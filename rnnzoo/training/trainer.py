@@ -83,10 +83,11 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
     ) -> None:
         """As `keras.Model.compile`.
 
-        A loss or metric of probabilities that is given by name is that of what the model gives:
-        of logits, where its outputs are linear; where the loss is that of yes or no, "accuracy"
-        and its like take a logit above 0 for a yes. An output with a head has the head's loss
-        where none is given for it.
+        A loss or metric of probabilities that is given by name, or as the function of Keras, is
+        that of what the model gives: of logits, where its outputs are linear; an object that takes
+        those for probabilities is refused. Where the loss is that of yes or no, "accuracy" and its
+        like take a logit above 0 for a yes. An output with a head has the head's loss where none is
+        given for it. Lists are in the order of the outputs.
 
         On TensorFlow on a CPU `jit_compile="auto"` compiles with XLA what runs often enough
         to pay for it: windows, and whole batches of a shape that comes for some ten thousand
@@ -107,20 +108,23 @@ class SequenceTrainer(BackendStep, TrainerState, keras.Model):
         _checks.positive_integer("steps_per_execution", steps_per_execution)
         if not isinstance(jit_compile, (bool, np.bool_)):
             _checks.one_of("jit_compile", jit_compile, ("auto", True, False))
-        self.auto_jit, self.without_xla = isinstance(jit_compile, str), False
         loss = defaults.ctc_as_head(defaults.loss_of_heads(loss, outputs), outputs)
+        loss = defaults.fitting(loss, outputs, keras.losses)
+        yes_no = defaults.of_yes_or_no(loss, outputs)
+        fitting = [
+            defaults.fitting(one, outputs, keras.metrics, yes_no)
+            for one in (metrics, weighted_metrics)
+        ]
+        self.auto_jit, self.without_xla = isinstance(jit_compile, str), False
         self._judged = defaults.judged(loss, outputs)
         self._measured = defaults.measured(metrics, outputs)
         self._measured |= defaults.measured(weighted_metrics, outputs)
-        loss = defaults.fitting(loss, outputs, keras.losses)
-        yes_no = defaults.of_yes_or_no(loss, outputs)
         self._classes = defaults.classes(loss, outputs)
         super().compile(
             optimizer,
             loss,
             loss_weights,
-            defaults.fitting(metrics, outputs, keras.metrics, yes_no),
-            defaults.fitting(weighted_metrics, outputs, keras.metrics, yes_no),
+            *fitting,
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
             jit_compile=jit_compile,
