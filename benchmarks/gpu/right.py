@@ -125,9 +125,7 @@ def trained(model: keras.Model, *data: object, window: int, stride: int, loss: o
             random_weights(layer)
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9, global_clipnorm=1.0), loss)
     callbacks = [rnnzoo.TruncatedBPTT(window, stride)]
-    history = model.fit(
-        *data, batch_size=ROWS, epochs=3, shuffle=False, verbose=0, callbacks=callbacks
-    )
+    history = model.fit(*data, epochs=3, shuffle=False, verbose=0, callbacks=callbacks)
     return [np.array(history.history["loss"]), *model.trainable_variables]
 
 
