@@ -82,15 +82,11 @@ def test_each_trained_animal_steps_and_learns_on(name):
         assert answers_step_by_step(model, batch, expected)
         y = ()
     else:
-        x = batch["inputs"]
-        if model.spec.whole_only:
-            assert reads_no_padding(model, x, expected)
-        else:
-            state = model.initial_state(2)
-            for i in range(x.shape[1]):
-                outputs, state = model.step(x[:, i : i + 1], state)
-            last = expected[:, -1:] if expected.ndim == 3 else expected
-            assert difference(keras.ops.convert_to_numpy(outputs), last) < 1e-4
+        x, state = batch["inputs"], model.initial_state(2)
+        for i in range(x.shape[1]):
+            outputs, state = model.step(x[:, i : i + 1], state)
+        last = expected[:, -1:] if expected.ndim == 3 else expected
+        assert difference(keras.ops.convert_to_numpy(outputs), last) < 1e-4
         shape = x.shape[:2] if expected.ndim == 3 else (2,)
         y = [np.zeros(expected.shape if card.training.metric == "error" else shape, "int32")]
     card.compile(model)
@@ -98,15 +94,6 @@ def test_each_trained_animal_steps_and_learns_on(name):
     before = [np.array(one) for one in trained]
     assert np.isfinite(model.train_on_batch(batch, *y)).all()
     assert before and all(np.any(a != np.array(b)) for a, b in zip(before, trained))
-
-
-def reads_no_padding(model, x, expected):
-    """Whether a model of whole sequences refuses steps, and gives the same with padding."""
-    with pytest.raises(ValueError, match="reads whole sequences only"):
-        model.step(x, {})
-    padded = np.concatenate([x, x], axis=1)
-    outputs = model.predict({"inputs": padded, "lengths": np.full(2, x.shape[1])}, verbose=0)
-    return difference(outputs, expected) < 1e-4
 
 
 def answers_step_by_step(model, batch, expected):
