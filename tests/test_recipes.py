@@ -437,6 +437,7 @@ def test_an_animal_is_trained_on_rows_of_others(zoo, tmp_path, monkeypatch):
         assert len(looked_at) == 1 and looked_at[0] is read[0].valid
         return {"rate": 4e-3, "cell": "gru", "units": [64], "dropout": 0.2}
 
+    monkeypatch.setattr(vowels, "MEMBERS", 2)
     monkeypatch.setattr(vowels, "own", own)
     monkeypatch.setattr(vowels, "still", still)
     monkeypatch.setattr(tuning, "tuned", tuned)

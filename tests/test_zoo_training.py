@@ -25,6 +25,7 @@ import phonemes
 import remaining_life
 import shakespeare
 import surnames
+import together
 import tuning
 import vowels
 
@@ -55,9 +56,11 @@ def test_the_scaling_of_the_vowels_goes_into_the_weights():
     assert np.abs(outputs_of(model, {"inputs": raw}) - before).max() < 1e-5
 
 
-def test_the_scaling_goes_into_a_gru_too():
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_scaling_goes_into_a_gru_too(bidirectional):
     random = np.random.default_rng(0)
-    model = rnnzoo.one_to_one(features=2, units=3, cell="gru", outputs=1)
+    options = {"cell": "gru", "bidirectional": bidirectional}
+    model = rnnzoo.one_to_one(features=2, units=3, outputs=1, **options)
     model.set_weights([random.normal(size=w.shape) for w in model.get_weights()])
     x = random.normal(size=(2, 5, 2)).astype("float32")
     mean, deviation = np.array([3.0, -4.0]), np.array([2.0, 0.5])
@@ -65,6 +68,25 @@ def test_the_scaling_goes_into_a_gru_too():
     labelled.scale_into(model, mean, deviation)
     after = outputs_of(model, {"inputs": (x * deviation + mean).astype("float32")})
     assert np.abs(after - before).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("options", "x"),
+    [
+        ({"vocabulary": 6, "embedding": 3, "bidirectional": True}, np.arange(8).reshape(2, 4) % 6),
+        ({"features": 2, "cell": "gru"}, np.arange(16).reshape(2, 4, 2) / 9),
+    ],
+)
+def test_models_put_together_give_the_mean_of_theirs(options, x):
+    def build(units, **more):
+        return rnnzoo.many_to_one(**{**options, **more}, units=units, outputs=3)
+
+    random, models = np.random.default_rng(0), [build([4, 5]) for _ in range(3)]
+    for model in models:
+        model.set_weights([random.normal(size=one.shape) for one in model.get_weights()])
+    apart = [outputs_of(model, {"inputs": x}) for model in models]
+    whole = together.together(build, models)
+    assert np.abs(outputs_of(whole, {"inputs": x}) - np.mean(apart, axis=0)).max() < 1e-5
 
 
 @pytest.mark.parametrize(

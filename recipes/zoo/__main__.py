@@ -9,6 +9,7 @@ taken, and 10 % are the test. `--tune` looks for cell, sizes, dropout and rate f
 import argparse
 import dataclasses
 import datetime
+import functools
 import importlib
 import math
 import os
@@ -28,6 +29,7 @@ load_tensorflow()
 
 import keras
 import page
+from together import together
 from tuning import tuned
 
 import rnnzoo
@@ -85,14 +87,14 @@ def processor() -> str:
     return f"{name}, {cores}, {keras.backend.backend()}"
 
 
-def fitted(data, rows, training, **changes):
+def fitted(data, rows, training, seed, **changes):
     """A model that was trained, its card, and what `fit` returned.
 
     With `rows` for validation, training stops when these no longer get better, and the best
     weights are taken.
     """
-    keras.utils.set_random_seed(args.seed)
-    train = animal.batches(data, training, args.seed)
+    keras.utils.set_random_seed(seed)
+    train = animal.batches(data, training, seed)
     steps = None if training.window is None else train.steps
     updates = len(train) if steps is None else math.ceil(steps / training.window)
     training = dataclasses.replace(training, updates=updates)
@@ -113,7 +115,8 @@ def fitted(data, rows, training, **changes):
 
 parser, args = arguments()
 # Each has `read` and `own` (data), `batches` and `still` (of rows), `measure` and `baseline`; some
-# `begin` and `finish` (weights before and after the training), `golden` (inputs) and `STORAGE`.
+# `begin` and `finish` (weights before and after the training), `golden` (inputs), `STORAGE` and
+# `MEMBERS` (models that are trained apart, and put side by side as one).
 animal = importlib.import_module(ANIMALS[args.name])
 training, changes = BY_NAME[args.name].card.training, {}
 path = args.to or HERE.parent.parent / "saved_models" / args.name
@@ -138,7 +141,8 @@ if args.tune:
 
     def score(rate, **changes):
         settings = dataclasses.replace(training, rate=rate)
-        return min(fitted(search, rows, settings, **changes, **both)[2].history["val_loss"])
+        found = fitted(search, rows, settings, args.seed, **changes, **both)
+        return min(found[2].history["val_loss"])
 
     try:
         changes = {**tuned(score, args.tune, args.seed), **both}
@@ -146,7 +150,14 @@ if args.tune:
         parser.error(str(error))
     training = dataclasses.replace(training, rate=changes.pop("rate"))
 begin = time.time()
-model, card, _ = fitted(data, data.valid, training, **changes)
+# Members of runs with another --seed have other seeds.
+seeds = [(args.seed + 1000 * i) % 2**32 for i in range(getattr(animal, "MEMBERS", 1))]
+models, (card, *_), _ = zip(*(fitted(data, data.valid, training, one, **changes) for one in seeds))
+model = models[0]
+if len(models) > 1:
+    changes.pop("units", None)
+    build = functools.partial(rnnzoo.zoo.build, args.name, **data.sizes, **changes)
+    model = card.compile(together(build, models))
 minutes = (time.time() - begin) / 60
 if hasattr(animal, "finish"):
     animal.finish(model, data)

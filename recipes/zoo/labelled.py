@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from own import labelled, split
+from together import ways
 
 import rnnzoo
 from rnnzoo.data import read_csv
@@ -65,11 +66,11 @@ def scale_into(model, mean, deviation):
     W (x - m) / s + b is (W / s) x + (b - W m / s). The bias of a GRU has a row for the inputs
     and one for the state; it is the first that changes.
     """
-    layer = next(layer for layer in model.core.layers if hasattr(layer, "state_names"))
-    kernel, recurrent, bias = layer.get_weights()
-    kernel = kernel / deviation[:, None]
-    bias[(0,) if bias.ndim == 2 else ...] -= mean @ kernel
-    layer.set_weights([kernel, recurrent, bias])
+    for layer in next(filter(None, map(ways, model.core.layers))):
+        kernel, recurrent, bias = layer.get_weights()
+        kernel = kernel / deviation[:, None]
+        bias[(0,) if bias.ndim == 2 else ...] -= mean @ kernel
+        layer.set_weights([kernel, recurrent, bias])
 
 
 def golden(data):

@@ -10,6 +10,7 @@ from rnnzoo.data import read_text
 __all__ = ["baseline", "batches", "finish", "golden", "measure", "own", "read", "still"]
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "japanese-vowels"
+MEMBERS = 5
 TRAIN, TEST = [30] * 9, [31, 35, 88, 44, 29, 24, 40, 50, 29]
 
 
