@@ -308,7 +308,7 @@ ANIMALS = [
             published="30.2, a transformer; 33.9, weighted transducers, on another split [seen]",
             training=Training(
                 rate=4e-3,
-                epochs=8,
+                epochs=16,
                 updates=949,
                 batch=128,
                 clip=5.0,
@@ -326,7 +326,7 @@ ANIMALS = [
             "embedding": 64,
             "bidirectional": True,
             "attention": "dot",
-            "dropout": 0.2,
+            "dropout": 0.25,
         },
     ),
     Animal(
