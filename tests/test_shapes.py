@@ -51,8 +51,9 @@ def trained(form, jit_compile):
     run = model.run
     model.run = lambda *args, **options: traced.append(args) or run(*args, **options)
     x, *y = data()
-    told = model.fit(x, *y, batch_size=2, epochs=2, shuffle=False, verbose=0).history
-    loss = model.evaluate(x, *y, batch_size=2, verbose=0, return_dict=True)
+    size = {"batch_size": 2} if y else {}  # data sets have batches of their own
+    told = model.fit(x, *y, **size, epochs=2, shuffle=False, verbose=0).history
+    loss = model.evaluate(x, *y, **size, verbose=0, return_dict=True)
     outputs = model.predict(asked, batch_size=2, verbose=0)
     return model, [told, loss, outputs, model.get_weights()], len(traced)
 
