@@ -325,13 +325,15 @@ def hand_step(model, x, y, state, begins=False, skipped=0, advance=None, rate=RA
 
     Gives the state after `advance` steps, all by default, as the weights were before.
     """
-    batch = {"inputs": x, "reset": np.zeros(x.shape[:2], bool)}
-    batch["reset"][:, 0] = begins  # so that what is learned of the initial state is seen
+    reset = np.zeros(x.shape[:2], bool)
+    reset[:, 0] = begins  # so that what is learned of the initial state is seen
+    # Keras 3.16 takes no mixture of arrays and tensors.
+    batch = keras.tree.map_structure(ops.convert_to_tensor, {"inputs": x, "reset": reset, **state})
     weights = [ops.convert_to_numpy(w) for w in model.core.trainable_weights]
     fixed = [v.value for v in model.core.non_trainable_variables]
 
     def loss(*weights):
-        outputs = model.core.stateless_call(weights, fixed, {**batch, **state})[0]["outputs"]
+        outputs = model.core.stateless_call(weights, fixed, batch)[0]["outputs"]
         return ops.mean(ops.square(outputs - y)[:, skipped:])
 
     after = model.step(x[:, :advance], state)[1] if advance != 0 else state

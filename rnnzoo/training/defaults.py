@@ -71,7 +71,7 @@ def fitting(given: Any, outputs: dict[str, Output], module: Any, yes_no: Any = (
         logits, binary = kind
         if not logits:
             return one
-        if getattr(one, "from_logits", None) is False:
+        if _from_logits(one) is False:
             kind = "loss" if module is keras.losses else "metrics and weighted_metrics"
             raise ValueError(
                 f"{kind} must have from_logits=True where outputs are logits, as those without an "
@@ -89,6 +89,12 @@ def fitting(given: Any, outputs: dict[str, Output], module: Any, yes_no: Any = (
         return one if made is None else made(from_logits=True, name=name)
 
     return fit(given, tuple(map(all, zip(*kinds.values()))))
+
+
+def _from_logits(one: Any) -> Any:
+    """What a loss or metric takes outputs for; in Keras 3.16 not all of its own keep it."""
+    own = type(one).__module__.split(".")[0] == "keras" and _snake(type(one).__name__) in _OF_LOGITS
+    return one.get_config()["from_logits"] if own else getattr(one, "from_logits", None)
 
 
 def loss_of_heads(given: Any, outputs: dict[str, Output]) -> Any:
